@@ -1,0 +1,1 @@
+"""Data sources: one file per kind; each yields resident, normalised tensors."""

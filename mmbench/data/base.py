@@ -1,0 +1,106 @@
+"""What a data source is: its shape (known without loading), its fingerprint, and its resident splits."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import psutil
+
+from mmbench.errors import DataError
+from mmbench.registry import Component
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+Progress = Callable[[Iterable[T], str], Iterable[T]]
+"""Wraps an iterable to show its progress under a description, as `rich.progress.track` does."""
+
+
+def silent(items: Iterable[T], description: str) -> Iterable[T]:
+    """The progress display that shows nothing."""
+    return items
+
+
+class InputShape(NamedTuple):
+    """What a network must fit: images of (channels, image_size, image_size) and the number of classes."""
+
+    channels: int
+    image_size: int
+    classes: int
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) and integer labels (N,), on one device."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Data:
+    """Three disjoint splits, normalised by the training split's per-channel mean and standard deviation."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: int
+
+    @property
+    def shape(self) -> InputShape:
+        """Channels, image size and classes of the tensors."""
+        _, channels, size, _ = self.train.images.shape
+        return InputShape(channels, size, self.classes)
+
+    def to(self, device: torch.device | str) -> Data:
+        """The same data on another device."""
+        return replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
+
+
+class Dataset(Component):
+    """Base of all data sources. Fields are options; see the package's files for examples."""
+
+    @abstractmethod
+    def shape(self) -> InputShape:
+        """Channels, image size and classes, without loading the data (planning needs them)."""
+
+    @abstractmethod
+    def load(self, progress: Progress[Any] = silent) -> Data:
+        """Read, split and normalise. Deterministic: it depends on the options and the files alone."""
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the content: the options, with any path replaced by a hash of the files behind it."""
+        return self.describe()
+
+
+def normalised(train: Split, validation: Split, test: Split, classes: int) -> Data:
+    """Subtract the training images' per-channel mean and divide by their standard deviation, in every split."""
+    mean = train.images.mean(dim=(0, 2, 3), keepdim=True)
+    std = train.images.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
+    train, validation, test = (Split((s.images - mean) / std, s.labels) for s in (train, validation, test))
+    return Data(train, validation, test, classes)
+
+
+def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None:
+    """Raise `DataError` with both sizes if float32 images (twice: normalising copies) exceed the free memory."""
+    needed = 2 * 4 * images * shape.channels * shape.image_size**2
+    available = psutil.virtual_memory().available
+    if needed > available:
+        raise DataError(
+            f"{key}: {images:,} images of {shape.channels}x{shape.image_size}x{shape.image_size} need "
+            f"{needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free; "
+            f"lower {key}.train_size or {key}.image_size"
+        )

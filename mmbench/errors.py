@@ -1,0 +1,38 @@
+"""What can go wrong and is not a bug: each of these is shown to the user as a message, without a stack trace."""
+
+from __future__ import annotations
+
+
+class MmbenchError(Exception):
+    """Base of all errors that a user can mend; `str(error)` is the whole message."""
+
+
+class ConfigError(MmbenchError):
+    """One or more wrong settings, all of them found before any work starts."""
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
+
+
+class DataError(MmbenchError):
+    """A data source that cannot be read or used; names the row or the sizes."""
+
+
+class UndefinedError(MmbenchError):
+    """A combination that has no meaning, such as an operator on a network that it is not defined for.
+
+    A run that raises it is recorded as `skipped`, with this message as the reason.
+    """
+
+
+class DivergedError(MmbenchError):
+    """Training left the finite numbers; deterministic, so it is stored and not tried again."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        self.step, self.loss = step, loss
+        super().__init__(f"diverged at step {step}: training loss {loss:g}; lower training.lr or set training.clip_norm")
+
+
+class StoreError(MmbenchError):
+    """The results folder cannot be used."""

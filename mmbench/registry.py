@@ -1,0 +1,149 @@
+"""Components by name: every model, dataset, expansion, metric and training recipe is a typed, registered class.
+
+A component's fields are its options: typed, with ranges, checked by pydantic when it is made. A file of one of the
+component packages registers its class with a decorator and is found by lying there:
+
+    @METRICS.register("hessian_trace")
+    class HessianTrace(Metric):
+        probes: int = Field(32, ge=2)
+
+Component files import torch inside the functions that compute, so that a sweep of thousands of runs is checked and
+planned without it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mmbench.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmbench.data.base import Dataset
+    from mmbench.expansions.base import Expansion
+    from mmbench.metrics.base import Metric
+    from mmbench.models.base import Sizes
+
+
+class Component(BaseModel):
+    """A named, immutable set of options; what a run is made of."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    name: ClassVar[str]
+
+    def describe(self) -> dict[str, Any]:
+        """The component as plain JSON data: its name and all its options. Stage hashes are made of this."""
+        return {"name": self.name, **self.model_dump(mode="json")}
+
+
+C = TypeVar("C", bound=Component)
+
+
+class Registry(Generic[C]):
+    """The components of one kind, by name."""
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind = kind
+        self._package = package
+        self._classes: dict[str, type[C]] = {}
+        self._discovered = False
+
+    def register(self, name: str) -> Callable[[type[C]], type[C]]:
+        """Class decorator: make the component known under `name`."""
+
+        def add(cls: type[C]) -> type[C]:
+            if name in self._classes:
+                raise ValueError(f"{self.kind} {name!r} is registered twice")
+            cls.name = name
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        if not self._discovered:
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+            self._discovered = True
+        return sorted(self._classes)
+
+    def __getitem__(self, name: str) -> type[C]:
+        """The class of that name; an unknown name is a `ConfigError` that lists the known ones."""
+        if name not in self.names():
+            raise ConfigError(unknown_name(f"{self.kind}.name", str(name), self.names()))
+        return self._classes[name]
+
+    def create(self, options: Mapping[str, Any]) -> C:
+        """Make a component from its `name` and options, checked; `ConfigError` lists every wrong option."""
+        if "name" not in options:
+            raise ConfigError(f"{self.kind}.name is missing; allowed: {', '.join(self.names())}")
+        cls = self[options["name"]]
+        return checked(cls, {k: v for k, v in options.items() if k != "name"}, self.kind)
+
+
+def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
+    """Make `cls` from options; wrong ones raise one `ConfigError` that names each key, its value and its range."""
+    try:
+        return cls.model_validate(dict(options))
+    except ValidationError as error:
+        raise ConfigError(*(_explain(cls, key, problem) for problem in error.errors())) from None
+
+
+def unknown_name(key: str, found: str, allowed: Iterable[str]) -> str:
+    """The message for a name that does not exist: what was found, what is allowed, the closest match."""
+    allowed = sorted(allowed)
+    close = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{key} = {found!r} is unknown{hint} (allowed: {', '.join(allowed)})"
+
+
+def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
+    """One pydantic error as a sentence with the config key, the value found and the allowed range."""
+    location = [str(part) for part in problem["loc"]]
+    path = ".".join([key, *location])
+    if problem["type"] == "extra_forbidden":
+        return unknown_name(f"option {path}", location[-1], cls.model_fields)
+    if problem["type"] == "missing":
+        return f"{path} is missing: {_allowed(cls, location)}"
+    if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
+        return f"{path}: {problem['ctx']['error']}" if location else f"{key}: {problem['ctx']['error']}"
+    return f"{path} = {problem['input']!r} is not allowed: must be {_allowed(cls, location)}"
+
+
+def _allowed(cls: type[BaseModel], location: list[str]) -> str:
+    """The type and range of an option in words, read off its JSON schema."""
+    root = cls.model_json_schema()
+    schema = root
+    for part in location:
+        while "$ref" in schema:
+            schema = root["$defs"][schema["$ref"].rsplit("/", 1)[-1]]
+        if part in schema.get("properties", {}):
+            schema = schema["properties"][part]
+        elif "items" in schema:
+            schema = schema["items"]
+    return " or ".join(_in_words(choice) for choice in schema.get("anyOf", [schema]))
+
+
+def _in_words(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema or "const" in schema:
+        return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
+    words = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text"}
+    text = words.get(schema.get("type", ""), schema.get("type", "a valid value"))
+    if schema.get("type") == "array":
+        text = f"a list of {_in_words(schema['items']).removeprefix('a ').removeprefix('an ')}s"
+    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "minItems": "of length >="}
+    limits = [f"{sign} {schema[bound]:g}" for bound, sign in bounds.items() if bound in schema]
+    return f"{text} {' and '.join(limits)}".strip()
+
+
+MODELS: Registry[Sizes] = Registry("model", "mmbench.models")
+DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
+EXPANSIONS: Registry[Expansion] = Registry("expansion", "mmbench.expansions")
+METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")
