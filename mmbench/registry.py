@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmbench.data.base import Dataset
     from mmbench.expansions.base import Expansion
     from mmbench.metrics.base import Metric
-    from mmbench.models.base import Sizes
+    from mmbench.models.base import Architecture
 
 
 class Component(BaseModel):
@@ -143,7 +143,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     return f"{text} {' and '.join(limits)}".strip()
 
 
-MODELS: Registry[Sizes] = Registry("model", "mmbench.models")
+MODELS: Registry[Architecture] = Registry("model", "mmbench.models")
 DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
 EXPANSIONS: Registry[Expansion] = Registry("expansion", "mmbench.expansions")
 METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")

@@ -1,0 +1,70 @@
+"""A plain multilayer perceptron with ReLU: flatten, hidden layers, a linear classifier."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Annotated, Self
+
+from pydantic import Field, Strict
+
+from mmbench.data.base import InputShape
+from mmbench.models.base import Architecture, Group, Table, WidthAxis, fixed, into, out, scaled
+from mmbench.registry import MODELS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@MODELS.register("mlp")
+class MLP(Architecture):
+    """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer is a channel group of its own."""
+
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1)] = (16, 16)
+    """Widths of the hidden layers."""
+
+    def table(self, shape: InputShape) -> Table:
+        """One group per hidden layer; all hidden layers are both width and hidden axis."""
+        table = Table({f"fc{i}": Group(width) for i, width in enumerate(self.hidden, 1)})
+        previous = fixed(shape.channels * shape.image_size**2)
+        for group in table.groups:
+            table.linear(group, out(group), previous)
+            previous = into(group)
+        table.linear("head", fixed(shape.classes), previous)
+        return table
+
+    def build(self, shape: InputShape) -> nn.Module:
+        """A `torch.nn.Sequential` (timm has no deep plain MLP)."""
+        from torch import nn
+
+        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
+        previous = shape.channels * shape.image_size**2
+        for i, width in enumerate(self.hidden, 1):
+            layers[f"fc{i}"] = nn.Linear(previous, width)
+            layers[f"act{i}"] = nn.ReLU()
+            previous = width
+        layers["head"] = nn.Linear(previous, shape.classes)
+        return nn.Sequential(layers)
+
+    def widened(self, factor: float, axis: WidthAxis = "width") -> Self:
+        """Every hidden layer wider."""
+        return self.model_copy(update={"hidden": tuple(scaled(width, factor) for width in self.hidden)})
+
+    def depth(self) -> int:
+        """The number of hidden layers."""
+        return len(self.hidden)
+
+    @classmethod
+    def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
+        """From a Sequential named as `build` names it; the input is taken as one row of pixels."""
+        from torch import nn
+
+        if not isinstance(model, nn.Sequential):
+            return None
+        *hidden, head = [layer for layer in model if isinstance(layer, nn.Linear)] or [None]
+        if not hidden or head is None:
+            return None
+        pixels = hidden[0].in_features
+        side = round(pixels**0.5)
+        # A flattened input has lost its shape; any (channels, side) with the same product builds the same network.
+        shape = InputShape(1, side, head.out_features) if side**2 == pixels else InputShape(pixels, 1, head.out_features)
+        return cls(hidden=tuple(layer.out_features for layer in hidden)), shape
