@@ -1,0 +1,29 @@
+"""The control `none`: the base model itself, trained on with the same budget as every expansion."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmbench.expansions.base import Expansion, Growth, Target
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    from mmbench.data.base import InputShape
+    from mmbench.expansions.base import State
+    from mmbench.models.base import Architecture
+
+
+@EXPANSIONS.register("none")
+class NoExpansion(Expansion):
+    """No expansion: what does training on gain by itself?"""
+
+    preserves = "exact"
+    arm = "control"
+
+    def target(self, base: Architecture, shape: InputShape) -> Target:
+        """The base architecture."""
+        return Target(base, "none", 1.0)
+
+    def fill(self, growth: Growth) -> State:
+        """The base model's own state."""
+        return growth.small

@@ -1,0 +1,23 @@
+"""`random_pad`: the small network in the corner, everything else as freshly initialised. Does not preserve the function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmbench.expansions.widening import Padding
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmbench.models.base import Axis
+
+
+@EXPANSIONS.register("random_pad")
+class RandomPad(Padding):
+    """New rows and new columns both random: old units see the new ones from the first step."""
+
+    preserves = "no"
+
+    def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
+        """Nothing to change: new entries stay as initialised."""

@@ -1,0 +1,48 @@
+"""`zero_pad`: new units with random incoming and zero outgoing weights (Gesmundo and Maile, 2023, arXiv:2308.06103).
+
+Old units do not see the new ones, so the function is exactly the small network's; the new units' activations are
+alive, so their outgoing weights learn from the first step (zero incoming instead would be dead under ReLU).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmbench.errors import UndefinedError
+from mmbench.expansions.widening import Padding
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmbench.models.base import Axis, Table
+
+
+@EXPANSIONS.register("zero_pad")
+class ZeroPad(Padding):
+    """Random in, zero out."""
+
+    preserves = "exact"
+
+    def check(self, old: Table, new: Table) -> None:
+        """A LayerNorm over the channels would mix new ones into the mean and variance of the old."""
+        super().check(old, new)
+        for name, group in new.groups.items():
+            if group.layer_norm and group.size != old.groups[name].size:
+                raise UndefinedError(
+                    f"zero_pad cannot add channels to the group {name!r}: a LayerNorm runs over it, and new channels would "
+                    "change its mean and variance; use expansion.axis=hidden"
+                )
+
+    def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
+        """Zero the columns through which an old row would see a new unit; new rows keep all of theirs."""
+        import torch
+
+        columns = next((dim for dim, axis in enumerate(axes) if axis.role == "in"), None)
+        if columns is None:
+            return
+        new = torch.ones(tensor.shape[columns], dtype=torch.bool)
+        new[kept[columns]] = False
+        where = list(kept)
+        where[columns] = new.nonzero().flatten()
+        tensor[torch.meshgrid(*where, indexing="ij")] = 0
