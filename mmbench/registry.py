@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mmbench.expansions.base import Expansion
     from mmbench.metrics.base import Metric
     from mmbench.models.base import Architecture
+    from mmbench.training import Training
 
 
 class Component(BaseModel):
@@ -38,7 +39,9 @@ class Component(BaseModel):
 
     def describe(self) -> dict[str, Any]:
         """The component as plain JSON data: its name and all its options. Stage hashes are made of this."""
-        return {"name": self.name, **self.model_dump(mode="json")}
+        plain = self.model_dump(mode="json")
+        parts = {key: value.describe() for key, value in self if isinstance(value, Component)}
+        return {"name": self.name, **plain, **parts}
 
 
 C = TypeVar("C", bound=Component)
@@ -69,7 +72,7 @@ class Registry(Generic[C]):
         """All registered names, sorted."""
         if not self._discovered:
             package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(package.__path__):
+            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
                 importlib.import_module(f"{self._package}.{module.name}")
             self._discovered = True
         return sorted(self._classes)
@@ -147,3 +150,4 @@ MODELS: Registry[Architecture] = Registry("model", "mmbench.models")
 DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
 EXPANSIONS: Registry[Expansion] = Registry("expansion", "mmbench.expansions")
 METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")
+TRAININGS: Registry[Training] = Registry("training", "mmbench.training")

@@ -1,0 +1,63 @@
+"""Losses on the straight line between two networks, and the barrier on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+
+
+class Place(NamedTuple):
+    """A network's parameters (P,) and its floating-point buffers (running statistics), each flat."""
+
+    parameters: Tensor
+    buffers: Tensor
+
+
+def place(surface: Surface) -> Place:
+    """Where the surface's model stands, copied."""
+    buffers = [b.flatten() for b in _buffers(surface)]
+    return Place(surface.point.clone(), torch.cat(buffers) if buffers else surface.point.new_zeros(0))
+
+
+def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
+    """Put the surface's model at (1 - alpha) a + alpha b; running statistics are interpolated along."""
+    torch.lerp(a.parameters, b.parameters, alpha, out=surface.point)
+    statistics = torch.lerp(a.buffers, b.buffers, alpha)
+    with torch.no_grad():
+        buffers = _buffers(surface)
+        for buffer, values in zip(buffers, statistics.split([b.numel() for b in buffers]), strict=True):
+            buffer.copy_(values.view_as(buffer))
+
+
+def path_losses(surface: Surface, a: Place, b: Place, alphas: Sequence[float]) -> list[float]:
+    """The loss at (1 - alpha) a + alpha b for each alpha."""
+    losses = []
+    for alpha in alphas:
+        move(surface, a, b, alpha)
+        losses.append(surface.loss())
+    return losses
+
+
+def barrier(losses: Sequence[float]) -> float:
+    """sup over alpha of L((1 - alpha) a + alpha b) - [(1 - alpha) L(a) + alpha L(b)] (Entezari et al., 2022).
+
+    Args:
+        losses: L at equally spaced alpha from 0 to 1, both ends included; so the barrier is never negative.
+    """
+    last = len(losses) - 1
+    return max(
+        loss - ((1 - i / last) * losses[0] + i / last * losses[-1]) if 0 < i < last else 0.0
+        for i, loss in enumerate(losses)
+    )
+
+
+def _buffers(surface: Surface) -> list[Tensor]:
+    return [b for b in surface.model.buffers() if b.is_floating_point()]

@@ -1,0 +1,1 @@
+"""Scalars read off an expanded model before it is trained: one metric per file."""

@@ -1,0 +1,27 @@
+"""A uniform random number: the negative control, whose correlation shows what chance alone looks like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from mmbench.data.base import Split
+
+
+@METRICS.register("random")
+class Random(Metric):
+    """U(0, 1), drawn anew for every model and seed."""
+
+    expected_sign = 0
+
+    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+        """One draw; the standard deviation of U(0, 1) is 1 / sqrt(12)."""
+        import torch
+
+        return Estimate(float(torch.rand((), generator=generator, dtype=torch.float64)), 12**-0.5)
