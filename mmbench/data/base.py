@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import psutil
@@ -90,7 +93,8 @@ def normalised(train: Split, validation: Split, test: Split, classes: int) -> Da
     """Subtract the training images' per-channel mean and divide by their standard deviation, in every split."""
     mean = train.images.mean(dim=(0, 2, 3), keepdim=True)
     std = train.images.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
-    train, validation, test = (Split((s.images - mean) / std, s.labels) for s in (train, validation, test))
+    # One copy, divided in place: at its peak this holds each image twice, as `require_memory` counts.
+    train, validation, test = (Split((s.images - mean).div_(std), s.labels) for s in (train, validation, test))
     return Data(train, validation, test, classes)
 
 
@@ -104,3 +108,44 @@ def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None
             f"{needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} GiB are free; "
             f"lower {key}.train_size or {key}.image_size"
         )
+
+
+class Stamp(NamedTuple):
+    """A file as it is now: what was read from it is remembered under this key, and read again once it changes."""
+
+    path: Path
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """The file's stamp; `DataError` if there is no such file."""
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        return cls(path.absolute(), stat.st_size, stat.st_mtime_ns)
+
+
+def content_hash(files: Iterable[tuple[str, Stamp]]) -> str:
+    """A hash of the files' bytes, in their order, each under a name that says what it is used for.
+
+    Where the files lie is not part of it, so moved data keep their results and changed data do not. An unchanged
+    file (path, size and modification time) is read once in a process.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    for name, stamp in files:
+        total.update(f"{name}\0{_digest(stamp)}\n".encode())
+    return total.hexdigest()
+
+
+@functools.cache
+def _digest(stamp: Stamp) -> str:
+    try:
+        with stamp.path.open("rb") as file:
+            return hashlib.file_digest(file, functools.partial(hashlib.blake2b, digest_size=16)).hexdigest()
+    except OSError as error:
+        raise DataError(f"{stamp.path} cannot be read: {error.strerror}") from error

@@ -1,0 +1,40 @@
+"""mmbench: does the loss landscape predict how much a network gains from being expanded?
+
+    frame = mmbench.load_records("results")
+    table = mmbench.correlate(frame)
+    large = mmbench.expand(model, "net2wider", factor=2.0)
+    trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmbench.analysis.frame import load_records
+    from mmbench.analysis.statistics import correlate
+    from mmbench.expansions.base import expand
+    from mmbench.metrics.base import Estimate, measure
+
+__version__ = "0.1.0"
+__all__ = ["Estimate", "correlate", "expand", "load_records", "measure"]
+
+_HOMES = {
+    "load_records": "mmbench.analysis.frame",
+    "correlate": "mmbench.analysis.statistics",
+    "expand": "mmbench.expansions.base",
+    "Estimate": "mmbench.metrics.base",
+    "measure": "mmbench.metrics.base",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: the command line must answer before torch or pandas could be loaded.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'mmbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,113 @@
+"""From a composed Hydra config to a checked run: every wrong setting is found here, before any work starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+import mmbench
+from mmbench.errors import ConfigError, DataError
+from mmbench.registry import (
+    DATASETS,
+    EXPANSIONS,
+    METRICS,
+    MODELS,
+    TRAININGS,
+    Component,
+    Registry,
+    checked,
+    unknown_name,
+)
+from mmbench.run import Run
+
+GROUPS: dict[str, Registry[Any]] = {
+    "model": MODELS,
+    "dataset": DATASETS,
+    "expansion": EXPANSIONS,
+    "metric": METRICS,
+    "training": TRAININGS,
+}
+"""The config groups that a run is composed of."""
+
+
+class Settings(Component):
+    """What is not part of a run's identity: where and on what it runs."""
+
+    name: ClassVar[str] = "settings"
+
+    results: str = Field("results", min_length=1)
+    """The folder of the store; relative to the current directory."""
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """`auto` takes a GPU if there is one."""
+    threads: int = Field(1, ge=1, le=1024)
+    """CPU threads of each process."""
+
+
+class Seed(Component):
+    """The seed of a run."""
+
+    name: ClassVar[str] = "seed"
+
+    seed: int = Field(0, ge=0)
+    """Any non-negative integer; 0 is a seed like any other."""
+
+
+def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
+    """The run and its settings; one `ConfigError` lists everything that is wrong with them."""
+    problems: list[str] = []
+
+    def attempt(make: Any, *args: Any) -> Any:
+        try:
+            return make(*args)
+        except (ConfigError, DataError) as error:
+            problems.extend(getattr(error, "problems", [str(error)]))
+            return None
+
+    known = {*GROUPS, "seed", *Settings.model_fields}
+    problems += [unknown_name("config key", str(key), known) for key in config.keys() - known]
+    parts = {}
+    for group, registry in GROUPS.items():
+        options = config.get(group)
+        if not isinstance(options, Mapping):
+            problems.append(f"{group} is missing; choose one of: {', '.join(choices(group))}")
+        else:
+            parts[group] = attempt(registry.create, options)
+    seed = attempt(checked, Seed, {"seed": config["seed"]} if "seed" in config else {}, "")
+    settings = attempt(checked, Settings, {k: config[k] for k in Settings.model_fields if k in config}, "")
+    if parts.get("dataset") is not None:
+        attempt(parts["dataset"].shape)  # a missing file is found now, not in the middle of a sweep
+    if problems:
+        raise ConfigError(*(problem.removeprefix(".") for problem in problems))
+    return Run(**parts, seed=seed.seed), settings
+
+
+def choices(group: str) -> list[str]:
+    """The names that a config group offers: its YAML files."""
+    folder = root() / group if group == "sweeps" else root() / "conf" / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def root() -> Path:
+    """The folder that holds `conf` and `sweeps`: the package in a wheel, the checkout otherwise."""
+    package = Path(mmbench.__file__).parent
+    return package if (package / "conf").is_dir() else package.parent
+
+
+def resolve_device(device: str) -> str:
+    """`auto` as the device it stands for; `ConfigError` if the device asked for is not there."""
+    if device == "cpu":
+        return device
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = device.partition(":")
+    there = torch.cuda.device_count() > int(index or 0) if kind == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        raise ConfigError(f"device = {device!r} is not available on this machine; use device=auto or device=cpu")
+    return device
+
+

@@ -1,0 +1,181 @@
+"""What the sources of image files share: which images are used, how each becomes pixels, and the checks on both.
+
+A source has two pools, training and test. Each pool is shuffled once by a fixed seed, so that files sorted by class do
+not favour their first classes. Training takes images from the front of its pool's order and validation from the back:
+they never overlap, a smaller training split is part of a larger one, and no size moves another split.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+from pydantic import Field
+
+from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normalised, require_memory, silent
+from mmbench.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    Encoded = bytes | Image.Image
+
+VALIDATION_SHARE, VALIDATION_LIMIT = 10, 5000  # by default a tenth of the training pool, at most 5,000 images
+GREY_MODES = ("1", "L", "LA")
+DEEP_MODES = ("I", "F")  # and I;16, I;16B, ...: PIL would clip them to eight bits
+
+
+class Sample(NamedTuple):
+    """One image, undecoded, with its label in 0..classes-1 and where it was found, for messages."""
+
+    where: str
+    image: Encoded
+    label: int
+
+
+class Pool(Protocol):
+    """The images of which splits are made, numbered from 0."""
+
+    @property
+    def where(self) -> str:
+        """What the pool is, for messages: "the training files of /data/cifar10"."""
+
+    def __len__(self) -> int:
+        """How many images there are."""
+
+    def samples(self, rows: Sequence[int]) -> Iterator[Sample]:
+        """The samples of these rows, which ascend; `DataError` for one that cannot be read."""
+
+
+class ImageDataset(Dataset):
+    """Base of the sources of image files: chooses rows from two pools, decodes them, normalises."""
+
+    image_size: int | None = Field(None, ge=1)
+    """Height and width in pixels: images are cropped to the central square and resized; null keeps them as stored."""
+    channels: Literal[1, 3] | None = None
+    """1 (grey) or 3 (RGB), images are converted; null takes the first image's."""
+    train_size: int | None = Field(None, ge=1)
+    """Images trained on; null for all that validation leaves."""
+    validation_size: int | None = Field(None, ge=1)
+    """Images held out of the training files; null for a tenth of them, at most 5,000."""
+    test_size: int | None = Field(None, ge=1)
+    """Test images; null for all."""
+
+    @abstractmethod
+    def pools(self) -> tuple[Pool, Pool]:
+        """The training and the test images."""
+
+    def load(self, progress: Progress[Any] = silent) -> Data:
+        """Decode the chosen images and normalise them.
+
+        Raises:
+            DataError: The sizes exceed the images or the memory, or an image or a label cannot be used.
+        """
+        shape = self.shape()
+        train, test = self.pools()
+        training, validation = self._training_rows(train)
+        parts = {"train": (train, training), "validation": (train, validation), "test": (test, self._test_rows(test))}
+        require_memory(sum(len(rows) for _, rows in parts.values()), shape)
+        splits = [self._read(*part, shape, progress, f"reading {name} images") for name, part in parts.items()]
+        return normalised(*splits, classes=shape.classes)
+
+    def _training_rows(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training pool: those trained on and those held out for validation."""
+        default = min(max(len(pool) // VALIDATION_SHARE, 1), VALIDATION_LIMIT)
+        held_out = default if self.validation_size is None else self.validation_size
+        trained = max(len(pool) - held_out, 1) if self.train_size is None else self.train_size
+        if trained + held_out > len(pool):
+            defaulted = " (its default)" if self.validation_size is None else ""
+            raise DataError(
+                f"dataset.train_size = {trained:,} and dataset.validation_size = {held_out:,}{defaulted} need "
+                f"{trained + held_out:,} images, but {pool.where} hold {len(pool):,}; lower one of them"
+            )
+        order = _shuffled(len(pool))
+        return order[:trained], order[len(pool) - held_out :]
+
+    def _test_rows(self, pool: Pool) -> np.ndarray:
+        size = len(pool) if self.test_size is None else self.test_size
+        if size > len(pool) or not size:
+            raise DataError(
+                f"dataset.test_size = {size:,} is not possible: {pool.where} hold {len(pool):,} images; "
+                "lower it, or set it to null for all of them"
+            )
+        return _shuffled(len(pool))[:size]
+
+    def _read(self, pool: Pool, rows: np.ndarray, shape: InputShape, progress: Progress[Any], title: str) -> Split:
+        """The split of these rows, in their order; pixels in 0..1."""
+        import numpy as np
+        import torch
+
+        images = np.empty((len(rows), shape.channels, shape.image_size, shape.image_size), np.uint8)
+        labels = np.empty(len(rows), np.int64)
+        places = np.argsort(rows)  # the pool is read from front to back, whatever the order of the split
+        samples = pool.samples(rows[places].tolist())
+        for place, sample in zip(progress(places.tolist(), title), samples, strict=True):
+            images[place] = self._pixels(sample, shape)
+            labels[place] = sample.label
+        return Split(torch.from_numpy(images).float().div_(255), torch.from_numpy(labels))
+
+    def _pixels(self, sample: Sample, shape: InputShape) -> np.ndarray:
+        """One image as bytes (C, H, W)."""
+        import numpy as np
+
+        image = opened(sample.where, sample.image)
+        if self.channels is None and shape.channels < channels_of(image):
+            raise DataError(
+                f"{sample.where}: found a colour image, but the first image is grey; set dataset.channels to 3 or to 1"
+            )
+        size = (shape.image_size, shape.image_size)
+        if self.image_size is None and image.size != size:
+            raise DataError(
+                f"{sample.where}: the image has {image.width}x{image.height} pixels, expected {size[0]}x{size[1]} "
+                "as in the first image; set dataset.image_size to resize all of them"
+            )
+        pixels = np.asarray(_decoded(sample.where, image, "L" if shape.channels == 1 else "RGB", shape.image_size))
+        return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def opened(where: str, encoded: Encoded) -> Image.Image:
+    """The image with its size and mode known and its pixels not decoded yet.
+
+    Raises:
+        DataError: It is not an image that PIL reads, or has more than eight bits a channel.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(encoded)) if isinstance(encoded, bytes) else encoded
+    except Exception as error:  # PIL raises a dozen types for broken files
+        reason = "its bytes are no known image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        raise DataError(f"{where}: the image cannot be opened: {reason}") from error
+    if image.mode.startswith(DEEP_MODES):
+        raise DataError(f"{where}: images of more than 8 bits a channel (mode {image.mode}) are not supported; convert them")
+    return image
+
+
+def channels_of(image: Image.Image) -> Literal[1, 3]:
+    """1 for a grey image, 3 for any other."""
+    return 1 if image.mode in GREY_MODES else 3
+
+
+def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Image:
+    """The image in this mode, cropped to its central square and resized by antialiased bicubic interpolation."""
+    from PIL import Image, ImageOps
+
+    try:
+        if image.size == (size, size):
+            return image.convert(mode)
+        image.draft(None, (2 * size, 2 * size))  # a JPEG much larger than needed is decoded at a fraction of its size
+        return ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BICUBIC)
+    except Exception as error:  # as in `opened`
+        raise DataError(f"{where}: the image cannot be decoded: {error}") from error
+
+
+def _shuffled(count: int) -> np.ndarray:
+    """0..count-1 in an order that depends on `count` alone."""
+    import numpy as np
+
+    return np.random.RandomState(0).permutation(count)  # numpy has frozen this stream for good, unlike default_rng's

@@ -1,0 +1,221 @@
+"""Reading folders of parquet files: which files belong to which split, which columns hold images and labels."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mmbench.data.base import Stamp
+from mmbench.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets", "class", "class_label")
+LAYOUTS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")  # path/train-0, path/data/train-0, path/config/train/0
+BATCH = 1024  # rows decoded from a row group at a time
+
+
+class Files(NamedTuple):
+    """A data set's files, in order."""
+
+    train: list[Stamp]
+    test: list[Stamp]
+
+
+class Columns(NamedTuple):
+    """The names of the two columns, and the number of classes that the file's metadata tells (None if it does not)."""
+
+    image: str
+    label: str
+    named_classes: int | None
+
+
+def find_files(path: str | None) -> Files:
+    """The shards `train*.parquet` and `test*.parquet` (or `val*.parquet`) of a folder or of its sub-folders.
+
+    Raises:
+        ConfigError: No path is given.
+        DataError: The folder, its training or its test files, or a shard is missing; or it holds several data sets.
+    """
+    if path is None:
+        raise ConfigError("dataset.path is needed: the folder of train*.parquet and test*.parquet files")
+    root = Path(path).expanduser().absolute()
+    if not root.is_dir():
+        found = "is a file" if root.exists() else "does not exist"
+        raise DataError(
+            f"dataset.path = {path!r} {found}; give the folder of train*.parquet and test*.parquet files"
+            + ("" if Path(path).is_absolute() else f" (relative paths start from {Path.cwd()})")
+        )
+    sets: dict[Path, dict[str, list[Path]]] = {}
+    for file in sorted(file for layout in LAYOUTS for file in root.glob(layout)):
+        for home, name in ((file.parent, file.name), (file.parent.parent, file.parent.name)):
+            if (split := re.match("train|test|val", name)) and home.is_relative_to(root):
+                sets.setdefault(home, {}).setdefault(split[0], []).append(file)
+                break
+    return _complete(root, {home: splits for home, splits in sets.items() if "train" in splits})
+
+
+def _complete(root: Path, sets: dict[Path, dict[str, list[Path]]]) -> Files:
+    """The files of the one data set there is, none missing."""
+    if not sets:
+        raise DataError(f"dataset.path = {str(root)!r} has no train*.parquet file, nor has any folder in it")
+    if len(sets) > 1:
+        raise DataError(
+            f"dataset.path = {str(root)!r} holds {len(sets)} data sets; choose one: {', '.join(sorted(map(str, sets)))}"
+        )
+    [(home, splits)] = sets.items()
+    test = splits.get("test") or splits.get("val")
+    if not test:
+        raise DataError(f"{home} has train*.parquet but neither test*.parquet nor val*.parquet; add the test files")
+    for files in (splits["train"], test):
+        shards = re.search(r"-of-(\d+)", files[0].name)
+        if shards and int(shards[1]) != len(files):
+            names = ", ".join(file.name for file in files)
+            raise DataError(f"{home} has {len(files)} of {int(shards[1])} shards ({names}); fetch the others, or remove extra ones")
+    return Files([Stamp.of(file) for file in splits["train"]], [Stamp.of(file) for file in test])
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn pyarrow's errors into a `DataError` that names the file."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as a parquet file: {error}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def schema_of(file: Stamp) -> pa.Schema:
+    """The file's columns, their types and its metadata."""
+    import pyarrow.parquet as pq
+
+    with reading(file.path):
+        return pq.read_schema(file.path)
+
+
+def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -> Columns:
+    """The image and label columns of these files, as named or as found in the first.
+
+    Raises:
+        ConfigError: There is no such column, or several may be meant.
+        DataError: Another file has other columns.
+    """
+    schema = schema_of(files[0])
+    images = [field.name for field in schema if _holds_images(field.type)]
+    integers = [field.name for field in schema if _holds_integers(field.type)]
+    features = _features(schema)
+    known = [name for name in integers if name in LABEL_NAMES]
+    declared = [name for name in integers if features.get(name, {}).get("_type") == "ClassLabel"]
+    image = _chosen("image", image, images, images, schema)
+    label = _chosen("label", label, integers, known or declared, schema)
+    for file in files[1:]:
+        for name, allowed in ((image, _holds_images), (label, _holds_integers)):
+            if name not in schema_of(file).names or not allowed(schema_of(file).field(name).type):
+                raise DataError(f"{file.path} has no column {name!r} as {files[0].path.name} has it: {_listed(schema_of(file))}")
+    names = features.get(label, {}).get("names")
+    return Columns(image, label, len(names) if names else None)
+
+
+def _chosen(option: str, name: str | None, allowed: list[str], likely: list[str], schema: pa.Schema) -> str:
+    """The column called `name`, or the only likely one."""
+    kind = {"image": "image bytes (binary, or a struct with a binary field 'bytes')", "label": "integers"}[option]
+    if name is not None and name not in allowed:
+        raise ConfigError(f"dataset.{option} = {name!r} is not a column of {kind}; the columns are: {_listed(schema)}")
+    if name is None and len(likely) != 1:
+        found = f"may be {' or '.join(likely)}" if likely else "was not found"
+        raise ConfigError(
+            f"dataset.{option} is needed: the column of {kind} {found}; the columns are: {_listed(schema)}"
+        )
+    return likely[0] if name is None else name
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _holds_images(kind.field(index).type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _holds_integers(kind: pa.DataType) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_integer(kind))
+
+
+def _features(schema: pa.Schema) -> dict[str, Any]:
+    """The features that a Hugging Face export describes in its metadata; none if there is no readable description."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _listed(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+@functools.lru_cache(maxsize=256)
+def labels_of(file: Stamp, column: str) -> np.ndarray:
+    """The label column as integers (N,), as stored; `DataError` names the first row without a label."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    with reading(file.path):
+        labels = pq.ParquetFile(file.path).read(columns=[column]).column(0)
+    if labels.null_count:
+        row = pc.index(pc.is_null(labels), True).as_py()
+        raise DataError(f"{row_name(file, row)}: the label (column {column!r}) is null")
+    values = labels.to_numpy().astype("int64")
+    values.setflags(write=False)  # shared by all callers
+    return values
+
+
+def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[bytes]:
+    """The stored image files of these rows, which ascend; row groups without any of them are not read.
+
+    Raises:
+        DataError: The file is damaged, or a row holds no bytes.
+    """
+    import numpy as np
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    wanted, end = np.asarray(rows), 0
+    with reading(file.path):
+        parquet = pq.ParquetFile(file.path, buffer_size=1 << 20)
+        for group in range(parquet.num_row_groups):
+            start, end = end, end + parquet.metadata.row_group(group).num_rows
+            if not ((wanted >= start) & (wanted < end)).any():
+                continue
+            for batch in parquet.iter_batches(BATCH, row_groups=[group], columns=[column]):
+                images = batch.column(0)
+                if hasattr(images.type, "get_field_index"):
+                    images = pc.struct_field(images, "bytes")
+                here = wanted[(wanted >= start) & (wanted < start + len(images))]
+                for row, image in zip(here.tolist(), images.take(here - start), strict=True):
+                    yield _not_empty(file, row, column, image.as_py())
+                start += len(images)
+
+
+def _not_empty(file: Stamp, row: int, column: str, image: bytes | None) -> bytes:
+    if not image:
+        found = "null" if image is None else "empty"
+        raise DataError(f"{row_name(file, row)}: the image bytes (column {column!r}) are {found}; export the images inside the file")
+    return image
+
+
+def row_name(file: Stamp, row: int) -> str:
+    """Where a row is, for messages."""
+    return f"{file.path}, row {row} (counted from 0)"

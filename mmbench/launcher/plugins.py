@@ -1,0 +1,82 @@
+"""The Hydra side: a sweeper that checks every job before the first starts, and the launchers' common half."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+
+from mmbench.config import parse
+from mmbench.errors import ConfigError
+from mmbench.launcher.compose import Composer
+from mmbench.registry import unknown_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mmbench.config import Settings
+    from mmbench.run import Run
+
+
+class BaseSweeper(Sweeper):
+    """The cartesian product of `hydra.sweeper.params` and the command line's overrides, checked and without repeats."""
+
+    def __init__(self, params: dict[str, Any] | None = None) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Called by Hydra."""
+        from hydra.core.plugins import Plugins
+
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Launch the jobs; `ConfigError` with everything that is wrong with any of them, before any starts."""
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        jobs = composer.jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        distinct: dict[str, list[str]] = {}
+        problems: list[str] = []
+        never_meant = {override.split("=")[0] for job in jobs for override in job}
+        for job in jobs:
+            config, without_meaning = composer.compose(job)
+            kept = [override for override in job if override not in without_meaning]
+            never_meant -= {override.split("=")[0] for override in kept}
+            try:
+                run, _ = parse(config)
+            except ConfigError as error:
+                problems += error.problems
+            else:
+                distinct.setdefault(run.run_id, kept)
+        for key in sorted(never_meant):
+            group, _, option = key.partition(".")
+            problems.append(unknown_name(f"option {key}", option, config[group]))
+        if problems:
+            raise ConfigError(*problems)
+        return self.launcher.launch(list(distinct.values()), initial_job_idx=0)
+
+
+class BaseLauncher(Launcher):
+    """Composes and parses the jobs, then hands the runs to `launch_runs`."""
+
+    def __init__(self, slots: Any = "auto") -> None:
+        self.slots = slots
+
+    def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
+        """Called by Hydra."""
+        self.config, self.hydra_context = config, hydra_context
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:
+        """Called by the sweeper with one list of overrides per job."""
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        parsed = [parse(composer.compose(overrides)[0]) for overrides in job_overrides]
+        self.launch_runs([run for run, _ in parsed], parsed[0][1])
+        return []
+
+    @abstractmethod
+    def launch_runs(self, runs: list[Run], settings: Settings) -> None:
+        """Do something with the runs."""

@@ -1,0 +1,152 @@
+"""Runs in worker processes of this machine. Knows nothing of Hydra and shows nothing.
+
+Runs that share an expanded model form one task, so that its training happens once and in one place; the largest models
+start first. A worker that dies takes down only the run that it was at: that run is recorded as failed, the rest of its
+task goes to another worker.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import sys
+from collections import Counter, defaultdict
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from mmbench.errors import UndefinedError
+from mmbench.run import Run, execute, is_final
+from mmbench.store import Store, key_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Future
+
+Task = list[Run]
+
+
+@dataclass
+class Outcome:
+    """What became of the runs."""
+
+    stored: int = 0
+    """Runs whose records were there already."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Runs per status, the stored ones included."""
+    problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(status, reason) of the runs that were not done."""
+    computed: Counter[str] = field(default_factory=Counter)
+    """Stage results that were computed, by kind."""
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count one run."""
+        self.statuses[record["status"]] += 1
+        if record["status"] != "done":
+            self.problems[record["status"], record["error"]] += 1
+
+
+def run_all(
+    runs: list[Run], store: Store, device: str, threads: int, slots: int, tick: Callable[[], None]
+) -> Outcome:
+    """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile."""
+    outcome, missing = Outcome(), []
+    for run in runs:
+        record = store.read_record(run.run_id)
+        if record is not None and is_final(record):
+            outcome.stored += 1
+            outcome.add(record)
+        elif _is_undefined(run):
+            outcome.add(execute(run, store))
+        else:
+            missing.append(run)
+    if missing:
+        _run_tasks(_tasks(missing), store, (device, threads), slots, tick, outcome)
+    return outcome
+
+
+def _is_undefined(run: Run) -> bool:
+    try:
+        run.target()
+    except UndefinedError:
+        return True
+    return False
+
+
+def _tasks(runs: list[Run]) -> list[Task]:
+    """Runs grouped by expanded model, the largest first."""
+    groups: defaultdict[str, Task] = defaultdict(list)
+    for run in runs:
+        groups[key_of("expanded", run.expanded_inputs)].append(run)
+    # Equal sizes differ in their seed, hence in their base model, so neighbours do not wait for the same one.
+    return sorted(groups.values(), key=lambda task: -task[0].target().architecture.parameters(task[0].dataset.shape()))
+
+
+def _run_tasks(
+    tasks: list[Task], store: Store, settings: tuple[str, int], slots: int, tick: Callable[[], None], outcome: Outcome
+) -> None:
+    context = _context()
+    pool = ProcessPool(max_workers=min(slots, len(tasks)), context=context, initializer=_ignore_interrupts)
+    try:
+        pending: dict[Future[Any], Task] = {
+            pool.schedule(_work, args=(task, store.root, *settings)): task for task in tasks
+        }
+        while pending:
+            finished, _ = wait(pending, timeout=0.25, return_when=FIRST_COMPLETED)
+            for future in finished:
+                task = pending.pop(future)
+                try:
+                    records, computed = future.result()
+                except ProcessExpired as error:
+                    rest = _bury(task, store, error, outcome)
+                    if rest:
+                        pending[pool.schedule(_work, args=(rest, store.root, *settings))] = rest
+                else:
+                    outcome.computed += computed
+                    for record in records:
+                        outcome.add(record)
+            tick()
+        pool.close()
+    except BaseException:
+        pool.stop()
+        raise
+    finally:
+        pool.join()
+
+
+def _bury(task: Task, store: Store, error: ProcessExpired, outcome: Outcome) -> Task:
+    """Record as failed the run at which a worker died; count those before it; return those after it."""
+    for position, run in enumerate(task):
+        record = store.read_record(run.run_id)
+        if record is None or not is_final(record):
+            reason = f"the worker process died (exit code {error.exitcode}), perhaps for want of memory"
+            record = {**run.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"}
+            store.write_record(record)
+            outcome.add(record)
+            return task[position + 1 :]
+        outcome.add(record)
+    return []
+
+
+def _context() -> Any:
+    """Workers are forked from a clean server that has imported torch and timm once, where the system can do that."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mmbench.launcher.preload"])
+    return context
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
+
+
+def _work(task: Task, root: Path, device: str, threads: int) -> tuple[list[dict[str, Any]], Counter[str]]:
+    import torch
+
+    torch.set_num_threads(threads)
+    store = Store(root)
+    return [execute(run, store, device, notify=lambda stage: None) for run in task], store.computed

@@ -1,0 +1,281 @@
+"""One run: train the base model, expand it, measure it, train it on, and keep the record.
+
+Four stages in a straight line. Each is a function of exactly the inputs that it names, and its result is stored under a
+hash of exactly those inputs: the base model does not know which metric asked for it, so forty metrics train it once.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING, Any
+
+from mmbench.data.base import Data, Dataset, Progress, silent
+from mmbench.errors import DivergedError, MmbenchError, UndefinedError
+from mmbench.expansions.base import Expansion, Target, expand
+from mmbench.metrics.base import Metric, measure
+from mmbench.models.base import Architecture
+from mmbench.store import Stage, Store, key_of, seed_of
+from mmbench.training import Training
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from mmbench.store import Computed
+
+Notify = Callable[[str], None]
+"""Receives the name of the stage that begins."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One point of a sweep."""
+
+    model: Architecture
+    dataset: Dataset
+    expansion: Expansion
+    metric: Metric
+    training: Training
+    seed: int
+
+    # What each stage depends on. A stage's inputs contain those of the stage before it, so a hash covers the whole way.
+
+    @cached_property
+    def base_inputs(self) -> dict[str, Any]:
+        """Inputs of the base model's training."""
+        return {
+            "model": self.model.describe(),
+            "dataset": self.dataset.fingerprint(),
+            "training": self.training.describe(),
+            "seed": self.seed,
+        }
+
+    @cached_property
+    def expanded_inputs(self) -> dict[str, Any]:
+        """Inputs of the expansion."""
+        return {"base": self.base_inputs, "expansion": self.expansion.describe()}
+
+    @cached_property
+    def score_inputs(self) -> dict[str, Any]:
+        """Inputs of the metric."""
+        return {"expanded": self.expanded_inputs, "metric": self.metric.describe()}
+
+    @cached_property
+    def trained_inputs(self) -> dict[str, Any]:
+        """Inputs of the expanded model's training."""
+        return {"expanded": self.expanded_inputs, "training": self.training.describe()}
+
+    @property
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """The four stages in order, with their inputs."""
+        return {
+            "base": self.base_inputs,
+            "expanded": self.expanded_inputs,
+            "score": self.score_inputs,
+            "trained": self.trained_inputs,
+        }
+
+    @cached_property
+    def run_id(self) -> str:
+        """The name of the record."""
+        return key_of("run", {**self.score_inputs, **self.trained_inputs})
+
+    @property
+    def label(self) -> str:
+        """The run in a few words, for people."""
+        size = getattr(self.expansion, "budget", None)
+        size = f" {size:g}x" if size else f" f={self.expansion.factor:g}" if hasattr(self.expansion, "factor") else ""
+        return (
+            f"{self.model.name} {self.dataset.name} {self.expansion.name}{size} {self.metric.name} "
+            f"{self.training.name} seed {self.seed}"
+        )
+
+    def target(self) -> Target:
+        """What the expansion leads to; `UndefinedError` if this combination has no meaning. Loads no data, no torch."""
+        shape = self.dataset.shape()
+        self.model.table(shape)
+        return self.expansion.target(self.model, shape)
+
+    def identity(self) -> dict[str, Any]:
+        """The columns that are known before anything is computed."""
+        without_seed = {**self.base_inputs, "seed": None}
+        return {
+            "run_id": self.run_id,
+            "model": self.model.name,
+            "dataset": self.dataset.name,
+            "expansion": self.expansion.name,
+            "arm": self.expansion.arm,
+            "training": self.training.name,
+            "seed": self.seed,
+            "metric": self.metric.name,
+            "expected_sign": self.metric.expected_sign,
+            "configuration": key_of("configuration", {"base": without_seed, "expansion": self.expansion.describe()}),
+            "base_configuration": key_of("base_configuration", without_seed),
+            "base_id": key_of("base", self.base_inputs),
+        }
+
+
+def execute(
+    run: Run, store: Store, device: str = "cpu", progress: Progress[Any] = silent, notify: Notify = lambda stage: None
+) -> dict[str, Any]:
+    """The run's record: found, or computed and stored.
+
+    A failure does not raise: it is a record with status `failed` and the reason, and the columns of the stages that
+    succeeded. A combination without meaning becomes a record with status `skipped`. Found records are final, except
+    failures other than divergence, which are tried again.
+    """
+    found = store.read_record(run.run_id)
+    if found is not None and is_final(found):
+        return found
+    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None}
+    try:
+        target = run.target()
+        record |= {"axis": target.axis, "factor": target.factor, **_sizes(run, target)}
+        with store.running(run.run_id):
+            for columns in _Stages(run, store, device, progress, notify).run():
+                record |= columns
+    except UndefinedError as error:
+        record |= {"status": "skipped", "error": str(error)}
+    except MmbenchError as error:
+        record |= {"status": "failed", "error": str(error), "error_type": type(error).__name__}
+    except Exception as error:
+        record |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "error_type": type(error).__name__}
+        record["traceback"] = traceback.format_exc()
+    store.write_record(record)
+    return record
+
+
+def is_final(record: dict[str, Any]) -> bool:
+    """Whether a stored record stands, or its run is to be tried again."""
+    return record["status"] != "failed" or record.get("error_type") == DivergedError.__name__
+
+
+def _sizes(run: Run, target: Target) -> dict[str, Any]:
+    shape = run.dataset.shape()
+    base, large = run.model.parameters(shape), target.architecture.parameters(shape)
+    return {
+        "parameters": large,
+        "base_parameters": base,
+        "budget": getattr(run.expansion, "budget", None) or round(large / base, 2),
+        "depth": target.architecture.depth(),
+    }
+
+
+class _Stages:
+    """The four stages of a run, computed where they are not stored."""
+
+    def __init__(self, run: Run, store: Store, device: str, progress: Progress[Any], notify: Notify) -> None:
+        self.r, self.store, self.device, self.notify, self.progress = run, store, device, notify, progress
+
+    def run(self) -> Any:
+        """Yield the columns of one stage after the other."""
+        base = self._stage("base", self.r.base_inputs, self._train_base)
+        yield {f"base_{k}": base.values[k] for k in ("accuracy", "loss", "validation_accuracy", "seconds")}
+        expanded = self._stage("expanded", self.r.expanded_inputs, lambda: self._expand(base))
+        yield {"max_difference": expanded.values["max_difference"]}
+        score = self._stage("score", self.r.score_inputs, lambda: self._measure(expanded))
+        yield {
+            "score": score.values["value"],
+            "score_stderr": score.values["stderr"],
+            "metric_seconds": score.values["seconds"],
+            **{f"{self.r.metric.name}_{k}": v for k, v in score.values["details"].items()},
+        }
+        trained = self._stage("trained", self.r.trained_inputs, lambda: self._train_expanded(expanded))
+        final = trained.values
+        yield {
+            "final_accuracy": final["accuracy"],
+            "final_loss": final["loss"],
+            "final_validation_accuracy": final["validation_accuracy"],
+            "final_train_loss": final["train_loss"],
+            "gain": final["accuracy"] - base.values["accuracy"],
+            "train_seconds": final["seconds"],
+        }
+
+    def _stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed]) -> Stage:
+        def announced() -> Computed:
+            self.notify(kind)
+            try:
+                return compute()
+            except DivergedError as error:
+                return {"diverged": {"step": error.step, "loss": str(error.loss)}}, {}
+
+        stage = self.store.stage(kind, inputs, announced)
+        if "diverged" in stage.values:
+            raise DivergedError(stage.values["diverged"]["step"], float(stage.values["diverged"]["loss"]))
+        return stage
+
+    @cached_property
+    def data(self) -> Data:
+        return load_data(self.r.dataset, self.device, self.progress)
+
+    def _network(self, architecture: Architecture, stage: Stage) -> nn.Module:
+        import torch
+
+        with torch.device("meta"):
+            model = architecture.build(self.data.shape)
+        model.load_state_dict(stage.tensors("weights"), strict=True, assign=True)
+        return model.to(self.device)
+
+    def _train_base(self) -> Computed:
+        import torch
+
+        seed = seed_of("base", self.r.base_inputs)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model = self.r.model.build(self.data.shape)
+        return self._train(model.to(self.device), seed_of("base order", self._order))
+
+    def _expand(self, base: Stage) -> Computed:
+        import torch
+
+        small = self._network(self.r.model, base).eval()
+        large = expand(small, self.r.expansion, seed=seed_of("expand", self.r.expanded_inputs)).eval()
+        with torch.no_grad():
+            images = self.data.validation.images[:256]
+            difference = (large(images) - small(images)).abs().max()
+        return {"max_difference": float(difference)}, {"weights": large.state_dict()}
+
+    def _measure(self, expanded: Stage) -> Computed:
+        model = self._network(self.r.target().architecture, expanded)
+        train = self.data.train
+        estimate = measure(model, (train.images, train.labels), self.r.metric, seed=seed_of("score", self.r.score_inputs))
+        return {
+            "value": estimate.value,
+            "stderr": estimate.stderr,
+            "seconds": estimate.seconds,
+            "details": estimate.details,
+        }, {}
+
+    def _train_expanded(self, expanded: Stage) -> Computed:
+        return self._train(self._network(self.r.target().architecture, expanded), seed_of("trained order", self._order))
+
+    @property
+    def _order(self) -> dict[str, Any]:
+        """What the order of the images depends on: all expansions see the same one, so their gains compare in pairs."""
+        return {k: self.r.base_inputs[k] for k in ("dataset", "training", "seed")}
+
+    def _train(self, model: nn.Module, seed: int) -> Computed:
+        import torch
+
+        from mmbench.training import evaluate, train
+
+        history = train(model, self.data.train, self.r.training, torch.Generator().manual_seed(seed))
+        test, validation = evaluate(model, self.data.test), evaluate(model, self.data.validation)
+        values = {
+            "accuracy": test.accuracy,
+            "loss": test.loss,
+            "validation_accuracy": validation.accuracy,
+            "validation_loss": validation.loss,
+            "train_loss": evaluate(model, self.data.train).loss,
+            "seconds": history.seconds,
+        }
+        return values, {"weights": model.state_dict(), "history": {"losses": history.losses}}
+
+
+@lru_cache(maxsize=2)
+def load_data(dataset: Dataset, device: torch.device | str, progress: Progress[Any] = silent) -> Data:
+    """The data on the device; kept for the next run."""
+    return dataset.load(progress).to(device)
