@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import Field
 
-import mmbench
 from mmbench.errors import ConfigError, DataError
+from mmbench.paths import choices
 from mmbench.registry import (
     DATASETS,
     EXPANSIONS,
@@ -84,18 +83,6 @@ def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
     return Run(**parts, seed=seed.seed), settings
 
 
-def choices(group: str) -> list[str]:
-    """The names that a config group offers: its YAML files."""
-    folder = root() / group if group == "sweeps" else root() / "conf" / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
-
-
-def root() -> Path:
-    """The folder that holds `conf` and `sweeps`: the package in a wheel, the checkout otherwise."""
-    package = Path(mmbench.__file__).parent
-    return package if (package / "conf").is_dir() else package.parent
-
-
 def resolve_device(device: str) -> str:
     """`auto` as the device it stands for; `ConfigError` if the device asked for is not there."""
     if device == "cpu":
@@ -109,5 +96,3 @@ def resolve_device(device: str) -> str:
     if not there:
         raise ConfigError(f"device = {device!r} is not available on this machine; use device=auto or device=cpu")
     return device
-
-

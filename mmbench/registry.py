@@ -1,7 +1,8 @@
 """Components by name: every model, dataset, expansion, metric and training recipe is a typed, registered class.
 
 A component's fields are its options: typed, with ranges, checked by pydantic when it is made. A file of one of the
-component packages registers its class with a decorator and is found by lying there:
+component packages registers its class with a decorator and is found by lying there (an underscore before the file's
+name keeps it out):
 
     @METRICS.register("hessian_trace")
     class HessianTrace(Metric):
@@ -73,7 +74,8 @@ class Registry(Generic[C]):
         if not self._discovered:
             package = importlib.import_module(self._package)
             for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-                importlib.import_module(f"{self._package}.{module.name}")
+                if not module.name.startswith("_"):
+                    importlib.import_module(f"{self._package}.{module.name}")
             self._discovered = True
         return sorted(self._classes)
 
@@ -116,7 +118,7 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{path} is missing: {_allowed(cls, location)}"
     if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
-        return f"{path}: {problem['ctx']['error']}" if location else f"{key}: {problem['ctx']['error']}"
+        return str(problem["ctx"]["error"])
     return f"{path} = {problem['input']!r} is not allowed: must be {_allowed(cls, location)}"
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmbench.store import Computed
 
 Notify = Callable[[str], None]
-"""Receives the name of the stage that begins."""
+"""Receives the name of a stage that is about to be computed."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +134,8 @@ def execute(
     try:
         target = run.target()
         record |= {"axis": target.axis, "factor": target.factor, **_sizes(run, target)}
-        with store.running(run.run_id):
-            for columns in _Stages(run, store, device, progress, notify).run():
-                record |= columns
+        for columns in _Stages(run, store, device, progress, notify).run():
+            record |= columns
     except UndefinedError as error:
         record |= {"status": "skipped", "error": str(error)}
     except MmbenchError as error:
@@ -145,6 +144,7 @@ def execute(
         record |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "error_type": type(error).__name__}
         record["traceback"] = traceback.format_exc()
     store.write_record(record)
+    store.clear_mark(run.run_id)
     return record
 
 
@@ -197,6 +197,7 @@ class _Stages:
     def _stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed]) -> Stage:
         def announced() -> Computed:
             self.notify(kind)
+            self.store.mark(self.r.run_id, kind)
             try:
                 return compute()
             except DivergedError as error:

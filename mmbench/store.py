@@ -198,6 +198,10 @@ class Store:
             self._set_aside(path)
         return record
 
+    def record_ids(self) -> set[str]:
+        """The runs that have a record, of whatever status."""
+        return {path.stem for path in (self.root / "records").glob("*.json")}
+
     def write_sweep(self, sweep: dict[str, Any]) -> None:
         """Remember which runs a sweep asked for, so that `status` can tell what is missing."""
         self._replace(self.root / "sweeps" / f"{digest(sweep)[:16]}.json", sweep)
@@ -207,22 +211,27 @@ class Store:
         paths = sorted((self.root / "sweeps").glob("*.json"))
         return [sweep for path in paths if (sweep := read_json(path)) is not None]
 
-    @contextlib.contextmanager
-    def running(self, run_id: str) -> Iterator[None]:
-        """Mark a run as running in this process."""
-        path = self.root / "running" / f"{run_id}.json"
-        self._replace(path, {"pid": os.getpid()})
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+    def mark(self, run_id: str, stage: str) -> None:
+        """Say that this process is at a stage of a run."""
+        self._replace(self._mark(run_id), {"pid": os.getpid(), "stage": stage})
 
-    def running_now(self) -> set[str]:
-        """The runs whose processes are alive on this machine."""
+    def clear_mark(self, run_id: str) -> bool:
+        """Take the mark away; whether there was one."""
+        try:
+            self._mark(run_id).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def running(self) -> dict[str, str]:
+        """The stage of each run whose process is alive on this machine."""
         import psutil
 
-        paths = (self.root / "running").glob("*.json")
-        return {path.stem for path in paths if psutil.pid_exists((read_json(path) or {}).get("pid", -1))}
+        marks = {path.stem: read_json(path) for path in (self.root / "running").glob("*.json")}
+        return {run_id: mark["stage"] for run_id, mark in marks.items() if mark and psutil.pid_exists(mark["pid"])}
+
+    def _mark(self, run_id: str) -> Path:
+        return self.root / "running" / f"{run_id}.json"
 
     # -- files --------------------------------------------------------------------------------------------------------
 

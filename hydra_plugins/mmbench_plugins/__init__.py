@@ -1,12 +1,11 @@
 """mmbench's launchers and sweeper, where Hydra looks for plugins; the work is done in `mmbench.launcher`.
 
 Hydra instantiates plugins by class path, and only from the namespace package `hydra_plugins`; that is why this module
-exists, and why these four lines of configuration name classes.
+exists, and why the configuration below names classes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -38,30 +37,12 @@ class PlanLauncher(BaseLauncher):
         print_plan(runs, settings)
 
 
-@dataclass
-class SweeperConfig:
-    """Options of the sweeper."""
-
-    _target_: str = "hydra_plugins.mmbench_plugins.Sweeper"
-    params: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class LocalConfig:
-    """Options of the local launcher."""
-
-    _target_: str = "hydra_plugins.mmbench_plugins.LocalLauncher"
-    slots: Any = "auto"
-
-
-@dataclass
-class PlanConfig:
-    """The plan has no options."""
-
-    _target_: str = "hydra_plugins.mmbench_plugins.PlanLauncher"
-
-
-_store = ConfigStore.instance()
-_store.store(group="hydra/sweeper", name="mmbench", node=SweeperConfig, provider="mmbench")
-_store.store(group="hydra/launcher", name="local", node=LocalConfig, provider="mmbench")
-_store.store(group="hydra/launcher", name="plan", node=PlanConfig, provider="mmbench")
+_HERE = "hydra_plugins.mmbench_plugins"
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "hydra/sweeper/mmbench": {"_target_": f"{_HERE}.Sweeper", "params": {}},
+    "hydra/launcher/local": {"_target_": f"{_HERE}.LocalLauncher", "slots": "auto"},
+    "hydra/launcher/plan": {"_target_": f"{_HERE}.PlanLauncher"},
+}
+for _path, _node in _OPTIONS.items():
+    _group, _, _name = _path.rpartition("/")
+    ConfigStore.instance().store(group=_group, name=_name, node=_node, provider="mmbench")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import uuid
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mmbench.errors import StoreError
+from mmbench.store import read_json
 
 if TYPE_CHECKING:
     import os
@@ -65,8 +65,8 @@ def load_records(path: str | os.PathLike[str]) -> pd.DataFrame:
         raise StoreError(f"results = {str(path)!r} {found}; give the folder that `mmbench run results=DIR` wrote to")
     records: list[dict[str, Any]] = []
     damaged: list[str] = []
-    for file in sorted((folder / "records").glob("[!.]*.json")):  # a hidden file is one still being written
-        record = _read(file)
+    for file in sorted((folder / "records").glob("*.json")):
+        record = read_json(file)
         if record is None:
             damaged.append(str(file))
         else:
@@ -82,7 +82,7 @@ def load_records(path: str | os.PathLike[str]) -> pd.DataFrame:
 
 
 def write_records(frame: pd.DataFrame, folder: Path) -> None:
-    """Write records.parquet and records.csv into `folder`, each replaced whole. The CSV has floats in full precision."""
+    """Write records.parquet and records.csv into `folder`, each replaced whole; the CSV has full precision."""
     with replacing(folder / "records.parquet") as path:
         frame.to_parquet(path, index=False)
     with replacing(folder / "records.csv") as path:
@@ -98,18 +98,6 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """The record of a file whose checksum is right, else None."""
-    try:
-        content = json.loads(path.read_bytes())
-        record = content["record"]
-        canonical = json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
-        intact = isinstance(record, dict) and content["sha256"] == hashlib.sha256(canonical.encode()).hexdigest()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if intact else None
 
 
 def _kind(values: Sequence[Any]) -> str:

@@ -22,7 +22,7 @@ from mmbench.analysis.frame import replacing
 from mmbench.analysis.statistics import CONTROLS, configurations, ranked, role, runs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ CONTROL_COLOURS = {"none": "#222222", "scratch": "#999999"}
 MARKERS = "osD^vPXp*h<>"
 AGREES, CONTRADICTS, OPEN = "#0072B2", "#D55E00", "#8A8A8A"
 INK = "#333333"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 11,
     "axes.edgecolor": "#888888",
@@ -74,7 +74,7 @@ def draw(frame: pd.DataFrame, correlations: pd.DataFrame, folder: Path) -> list[
     units = configurations(frame, "gain")
     folder.mkdir(parents=True, exist_ok=True)
     drawings = []
-    with rc_context({**STYLE}):
+    with rc_context(STYLE):
         if len(units):
             rows = ranked(correlations)
             drawings.append(_saved(_overview(rows), folder, "overview", "All metrics", _overview_alt(rows)))
@@ -91,7 +91,7 @@ def draw(frame: pd.DataFrame, correlations: pd.DataFrame, folder: Path) -> list[
     return drawings
 
 
-def summary(row: dict[str, Any]) -> str:
+def summary(row: Mapping[Any, Any]) -> str:
     """A row of `correlate` in short: rho, its interval, and how much it rests on."""
     if pd.isna(row["spearman"]):
         rho = "ρ undefined"
@@ -137,12 +137,19 @@ class _Looks:
         names = {name: f"{name} (control)" if name in CONTROLS else name for name in self.expansions}
         entries = [Line2D([], [], label=label, markersize=8, **self.of(name, model)) for name, label in names.items()]
         if len(self.markers) > 1:
-            grey = {"color": "#BBBBBB", "markeredgecolor": "#555555", "linestyle": "none", "markersize": 7}
-            entries += [Line2D([], [], label=f"model: {name}", marker=mark, **grey) for name, mark in self.markers.items()]
+            grey: dict[str, Any] = {
+                "color": "#BBBBBB",
+                "markeredgecolor": "#555555",
+                "linestyle": "none",
+                "markersize": 7,
+            }
+            entries += [
+                Line2D([], [], label=f"model: {name}", marker=mark, **grey) for name, mark in self.markers.items()
+            ]
         return entries
 
 
-def _scatter(units: pd.DataFrame, points: pd.DataFrame, row: dict[str, Any], looks: _Looks) -> Figure:
+def _scatter(units: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], looks: _Looks) -> Figure:
     """Score against gain: a mark per configuration, a faint one per run."""
     entries = looks.legend()
     longest = max(len(str(entry.get_label())) for entry in entries) if entries else 0
@@ -161,10 +168,16 @@ def _scatter(units: pd.DataFrame, points: pd.DataFrame, row: dict[str, Any], loo
             axes.plot(*line, color="#000000", alpha=0.1, linewidth=0.8, zorder=1.5)
             axes.plot(point["score"], point["gain"], **look, markersize=4.5, alpha=0.4, zorder=2)
     sign = row["expected_sign"]
-    theory = "theory says nothing" if pd.isna(sign) or sign == 0 else f"theory: {'larger' if sign > 0 else 'smaller'} is better"
+    theory = (
+        "theory says nothing"
+        if pd.isna(sign) or sign == 0
+        else f"theory: {'larger' if sign > 0 else 'smaller'} is better"
+    )
     axes.set_xlabel(f"score ({theory})")
     axes.set_ylabel("gain (accuracy)")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"))
+    axes.yaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0")
+    )
     axes.set_title(f"{row['metric']}\n", loc="left", fontweight="bold")
     axes.text(0, 1.02, summary(row), transform=axes.transAxes, fontsize=10, va="bottom")
     figure.legend(handles=entries, loc="outside lower center", ncols=columns, handletextpad=0.2, columnspacing=1.2)
@@ -174,9 +187,13 @@ def _scatter(units: pd.DataFrame, points: pd.DataFrame, row: dict[str, Any], loo
 def _scale(axes: Axes, scores: Any) -> None:
     """A logarithmic axis where the scores span more than two decades; symlog where they also reach zero or below."""
     size = np.abs(scores[scores != 0])
-    if size.size == 0 or size.max() / np.quantile(size, 0.05) < 100:
+    positive = scores.min() > 0
+    typical = np.quantile(size, 0.05 if positive else 0.5) if size.size else 1.0
+    if (
+        not size.size or size.max() < 100 * typical
+    ):  # scores of both signs always come near 0: their median is what counts
         axes.xaxis.set_major_locator(MaxNLocator(6))
-    elif scores.min() > 0:
+    elif positive:
         axes.set_xscale("log")
     else:
         axes.set_xscale("symlog", linthresh=10 ** np.floor(np.log10(np.quantile(size, 0.25))))
@@ -195,12 +212,17 @@ def _power(value: float) -> str:
 
 def _overview(rows: pd.DataFrame) -> Figure:
     """A forest plot: Spearman's rho with its interval for each metric, and the value inside equal-budget groups."""
-    figure = Figure(figsize=(7.2, 1.9 + 0.42 * len(rows)))
+    figure = Figure(figsize=(6.8, 1.9 + 0.42 * len(rows)))
     whole, equal = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     places = np.arange(len(rows))
     for place, row in zip(places, rows.to_dict("records"), strict=True):
         tested = not role(row["metric"], row["expected_sign"])
-        look = {"marker": "o" if tested else "D", "markersize": 8 if tested else 7, "linestyle": "none", "zorder": 3}
+        look: dict[str, Any] = {
+            "marker": "o" if tested else "D",
+            "markersize": 8 if tested else 7,
+            "linestyle": "none",
+            "zorder": 3,
+        }
         if not tested:
             for axes in (whole, equal):
                 axes.axhspan(place - 0.5, place + 0.5, color="#F1F1EC", linewidth=0, zorder=0)
@@ -234,14 +256,14 @@ def _overview_legend() -> list[Line2D]:
     lines = {
         "as expected, interval excludes 0": AGREES,
         "against expectation, interval excludes 0": CONTRADICTS,
-        "interval includes 0, or none": OPEN,
+        "open: includes 0, or no sign expected": OPEN,
     }
     entries = [Line2D([], [], color=colour, linewidth=2, label=label) for label, colour in lines.items()]
-    hollow = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.6}
+    hollow: dict[str, Any] = {"marker": "D", "markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.6}
     return [*entries, Line2D([], [], label="baseline or negative control", linestyle="none", **hollow)]
 
 
-def _colour(row: dict[str, Any]) -> str:
+def _colour(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["ci_low"]) or row["ci_low"] <= 0 <= row["ci_high"] or pd.isna(row["sign_agrees"]):
         return OPEN
     return AGREES if row["sign_agrees"] else CONTRADICTS

@@ -2,35 +2,42 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import re
+from collections.abc import Mapping
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from string import Template
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from mmbench.analysis.frame import replacing
 from mmbench.analysis.plots import signed
-from mmbench.analysis.statistics import SIZE, TARGETS, interval, ranked, role
+from mmbench.analysis.statistics import SIZE, TARGETS, compare, interval, mixed, ranked, role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from mmbench.analysis.plots import Drawing
+    from mmbench.analysis.statistics import Comparison
 
 ENOUGH = 10
 """Configurations below which the report draws no conclusion."""
 RIVALS = (SIZE, "loss_after_k_steps")
 """What the manifold metric has to beat to be worth its cost."""
 DASH = "–"
+Row = Mapping[Any, Any]
 
 
-def write_report(frame: pd.DataFrame, correlations: pd.DataFrame, folder: Path, drawings: Sequence[Drawing] = ()) -> Path:
+def write_report(
+    frame: pd.DataFrame, correlations: pd.DataFrame, folder: Path, drawings: Sequence[Drawing] = ()
+) -> Path:
     """Write `folder`/report.html from what `load_records`, `correlate` and `draw` returned, and return its path.
 
     The page holds its style and its figures, needs no network and no script, and all text from data is escaped. The
@@ -39,7 +46,7 @@ def write_report(frame: pd.DataFrame, correlations: pd.DataFrame, folder: Path, 
     overview = [drawing for drawing in drawings if drawing.svg.stem == "overview"]
     scatters = [drawing for drawing in drawings if drawing.svg.stem != "overview"]
     page = _PAGE.substitute(
-        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(correlations)),
+        verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(frame, correlations)),
         overview="".join(_figure(drawing) for drawing in overview),
         tables="".join(_target_section(correlations, target) for target in TARGETS),
         groups=_group_section(correlations),
@@ -53,15 +60,16 @@ def write_report(frame: pd.DataFrame, correlations: pd.DataFrame, folder: Path, 
     return path
 
 
-def verdict(correlations: pd.DataFrame) -> list[str]:
+def verdict(frame: pd.DataFrame, correlations: pd.DataFrame) -> list[str]:
     """What the numbers of group `all` and target `gain` say, in plain sentences, and what they do not."""
     rows = ranked(correlations)
     largest = int(rows["n_configurations"].max()) if len(rows) else 0
     if largest == 0:
         return ["There is nothing to judge yet: no run has both a score and a gain."]
     if largest < ENOUGH:
-        return [_too_few(largest)]
-    sentences = [f"At most {_count(int(rows['n'].max()), 'run')} of {largest} configurations entered for a metric."]
+        return [_too_few(largest), *_mixed(frame)]
+    extent = "" if rows["n"].nunique() == 1 else "Up to "
+    sentences = [f"{extent}{_count(int(rows['n'].max()), 'run')} of {largest} configurations count for each metric."]
     few = rows[rows["n_configurations"] < ENOUGH]
     if len(few):
         sentences.append(f"Too few configurations (under {ENOUGH}) to say anything of {_listed(few['metric'])}.")
@@ -76,18 +84,24 @@ def verdict(correlations: pd.DataFrame) -> list[str]:
             f"Caution: so does {_listed(controls)}, of which theory expects nothing; "
             "read the other correlations with that in mind."
         )
-    return [*sentences, *_against_rivals(judged)]
+    return [*sentences, *_against_rivals(frame, judged), *_mixed(frame)]
 
 
 def correlation_table(correlations: pd.DataFrame, target: str = "gain", group: str = "all") -> Table:
     """The correlations of one target and group for the terminal, best agreement with the expected sign first."""
-    table = Table(title=f"Spearman correlation of each metric with {target}, {_group_words(group)}", title_justify="left")
-    table.add_column("metric", no_wrap=True)
+    table = Table(
+        title=f"Spearman's rho of score and {target}, {_group_words(group)}",
+        caption="* baseline, ° negative control; n: configurations\nregret: accuracy points lost by its first choice",
+        box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    table.add_column("metric", overflow="fold")
     for heading, _ in _SHORT:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(
+            heading.replace(" b", "\nb").replace(" i", "\ni"), justify="right", no_wrap=True, vertical="bottom"
+        )
     for row in ranked(correlations, target, group).to_dict("records"):
         kind = role(**_named(row))
-        name = Text(str(row["metric"])).append(f" ({kind})" if kind else "", style="dim")
+        name = Text(str(row["metric"])).append({"baseline": " *", "negative control": " °"}.get(kind, ""))
         table.add_row(name, *(Text(render(row)) for _, render in _SHORT), style="dim" if kind else None)
     return table
 
@@ -107,50 +121,59 @@ def _findings(judged: pd.DataFrame, good: pd.DataFrame, bad: pd.DataFrame) -> li
     """Which intervals exclude 0, on which side, and how far to trust that."""
     sentences = []
     if len(good):
-        sentences.append(f"Correlated with the gain in the direction theory expects (95 % interval excludes 0): {_values(good)}.")
+        sentences.append(
+            f"Correlated with the gain in the direction theory expects (95 % interval excludes 0): {_values(good)}."
+        )
     else:
         sentences.append("No metric is shown to correlate with the gain in the direction theory expects.")
     if len(bad):
         sentences.append(f"Correlated in the opposite direction to the one expected: {_values(bad)}.")
     if len(judged) > 1:
         sentences.append(
-            f"With {len(judged)} metrics judged, about {len(judged) * 0.05:.1f} such intervals are expected to exclude 0 by "
-            "chance alone; no correction is made for that."
+            f"With {len(judged)} metrics judged, about {len(judged) * 0.05:.1f} such intervals are expected to exclude "
+            "0 by chance alone; no correction is made for that."
         )
     return sentences
 
 
-def _against_rivals(judged: pd.DataFrame) -> list[str]:
+def _against_rivals(frame: pd.DataFrame, judged: pd.DataFrame) -> list[str]:
     """Whether the manifold metric beats the trivial ones, and what is left of it among networks of one size."""
     rows = {row["metric"]: row for row in judged.to_dict("records") if not pd.isna(row["spearman"])}
     if "manifold" not in rows:
         return []
-    sentences = [_compared(rows["manifold"], rows[rival]) for rival in RIVALS if rival in rows]
+    sentences = [_compared(rival, compare(frame, "manifold", rival)) for rival in RIVALS if rival in rows]
     equal = rows["manifold"]["equal_budget_spearman"]
     if pd.isna(equal):
-        sentences.append("Whether manifold ranks expansions of equal budget cannot be said: no such group is large enough.")
+        sentences.append(
+            "Whether manifold ranks expansions of equal budget cannot be said: no such group is large enough."
+        )
     else:
-        sentences.append(f"Inside groups of equal budget, where size cannot help, manifold has ρ = {signed(equal)} on average.")
+        sentences.append(
+            f"Inside groups of equal budget, where size cannot help, manifold has ρ = {signed(equal)} on average."
+        )
     return sentences
 
 
-def _compared(row: dict[str, Any], rival: dict[str, Any]) -> str:
-    """One sentence on two metrics, each read in its expected direction; disjoint intervals count as a difference."""
-    (ours, low, high), (theirs, rival_low, rival_high) = _directed(row), _directed(rival)
-    numbers = f"(in their expected directions {signed(ours)} against {signed(theirs)})"
-    if low > rival_high:
-        return f"manifold predicts the gain better than {rival['metric']} {numbers}; their intervals do not overlap."
-    if high < rival_low:
-        return f"manifold predicts the gain worse than {rival['metric']} {numbers}; their intervals do not overlap."
-    return f"manifold is not shown to differ from {rival['metric']} as a predictor of the gain {numbers}: their intervals overlap."
+def _mixed(frame: pd.DataFrame) -> list[str]:
+    return [
+        f"Caution: {metric} was measured more than once for the same configuration and seed, perhaps with different "
+        "options; what is judged here is the average."
+        for metric in mixed(frame)
+    ]
 
 
-def _directed(row: dict[str, Any]) -> tuple[float, float, float]:
-    """rho and its interval, turned so that positive means as expected. A perfect order is an interval of one point."""
-    values = [row["spearman"] if pd.isna(row[key]) else row[key] for key in ("spearman", "ci_low", "ci_high")]
-    if not pd.isna(row["expected_sign"]) and row["expected_sign"] < 0:
-        values = [-values[0], -values[2], -values[1]]
-    return values[0], values[1], values[2]
+def _compared(rival: str, found: Comparison) -> str:
+    n = found.n_configurations
+    numbers = f"{signed(found.rho)} against {signed(found.rival_rho)} in their expected directions, {n} configurations"
+    if n < ENOUGH or math.isnan(found.p_value):
+        return f"Whether manifold ranks the gain better than {rival} cannot be tested ({numbers})."
+    numbers += f", p = {found.p_value:.2g} for the difference"
+    if found.p_value >= 0.05:
+        return f"Manifold is not shown to rank the gain better or worse than {rival} ({numbers})."
+    if found.rho < found.rival_rho:
+        return f"Manifold ranks the gain worse than {rival} ({numbers})."
+    but = "" if found.rho > 0 else ", but it is itself no predictor of it"
+    return f"Manifold ranks the gain better than {rival} ({numbers}){but}."
 
 
 def _values(rows: pd.DataFrame) -> str:
@@ -165,7 +188,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _named(row: dict[str, Any]) -> dict[str, Any]:
+def _named(row: Row) -> dict[str, Any]:
     return {"metric": row["metric"], "expected_sign": row["expected_sign"]}
 
 
@@ -173,34 +196,39 @@ def _group_words(group: str) -> str:
     return "all runs" if group == "all" else group
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: Row) -> str:
     return DASH if pd.isna(row["ci_low"]) else f"[{signed(row['ci_low'])}, {signed(row['ci_high'])}]"
 
 
-def _sign(row: dict[str, Any]) -> str:
+def _sign(row: Row) -> str:
     return DASH if pd.isna(row["expected_sign"]) else {1: "+", -1: "\N{MINUS SIGN}"}.get(row["expected_sign"], "0")
 
 
-def _points(row: dict[str, Any]) -> str:
+def _points(row: Row) -> str:
     return DASH if pd.isna(row["regret_at_1"]) else f"{100 * row['regret_at_1']:.2f}"
 
 
-def _cost(row: dict[str, Any]) -> str:
+def _cost(row: Row) -> str:
     value = row["cost_fraction"]
     return DASH if pd.isna(value) else "<0.1 %" if 0 < value < 0.001 else f"{100 * value:.1f} %"
 
 
 _SHORT = (
-    ("expected", _sign),
+    ("sign", _sign),
     ("ρ", lambda row: signed(row["spearman"])),
     ("95 % interval", _interval),
-    ("n", lambda row: f"{row['n_configurations']} ({row['n']})"),
+    ("n", lambda row: str(row["n_configurations"])),
     ("equal budget", lambda row: signed(row["equal_budget_spearman"])),
     ("partial", lambda row: signed(row["partial_spearman"])),
-    ("regret@1", _points),
+    ("regret", _points),
     ("cost", _cost),
 )
-_LONG = (*_SHORT[:3], ("τ", lambda row: signed(row["kendall"])), *_SHORT[3:])
+_LONG = (
+    *_SHORT[:3],
+    ("τ", lambda row: signed(row["kendall"])),
+    ("n", lambda row: f"{row['n_configurations']} ({row['n']})"),
+    *_SHORT[4:],
+)
 
 
 def _target_section(correlations: pd.DataFrame, target: str) -> str:
@@ -213,17 +241,20 @@ def _target_section(correlations: pd.DataFrame, target: str) -> str:
 
 
 def _group_section(correlations: pd.DataFrame) -> str:
-    """Spearman's rho with the gain, metric by group."""
-    rows = correlations[correlations["target"] == "gain"]
+    """Spearman's rho with the gain, metric by group; groups too small to have one are left to correlations.csv."""
+    rows = correlations[(correlations["target"] == "gain") & (correlations["n_configurations"] >= 3)]
     groups = list(dict.fromkeys(rows["group"]))
     metrics = list(ranked(correlations)["metric"])
     if len(groups) < 2:
-        return "<p>There are no groups yet.</p>"
+        return "<p>No group has 3 configurations yet.</p>"
     cells = {(row["group"], row["metric"]): row for row in rows.to_dict("records")}
     body = []
     for group in groups:
         found = [cells.get((group, metric)) for metric in metrics]
-        texts = [DASH if row is None else f"{signed(row['spearman'])} <small>({row['n_configurations']})</small>" for row in found]
+        texts = [
+            DASH if row is None else f"{signed(row['spearman'])} <small>({row['n_configurations']})</small>"
+            for row in found
+        ]
         body.append(([escape(_group_words(group)), *texts], ""))
     return _table(["group", *map(escape, metrics)], body)
 
@@ -272,7 +303,8 @@ def _table(headings: Sequence[str], rows: Iterable[tuple[Sequence[str], str]], k
         first, *rest = cells
         body += f'<tr{" class=control" if dim else ""}><th scope="row">{first}</th>'
         body += "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>\n"
-    return f'<div class="wide" tabindex="0"><table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>'
+    table = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>'
+    return f'<div class="wide" tabindex="0">{table}</div>'
 
 
 def _figure(drawing: Drawing) -> str:
@@ -285,10 +317,13 @@ def _figure(drawing: Drawing) -> str:
     stem = escape(drawing.svg.stem)
     rest = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{stem}-", rest)
     label = escape(drawing.alt)
-    return f'<figure><svg role="img" aria-label="{label}" {box[0] if box else ""}><title>{label}</title>{rest}</figure>\n'
+    return (
+        f'<figure><svg role="img" aria-label="{label}" {box[0] if box else ""}><title>{label}</title>{rest}</figure>\n'
+    )
 
 
-_PAGE = Template("""<!doctype html>
+_PAGE = Template(
+    """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -296,7 +331,8 @@ _PAGE = Template("""<!doctype html>
 <title>mmbench report</title>
 <style>
 :root { color-scheme: light; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff; color: #222; font: 1rem/1.5 system-ui, sans-serif; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff; color: #222; }
+body { font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: .5rem 0 1rem; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
@@ -307,15 +343,19 @@ small, .note { color: #5a5a5a; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; white-space: nowrap; }
 th:first-child { text-align: left; }
+tbody th { position: sticky; left: 0; background: inherit; }
 tbody th { font-weight: 500; }
 thead th { border-bottom: 2px solid #bbb; vertical-align: bottom; }
-.control { background: #f1f1ec; }
+tbody tr { background: #fff; }
+tbody tr.control { background: #f1f1ec; }
 .reasons th, .reasons td { text-align: left; vertical-align: top; }
 .reasons td:last-child { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 figure { margin: 1rem 0; overflow-x: auto; }
 figure svg { display: block; width: 100%; height: auto; max-width: 46rem; }
+.overview svg { min-width: 28rem; }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); gap: 1rem 2rem; }
 .grid figure { margin: 0; }
+@media (max-width: 40rem) { th small { display: block; } th, td { padding: .3rem .45rem; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
   .wide, figure { overflow: visible; }
@@ -331,17 +371,18 @@ figure svg { display: block; width: 100%; height: auto; max-width: 46rem; }
 $verdict
 </section>
 <h2>Overview</h2>
-$overview
-<p class="note">Spearman's ρ of score and gain over all configurations, and inside groups of one data set, base model and
-budget. The sign in brackets is the one theory expects; the shaded metrics are baselines and negative controls.</p>
+<div class="overview">$overview</div>
+<p class="note">Spearman's ρ of score and gain over all configurations, and inside groups of one data set, base model
+and budget. The sign in brackets is the one theory expects; the shaded metrics are baselines and negative controls.</p>
 <h2>Correlations</h2>
-<p class="note">Over all runs, best agreement with the expected sign first. n: configurations (runs). Equal budget: mean ρ inside
-groups of one data set, base model and budget; not defined for the parameter count itself. Partial: given log parameters and base
-accuracy. regret@1: accuracy lost by taking the metric's first choice, in points. Cost: time of the metric over time of training.
-A dash is a value that these runs do not define.</p>
+<p class="note">Over all runs, best agreement with the expected sign first. Sign: the one theory expects. n:
+configurations (runs). Equal budget: mean ρ inside groups of one data set, base model and budget; not defined for the
+parameter count itself. Partial: given log parameters and base accuracy. Regret: accuracy lost by taking the metric's
+first choice, in points. Cost: time of the metric over time of training. A dash is a value that these runs do not
+define.</p>
 $tables
 <h2>By group</h2>
-<p class="note">ρ with the gain (configurations). Small groups swing widely.</p>
+<p class="note">ρ with the gain (configurations), for groups of at least 3. Small groups swing widely.</p>
 $groups
 <h2>Score against gain</h2>
 <p class="note">A large mark is a configuration, averaged over its seeds; the small ones joined to it are its runs.</p>
@@ -350,10 +391,12 @@ $scatters</div>
 <h2>Runs</h2>
 $runs
 <h2>How it was made</h2>
-<p>The unit is the configuration, not the run: score and target are averaged over seeds, then ranked. Intervals are 95 %,
-after Bonett and Wright (2000); they are rough below $enough configurations and where |ρ| exceeds 0.8. Configurations that
-share a base model are not independent, which makes the intervals too narrow.</p>
+<p>The unit is the configuration, not the run: score and target are averaged over seeds, then ranked. Intervals are
+95 %, after Bonett and Wright (2000); they are rough below $enough configurations and where |ρ| exceeds 0.8. Two metrics
+are compared by the test of Meng, Rosenthal and Rubin (1992). Configurations that share a base model are not
+independent, so the true uncertainty is larger than the intervals say.</p>
 $made
 </body>
 </html>
-""".replace("$enough", str(ENOUGH)))
+""".replace("$enough", str(ENOUGH))
+)

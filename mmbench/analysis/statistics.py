@@ -8,6 +8,7 @@ finite score and a finite target count.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,10 +50,14 @@ COLUMNS = {
     "sign_agrees": "boolean",
 }
 
-_TEXT = ("run_id", "status", "metric", "configuration", "base_configuration", "expansion", "arm", "dataset", "model")
-_TEXT = (*_TEXT, "axis", "training")
-_NUMBERS = ("seed", "factor", "budget", "expected_sign", "score", "metric_seconds", "train_seconds", "parameters")
-_NUMBERS = (*_NUMBERS, "base_accuracy", *TARGETS)
+_TEXT = [
+    *("run_id", "status", "metric", "configuration", "base_configuration", "expansion", "arm"),
+    *("dataset", "model", "axis", "training"),
+]
+_NUMBERS = [
+    *("seed", "factor", "budget", "expected_sign", "score", "metric_seconds", "train_seconds"),
+    *("parameters", "base_accuracy", *TARGETS),
+]
 _CONFIGURATION = ("dataset", "model", "expansion", "axis", "factor", "budget", "training", "parameters")
 
 
@@ -73,7 +78,7 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
       configurations and no constant side, averaged with the number of configurations as weight; null if there is no
       such group. Networks of one budget still differ by rounding, within the expansion's `tolerance` (2 % unless set).
       To rank those differences would be to read noise as size, so the metric `parameters` is constant by definition
-      here and gets null. Runs without a budget are in no group.
+      here and gets null. Where an expansion is given a factor, its record's budget is the ratio that it came to.
     * regret_at_1: for each base model on its data set, the best target among its configurations minus the target of the
       one with the best sign * score, averaged over base models with at least 2 configurations. Fraction of accuracy.
       Equal best scores count with their mean target; an expected sign of 0 or null counts as +1.
@@ -83,9 +88,9 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     Rows are sorted: group `all` first, then groups by name; gain before final_accuracy; larger |spearman| first.
 
     Args:
-        frame: as of `load_records`. Columns that it lacks count as null. Without a `configuration`, equal (dataset, model,
-            expansion, axis, factor, budget, training, parameters) make one; without a `base_configuration`, equal
-            (model, training) make one base model of a data set.
+        frame: as of `load_records`. Columns that it lacks count as null. Without a `configuration`, equal (dataset,
+            model, expansion, axis, factor, budget, training, parameters) make one; without a `base_configuration`,
+            equal (model, training) make one base model of a data set.
     """
     table = _prepared(frame)
     signs = {metric: _sign(rows["expected_sign"]) for metric, rows in table.groupby("metric")}
@@ -95,7 +100,9 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
         for group, members, candidates in _groups(table, units):
             for metric in sorted(members["metric"].dropna().unique()):
                 unit = candidates[candidates["metric"] == metric]
-                rows.append({"metric": metric, "target": target, "group": group, **_judged(unit, metric, signs[metric])})
+                rows.append(
+                    {"metric": metric, "target": target, "group": group, **_judged(unit, metric, signs[metric])}
+                )
     result = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     result["rest"] = result["group"] != "all"
     result["place"] = result["target"].map({target: place for place, target in enumerate(TARGETS)})
@@ -114,6 +121,47 @@ def interval(rho: float, n: int) -> tuple[float, float]:
         return math.nan, math.nan
     half = 1.96 * math.sqrt((1 + rho**2 / 2) / (n - 3))
     return math.tanh(math.atanh(rho) - half), math.tanh(math.atanh(rho) + half)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two metrics on the configurations that both have; rho is turned so that positive means as theory expects."""
+
+    n_configurations: int
+    rho: float
+    rival_rho: float
+    p_value: float
+
+
+def compare(frame: pd.DataFrame, metric: str, rival: str, target: str = "gain") -> Comparison:
+    """Whether one metric ranks the target better than another, on the configurations where both have a score.
+
+    p_value: see `difference`. An expected sign of 0 or null counts as +1.
+    """
+    units = configurations(frame, target)
+    left, right = (units[units["metric"] == name] for name in (metric, rival))
+    both = left.merge(right, on=["configuration", "base", *KEYS, "expansion", "arm"], suffixes=("", "_rival"))
+    table = _prepared(frame)
+    signs = [-1.0 if _sign(table["expected_sign"][table["metric"] == name]) < 0 else 1.0 for name in (metric, rival)]
+    score, other = signs[0] * both["score"].to_numpy(), signs[1] * both["score_rival"].to_numpy()
+    goal = both["target"].to_numpy()
+    rho, rival_rho, shared = _spearman(score, goal)[0], _spearman(other, goal)[0], _spearman(score, other)[0]
+    return Comparison(len(both), rho, rival_rho, difference(rho, rival_rho, shared, len(both)))
+
+
+def difference(r1: float, r2: float, r12: float, n: int) -> float:
+    """The two-sided p-value of r1 - r2, two correlations with one target, r12 being that of the two scores.
+
+    z = (atanh r1 - atanh r2) sqrt((n - 3) / (2 (1 - r12) h)), with h = (1 - f m) / (1 - m), m = (r1^2 + r2^2) / 2 and
+    f = min(1, (1 - r12) / (2 (1 - m))). NaN where it is undefined: n < 4, a perfect order, equal scores.
+    Source: Meng, Rosenthal and Rubin, Psychological Bulletin 111 (1992); made for Pearson's r, here used on ranks.
+    """
+    if n < 4 or not max(abs(r1), abs(r2)) < 1 or not r12 < 1:
+        return math.nan
+    m = (r1**2 + r2**2) / 2
+    f = min(1.0, (1 - r12) / (2 * (1 - m)))
+    z = (math.atanh(r1) - math.atanh(r2)) * math.sqrt((n - 3) * (1 - m) / (2 * (1 - r12) * (1 - f * m)))
+    return float(2 * stats.norm.sf(abs(z)))
 
 
 def partial_spearman(score: Array, target: Array, controls: Sequence[Array]) -> float:
@@ -184,6 +232,16 @@ def ranked(correlations: pd.DataFrame, target: str = "gain", group: str = "all")
     return rows.loc[order.index].reset_index(drop=True)
 
 
+def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:
+    """The metrics with several scores for one configuration and seed, which `configurations` averages.
+
+    Runs that differ in a metric's options share its name, so such an average may be of different things.
+    """
+    table = runs(frame, target)
+    repeated = table["seed"].notna() & table.duplicated(["metric", "configuration", "base", *KEYS, "seed"])
+    return sorted(table.loc[repeated, "metric"].unique())
+
+
 def role(metric: str, expected_sign: Any) -> str:
     """What a metric is there for: `negative control`, `baseline`, or `` for a metric under test."""
     if metric == "random" or (not pd.isna(expected_sign) and expected_sign == 0):
@@ -238,6 +296,7 @@ def _judged(units: pd.DataFrame, metric: str, sign: float) -> dict[str, Any]:
     with np.errstate(divide="ignore", invalid="ignore"):
         size = np.log(units["parameters"].to_numpy())
     defined = not math.isnan(rho)
+    partial = partial_spearman(score, target, [size, units["base_accuracy"].to_numpy()]) if defined else math.nan
     paid = units["priced_train"].sum()
     return {
         "n": units["n"].sum(),
@@ -247,7 +306,7 @@ def _judged(units: pd.DataFrame, metric: str, sign: float) -> dict[str, Any]:
         "ci_high": high,
         "p_value": p_value,
         "kendall": float(stats.kendalltau(score, target, variant="b").statistic) if defined else math.nan,
-        "partial_spearman": partial_spearman(score, target, [size, units["base_accuracy"].to_numpy()]) if defined else math.nan,
+        "partial_spearman": partial,
         "equal_budget_spearman": math.nan if metric == SIZE else _equal_budget(units),
         "regret_at_1": _regret(units, -1.0 if sign < 0 else 1.0),
         "seconds": units["seconds"].sum() / units["timed"].sum() if units["timed"].sum() else math.nan,

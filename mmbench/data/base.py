@@ -7,7 +7,6 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import psutil
@@ -16,6 +15,8 @@ from mmbench.errors import DataError
 from mmbench.registry import Component
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
 
 T = TypeVar("T")
@@ -89,17 +90,20 @@ class Dataset(Component):
         return self.describe()
 
 
-def normalised(train: Split, validation: Split, test: Split, classes: int) -> Data:
-    """Subtract the training images' per-channel mean and divide by their standard deviation, in every split."""
+def normalised(train: Split, validation: Split, test: Split, *, classes: int) -> Data:
+    """Subtract the training images' per-channel mean and divide by their standard deviation, in every split.
+
+    In place: the splits are used up, so that the images are in memory once.
+    """
     mean = train.images.mean(dim=(0, 2, 3), keepdim=True)
     std = train.images.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
-    # One copy, divided in place: at its peak this holds each image twice, as `require_memory` counts.
-    train, validation, test = (Split((s.images - mean).div_(std), s.labels) for s in (train, validation, test))
+    for split in (train, validation, test):
+        split.images.sub_(mean).div_(std)
     return Data(train, validation, test, classes)
 
 
 def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None:
-    """Raise `DataError` with both sizes if float32 images (twice: normalising copies) exceed the free memory."""
+    """Raise `DataError` with both sizes if float32 images (twice: training shuffles a copy) exceed the free memory."""
     needed = 2 * 4 * images * shape.channels * shape.image_size**2
     available = psutil.virtual_memory().available
     if needed > available:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field
@@ -18,6 +17,8 @@ from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normal
 from mmbench.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
     from PIL import Image
 
@@ -76,34 +77,32 @@ class ImageDataset(Dataset):
         """
         shape = self.shape()
         train, test = self.pools()
-        training, validation = self._training_rows(train)
-        parts = {"train": (train, training), "validation": (train, validation), "test": (test, self._test_rows(test))}
-        require_memory(sum(len(rows) for _, rows in parts.values()), shape)
+        trained, held_out, tested = self.sizes(train, test)
+        require_memory(trained + held_out + tested, shape)
+        order = _shuffled(len(train))
+        parts = {
+            "train": (train, order[:trained]),
+            "validation": (train, order[len(train) - held_out :]),
+            "test": (test, _shuffled(len(test))[:tested]),
+        }
         splits = [self._read(*part, shape, progress, f"reading {name} images") for name, part in parts.items()]
         return normalised(*splits, classes=shape.classes)
 
-    def _training_rows(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of the training pool: those trained on and those held out for validation."""
-        default = min(max(len(pool) // VALIDATION_SHARE, 1), VALIDATION_LIMIT)
+    def sizes(self, train: Pool, test: Pool) -> tuple[int, int, int]:
+        """How many images are trained on, held out and tested on; `DataError` if the pools have too few."""
+        default = min(max(len(train) // VALIDATION_SHARE, 1), VALIDATION_LIMIT)
         held_out = default if self.validation_size is None else self.validation_size
-        trained = max(len(pool) - held_out, 1) if self.train_size is None else self.train_size
-        if trained + held_out > len(pool):
+        trained = max(len(train) - held_out, 1) if self.train_size is None else self.train_size
+        tested = max(len(test), 1) if self.test_size is None else self.test_size
+        if trained + held_out > len(train):
             defaulted = " (its default)" if self.validation_size is None else ""
             raise DataError(
                 f"dataset.train_size = {trained:,} and dataset.validation_size = {held_out:,}{defaulted} need "
-                f"{trained + held_out:,} images, but {pool.where} hold {len(pool):,}; lower one of them"
+                f"{trained + held_out:,} images, but {train.where} hold {len(train):,}; lower one of them"
             )
-        order = _shuffled(len(pool))
-        return order[:trained], order[len(pool) - held_out :]
-
-    def _test_rows(self, pool: Pool) -> np.ndarray:
-        size = len(pool) if self.test_size is None else self.test_size
-        if size > len(pool) or not size:
-            raise DataError(
-                f"dataset.test_size = {size:,} is not possible: {pool.where} hold {len(pool):,} images; "
-                "lower it, or set it to null for all of them"
-            )
-        return _shuffled(len(pool))[:size]
+        if tested > len(test):
+            raise DataError(f"dataset.test_size = {tested:,}, but {test.where} hold {len(test):,}; lower it")
+        return trained, held_out, tested
 
     def _read(self, pool: Pool, rows: np.ndarray, shape: InputShape, progress: Progress[Any], title: str) -> Split:
         """The split of these rows, in their order; pixels in 0..1."""
@@ -144,15 +143,17 @@ def opened(where: str, encoded: Encoded) -> Image.Image:
     Raises:
         DataError: It is not an image that PIL reads, or has more than eight bits a channel.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(encoded)) if isinstance(encoded, bytes) else encoded
     except Exception as error:  # PIL raises a dozen types for broken files
-        reason = "its bytes are no known image format" if isinstance(error, Image.UnidentifiedImageError) else error
+        reason = "its bytes are no known image format" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{where}: the image cannot be opened: {reason}") from error
     if image.mode.startswith(DEEP_MODES):
-        raise DataError(f"{where}: images of more than 8 bits a channel (mode {image.mode}) are not supported; convert them")
+        raise DataError(
+            f"{where}: images of more than 8 bits a channel (mode {image.mode}) are not supported; convert them"
+        )
     return image
 
 

@@ -11,17 +11,18 @@ training files, in ascending order, are the classes: 1..10 becomes 0..9, and 0..
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmbench.data.base import InputShape, Stamp, content_hash
 from mmbench.data.images import ImageDataset, Sample, channels_of, opened
-from mmbench.data.parquet_files import Columns, encoded_images, find_columns, find_files, labels_of, row_name
+from mmbench.data.parquet_files import Columns, Files, encoded_images, find_columns, find_files, labels_of, row_name
 from mmbench.errors import DataError
 from mmbench.registry import DATASETS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
 
 
@@ -42,10 +43,21 @@ class _Shards:
 
         start = 0
         for file, labels in zip(self.files, self.labels, strict=True):
-            here = np.asarray(rows)[np.searchsorted(rows, start) : np.searchsorted(rows, start + len(labels))] - start
-            for row, image in zip(here.tolist(), encoded_images(file, self.column, here), strict=True):
+            first, last = np.searchsorted(rows, [start, start + len(labels)])
+            here = [row - start for row in rows[first:last]]
+            for row, image in zip(here, encoded_images(file, self.column, here), strict=True):
                 yield Sample(row_name(file, row), image, int(labels[row]))
             start += len(labels)
+
+
+class _Source(NamedTuple):
+    """What the files hold: both pools, the number of classes, channels and (width, height) of the first image."""
+
+    train: _Shards
+    test: _Shards
+    classes: int
+    channels: int
+    size: tuple[int, int]
 
 
 @DATASETS.register("parquet")
@@ -60,40 +72,51 @@ class ParquetImages(ImageDataset):
     """Column of the labels; null to find it by its name."""
 
     def shape(self) -> InputShape:
-        """Read off the metadata, the first training image and, where classes have no names, the training labels.
+        """Read off the metadata, the labels and the first training image; the sizes and all labels are checked.
 
         Raises:
             ConfigError: `path` is missing, or a column is missing or ambiguous.
-            DataError: The files, the first image or the labels cannot be used.
+            DataError: The files, the sizes, a label or the first image cannot be used.
         """
-        train, test = find_files(self.path)
-        columns = find_columns([*train, *test], self.image, self.label)
-        classes = len(_class_values(train, columns))
-        if self.image_size is not None and self.channels is not None:
-            return InputShape(self.channels, self.image_size, classes)
-        channels, (width, height) = _first_image(train[0], columns.image)
+        source = self._source()
+        self.sizes(source.train, source.test)
+        width, height = source.size
         if self.image_size is None and width != height:
             raise DataError(
-                f"{row_name(train[0], 0)}: the image has {width}x{height} pixels and networks take squares; "
-                "set dataset.image_size to crop and resize all images"
+                f"{row_name(source.train.files[0], 0)}: the image has {width}x{height} pixels and networks take "
+                "squares; set dataset.image_size to crop and resize all images"
             )
-        return InputShape(self.channels or channels, self.image_size or width, classes)
+        return InputShape(self.channels or source.channels, self.image_size or width, source.classes)
 
     def pools(self) -> tuple[_Shards, _Shards]:
-        """The training and the test files, all of their labels checked."""
-        train, test = find_files(self.path)
-        columns = find_columns([*train, *test], self.image, self.label)
-        values = _class_values(train, columns)
-        return (
-            _Shards(f"the training files of {self.path}", train, _encoded(train, columns, values), columns.image),
-            _Shards(f"the test files of {self.path}", test, _encoded(test, columns, values), columns.image),
-        )
+        """The training and the test files."""
+        source = self._source()
+        return source.train, source.test
 
     def fingerprint(self) -> dict[str, Any]:
         """The options with the bytes of the files, in their order, in place of `path`."""
         files = find_files(self.path)
         named = [(split, file) for split, part in files._asdict().items() for file in part]
         return {**self.describe(), "path": content_hash(named)}
+
+    def _source(self) -> _Source:
+        return _read_source(find_files(self.path), self.image, self.label)
+
+
+@functools.lru_cache(maxsize=64)
+def _read_source(files: Files, image: str | None, label: str | None) -> _Source:
+    """Everything but the pixels; remembered, as planning a sweep asks for it once a run."""
+    columns = find_columns([*files.train, *files.test], image, label)
+    values = _class_values(files.train, columns)
+    train, test = (
+        _Shards(f"the {name} files in {part[0].path.parent}", part, _encoded(part, columns, values), columns.image)
+        for name, part in zip(("training", "test"), files, strict=True)
+    )
+    if not len(train.labels[0]):
+        raise DataError(f"{files.train[0].path} has no rows; the training files must hold images")
+    first = next(train.samples([0]))
+    header = opened(first.where, first.image)
+    return _Source(train, test, len(values), channels_of(header), header.size)
 
 
 def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
@@ -102,12 +125,10 @@ def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
 
     if columns.named_classes is not None:
         return np.arange(columns.named_classes)
-    values = np.unique(np.concatenate([labels_of(file, columns.label) for file in train]))
-    if not len(values):
-        raise DataError(f"{train[0].path} has no rows; the training files must hold images")
-    for file in train if values[0] < 0 else ():
-        _refuse(file, columns, labels_of(file, columns.label) < 0, "negative, which stands for an unlabelled image")
-    return values
+    stored = [labels_of(file, columns.label) for file in train]
+    for file, labels in zip(train, stored, strict=True):
+        _refuse(file, columns, labels < 0, "negative, which stands for an unlabelled image")
+    return np.unique(np.concatenate(stored))
 
 
 def _encoded(files: Sequence[Stamp], columns: Columns, values: np.ndarray) -> list[np.ndarray]:
@@ -117,12 +138,15 @@ def _encoded(files: Sequence[Stamp], columns: Columns, values: np.ndarray) -> li
     encoded = []
     for file in files:
         labels = labels_of(file, columns.label)
-        numbers = np.searchsorted(values, labels).clip(max=len(values) - 1)
-        known = "in its metadata" if columns.named_classes is not None else "among the training labels"
-        reason = f"not a class: {len(values)} classes, {values[0]}..{values[-1]}, are {known}"
-        _refuse(file, columns, values[numbers] != labels, reason)
-        encoded.append(numbers)
+        known = np.isin(labels, values)
+        source = "among the training labels" if columns.named_classes is None else "named in the metadata"
+        _refuse(file, columns, ~known, f"not one of the {len(values)} classes ({_range(values)}) {source}")
+        encoded.append(np.searchsorted(values, labels))
     return encoded
+
+
+def _range(values: np.ndarray) -> str:
+    return f"{values[0]}..{values[-1]}" if len(values) else "none"
 
 
 def _refuse(file: Stamp, columns: Columns, wrong: np.ndarray, reason: str) -> None:
@@ -131,12 +155,3 @@ def _refuse(file: Stamp, columns: Columns, wrong: np.ndarray, reason: str) -> No
         row = int(wrong.argmax())
         label = labels_of(file, columns.label)[row]
         raise DataError(f"{row_name(file, row)}: the label {label} (column {columns.label!r}) is {reason}")
-
-
-@functools.lru_cache(maxsize=256)
-def _first_image(file: Stamp, column: str) -> tuple[int, tuple[int, int]]:
-    """Channels and (width, height) of a file's first image."""
-    for encoded in encoded_images(file, column, [0]):
-        image = opened(row_name(file, 0), encoded)
-        return channels_of(image), image.size
-    raise DataError(f"{file.path} has no rows; the training files must hold images")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +13,8 @@ from mmbench.data.base import Stamp
 from mmbench.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     import numpy as np
     import pyarrow as pa
 
@@ -25,8 +26,8 @@ BATCH = 1024  # rows decoded from a row group at a time
 class Files(NamedTuple):
     """A data set's files, in order."""
 
-    train: list[Stamp]
-    test: list[Stamp]
+    train: tuple[Stamp, ...]
+    test: tuple[Stamp, ...]
 
 
 class Columns(NamedTuple):
@@ -78,8 +79,10 @@ def _complete(root: Path, sets: dict[Path, dict[str, list[Path]]]) -> Files:
         shards = re.search(r"-of-(\d+)", files[0].name)
         if shards and int(shards[1]) != len(files):
             names = ", ".join(file.name for file in files)
-            raise DataError(f"{home} has {len(files)} of {int(shards[1])} shards ({names}); fetch the others, or remove extra ones")
-    return Files([Stamp.of(file) for file in splits["train"]], [Stamp.of(file) for file in test])
+            raise DataError(
+                f"{home} has {len(files)} of {int(shards[1])} shards ({names}); fetch the others, or remove extra ones"
+            )
+    return Files(tuple(map(Stamp.of, splits["train"])), tuple(map(Stamp.of, test)))
 
 
 @contextmanager
@@ -120,7 +123,9 @@ def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -
     for file in files[1:]:
         for name, allowed in ((image, _holds_images), (label, _holds_integers)):
             if name not in schema_of(file).names or not allowed(schema_of(file).field(name).type):
-                raise DataError(f"{file.path} has no column {name!r} as {files[0].path.name} has it: {_listed(schema_of(file))}")
+                raise DataError(
+                    f"{file.path} has no column {name!r} as {files[0].path.name} has it: {_listed(schema_of(file))}"
+                )
     names = features.get(label, {}).get("names")
     return Columns(image, label, len(names) if names else None)
 
@@ -169,15 +174,17 @@ def _listed(schema: pa.Schema) -> str:
 @functools.lru_cache(maxsize=256)
 def labels_of(file: Stamp, column: str) -> np.ndarray:
     """The label column as integers (N,), as stored; `DataError` names the first row without a label."""
+    import numpy as np
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     with reading(file.path):
-        labels = pq.ParquetFile(file.path).read(columns=[column]).column(0)
+        labels = pq.ParquetFile(file.path).read(columns=[column]).column(0).cast("int64")
     if labels.null_count:
         row = pc.index(pc.is_null(labels), True).as_py()
         raise DataError(f"{row_name(file, row)}: the label (column {column!r}) is null")
-    values = labels.to_numpy().astype("int64")
+    # Not labels.to_numpy(), which would import pandas.
+    values = np.concatenate([np.empty(0, np.int64), *map(np.from_dlpack, labels.chunks)])
     values.setflags(write=False)  # shared by all callers
     return values
 
@@ -204,15 +211,17 @@ def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[by
                 if hasattr(images.type, "get_field_index"):
                     images = pc.struct_field(images, "bytes")
                 here = wanted[(wanted >= start) & (wanted < start + len(images))]
-                for row, image in zip(here.tolist(), images.take(here - start), strict=True):
-                    yield _not_empty(file, row, column, image.as_py())
+                for row in here.tolist():
+                    yield _not_empty(file, row, column, images[row - start].as_py())
                 start += len(images)
 
 
 def _not_empty(file: Stamp, row: int, column: str, image: bytes | None) -> bytes:
     if not image:
         found = "null" if image is None else "empty"
-        raise DataError(f"{row_name(file, row)}: the image bytes (column {column!r}) are {found}; export the images inside the file")
+        raise DataError(
+            f"{row_name(file, row)}: the image bytes (column {column!r}) are {found}; export the images inside the file"
+        )
     return image
 
 

@@ -39,7 +39,7 @@ class BaseSweeper(Sweeper):
         """Launch the jobs; `ConfigError` with everything that is wrong with any of them, before any starts."""
         composer = Composer(self.hydra_context.config_loader, self.config)
         jobs = composer.jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        distinct: dict[str, list[str]] = {}
+        distinct: dict[str, tuple[Run, list[str]]] = {}
         problems: list[str] = []
         never_meant = {override.split("=")[0] for job in jobs for override in job}
         for job in jobs:
@@ -47,21 +47,23 @@ class BaseSweeper(Sweeper):
             kept = [override for override in job if override not in without_meaning]
             never_meant -= {override.split("=")[0] for override in kept}
             try:
-                run, _ = parse(config)
+                run, settings = parse(config)
             except ConfigError as error:
                 problems += error.problems
             else:
-                distinct.setdefault(run.run_id, kept)
+                distinct.setdefault(run.run_id, (run, kept))
         for key in sorted(never_meant):
             group, _, option = key.partition(".")
             problems.append(unknown_name(f"option {key}", option, config[group]))
         if problems:
             raise ConfigError(*problems)
-        return self.launcher.launch(list(distinct.values()), initial_job_idx=0)
+        if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
+            return self.launcher.launch_runs([run for run, _ in distinct.values()], settings)
+        return self.launcher.launch([overrides for _, overrides in distinct.values()], initial_job_idx=0)
 
 
 class BaseLauncher(Launcher):
-    """Composes and parses the jobs, then hands the runs to `launch_runs`."""
+    """Hands the runs of a sweep to `launch_runs`; composes them itself where another sweeper is used."""
 
     def __init__(self, slots: Any = "auto") -> None:
         self.slots = slots

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from mmbench.config import resolve_device
 from mmbench.errors import UndefinedError
 from mmbench.run import Run, execute, is_final
 from mmbench.store import Store, key_of
@@ -64,7 +65,7 @@ def run_all(
         else:
             missing.append(run)
     if missing:
-        _run_tasks(_tasks(missing), store, (device, threads), slots, tick, outcome)
+        _run_tasks(_tasks(missing), store, (resolve_device(device), threads), slots, tick, outcome)
     return outcome
 
 
@@ -119,16 +120,14 @@ def _run_tasks(
 
 def _bury(task: Task, store: Store, error: ProcessExpired, outcome: Outcome) -> Task:
     """Record as failed the run at which a worker died; count those before it; return those after it."""
-    for position, run in enumerate(task):
-        record = store.read_record(run.run_id)
-        if record is None or not is_final(record):
-            reason = f"the worker process died (exit code {error.exitcode}), perhaps for want of memory"
-            record = {**run.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"}
-            store.write_record(record)
-            outcome.add(record)
-            return task[position + 1 :]
-        outcome.add(record)
-    return []
+    marked = [run for run in task if store.clear_mark(run.run_id)]
+    dead = marked[0] if marked else task[0]
+    position = task.index(dead)
+    reason = f"the worker process died (exit code {error.exitcode}), perhaps for want of memory"
+    store.write_record({**dead.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"})
+    for run in task[: position + 1]:
+        outcome.add(store.read_record(run.run_id) or {"status": "failed", "error": reason})
+    return task[position + 1 :]
 
 
 def _context() -> Any:

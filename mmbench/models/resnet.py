@@ -71,7 +71,7 @@ class ResNet(Architecture):
 
     def build(self, shape: InputShape) -> nn.Module:
         """A `SmallResNet`."""
-        from mmbench.models.networks import SmallResNet
+        from mmbench.models._networks import SmallResNet
 
         return SmallResNet(shape.channels, shape.classes, self.channels, self.layers)
 
@@ -91,7 +91,7 @@ class ResNet(Architecture):
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
         """From a `SmallResNet`; the image size does not enter its sizes and is given as 32."""
-        from mmbench.models.networks import SmallResNet
+        from mmbench.models._networks import SmallResNet
 
         if not isinstance(model, SmallResNet):
             return None

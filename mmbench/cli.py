@@ -1,0 +1,255 @@
+"""The commands. Nothing heavy is imported here, so that help, completion and errors answer at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+USAGE = """\
+usage: mmbench COMMAND [OVERRIDES]
+
+  run       one run; with -m a multirun; with -m sweeps=NAME a sweep
+  plan      what a sweep would do: jobs, what is stored, what is skipped and why, cost; starts nothing
+  status    what is done, failed (with the reason), running, missing
+  analyze   tables, figures and a report from the stored results
+
+Every command takes Hydra overrides (results=DIR is the store of all of them) and answers --help.
+First steps:
+
+  mmbench run                                  a complete small run on digits, some seconds
+  mmbench run -m sweeps=quickstart             a sweep, some minutes
+  mmbench analyze                              its correlation table and report
+"""
+
+HELP = {
+    "run": """\
+usage: mmbench run [-m] [OVERRIDES]
+
+Train a base model, expand it, measure it, train it on; the record goes into the store. What is stored already is not
+computed again. With -m, comma-separated values are swept, and all jobs are checked before the first starts.
+
+  mmbench run model=resnet expansion=zero_pad expansion.factor=1.5 metric=sharpness
+  mmbench run -m model=mlp,resnet expansion=none,net2wider metric='glob(*)' seed=0,1
+  mmbench run -m sweeps=quickstart results=my_results
+  mmbench run -m -cd . sweeps=mine             a sweep of your own, in ./sweeps/mine.yaml
+  mmbench run expansion=net2wider --cfg job    show the composed config, run nothing
+
+{groups}
+Other keys: results (folder), seed, device (auto, cpu, mps, cuda, cuda:N), threads; hydra.launcher.slots (workers of a
+sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
+""",
+    "plan": """\
+usage: mmbench plan [OVERRIDES]
+
+Say what `mmbench run -m` with the same overrides would do, and start nothing.
+
+  mmbench plan sweeps=quickstart
+
+{groups}""",
+    "status": """\
+usage: mmbench status [results=DIR]
+
+Of all runs that were ever asked for in a store: done, failed and skipped with their reasons, running, missing.
+""",
+    "analyze": """\
+usage: mmbench analyze [results=DIR]
+
+Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
+records.csv, correlations.csv, report.html and the figures.
+""",
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the `mmbench` command."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        sys.stdout.write(USAGE)
+        return
+    command, *rest = arguments
+    if command == "--version":
+        import mmbench
+
+        sys.stdout.write(f"mmbench {mmbench.__version__}\n")
+        return
+    sys.exit(_guarded(command, rest))
+
+
+def _guarded(command: str, arguments: list[str]) -> int:
+    """Run a command; a user's mistake becomes a message and status 2, never a stack trace."""
+    from mmbench import console
+    from mmbench.errors import MmbenchError
+
+    try:
+        if command not in COMMANDS:
+            from mmbench.registry import unknown_name
+
+            raise MmbenchError(unknown_name("command", command, COMMANDS))
+        if "--help" in arguments or "-h" in arguments:
+            sys.stdout.write(HELP[command].replace("{groups}", _groups_help()))
+            return 0
+        return COMMANDS[command](arguments) or 0
+    except MmbenchError as error:
+        console.error(str(error))
+        return 2
+    except KeyboardInterrupt:
+        console.warn("interrupted; what was finished is stored, and the same command goes on from there")
+        return 130
+
+
+def _groups_help() -> str:
+    """The config groups and their choices, from the names of the YAML files."""
+    from mmbench.paths import GROUP_NAMES, choices
+
+    return "Groups:\n" + "".join(f"  {group:10} {', '.join(choices(group))}\n" for group in GROUP_NAMES)
+
+
+def _run(arguments: list[str]) -> None:
+    _hydra("run", arguments)
+
+
+def _plan(arguments: list[str]) -> None:
+    kept = [a for a in arguments if a not in ("-m", "--multirun")]
+    _hydra("plan", ["--multirun", *kept, "hydra/launcher=plan"])
+
+
+def _status(arguments: list[str]) -> None:
+    from mmbench.status import print_status
+
+    print_status(_results(arguments))
+
+
+def _analyze(arguments: list[str]) -> None:
+    from rich.markup import escape
+
+    from mmbench import console
+    from mmbench.analysis import analyze
+    from mmbench.analysis.report import correlation_table
+
+    results = _results(arguments)
+    with console.err.status("reading the store, correlating, drawing"):
+        analysis = analyze(results)
+    counts = analysis.frame["status"].value_counts()
+    console.out.print(correlation_table(analysis.correlations))
+    console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
+    for path in analysis.frame.attrs.get("damaged", []):
+        console.warn(f"{path} is damaged and was left out; run its sweep again")
+    console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
+
+
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
+    "run": _run,
+    "plan": _plan,
+    "status": _status,
+    "analyze": _analyze,
+}
+
+
+def _results(arguments: list[str]) -> Path:
+    """The store that the overrides name."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    from mmbench.config import Settings
+    from mmbench.errors import StoreError
+    from mmbench.paths import root
+    from mmbench.registry import checked
+
+    _register_sweeps()
+    try:
+        with initialize_config_dir(str(root() / "conf"), **_version_base()):
+            config = compose("config", [a for a in arguments if a not in ("-m", "--multirun")])
+    except HydraException as error:
+        raise _translated(error, arguments) from None
+    results = Path(checked(Settings, {"results": config.results}, "").results)
+    if not results.is_dir():
+        raise StoreError(f"results = {str(results)!r} is no folder; run a sweep first, or name its folder with results=DIR")
+    return results
+
+
+def _hydra(command: str, arguments: list[str]) -> None:
+    """Hand over to Hydra, which composes the config and calls the sweeper or `_task`."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from mmbench.paths import root
+
+    _register_sweeps()
+    sys.argv = [f"mmbench {command}", *arguments]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads of several workers starve each other
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is written here
+    try:
+        hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _translated(error, arguments) from None
+    if _failures:
+        raise _failures[0]
+
+
+_failures: list[Exception] = []
+
+
+def _task(config: Any) -> None:
+    """One run, in this process; also what launchers other than `local` call for each job of a sweep."""
+    from omegaconf import OmegaConf
+
+    from mmbench.config import parse
+    from mmbench.errors import MmbenchError
+    from mmbench.single import run_one
+
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    try:
+        run_one(*parse({str(key): value for key, value in container.items()}))
+    except MmbenchError as error:
+        # Raised through Hydra, it would be announced by a line of Hydra's before the message.
+        _failures.append(error)
+
+
+def _version_base() -> dict[str, str]:
+    """Hydra 1.3 wants to be told to behave like itself; Hydra 1.4 warns if it is told anything."""
+    import hydra
+
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
+
+def _register_sweeps() -> None:
+    """Make the files of `sweeps/` the config group `sweeps`."""
+    from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
+
+    from mmbench.paths import choices, root
+
+    for name in choices("sweeps"):
+        node = OmegaConf.load(root() / "sweeps" / f"{name}.yaml")
+        ConfigStore.instance().store(group="sweeps", name=name, node=node, package="_global_", provider="mmbench")
+
+
+def _translated(error: Exception, arguments: list[str]) -> Exception:
+    """Hydra's error as a message with the key, the allowed names and the closest match."""
+    import re
+
+    from mmbench.errors import ConfigError
+    from mmbench.paths import GROUP_NAMES, TOP_KEYS, choices, options
+    from mmbench.registry import unknown_name
+
+    cause: BaseException | None = error
+    while cause is not None:  # our own error, raised inside Hydra
+        if isinstance(cause, ConfigError):
+            return cause
+        cause = cause.__cause__
+    text = str(error)
+    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
+        return ConfigError(unknown_name(match[1], match[2], choices(match[1])))
+    if match := re.search(r"Could not override '([\w.@/]+)'", text):
+        group, _, option = match[1].partition(".")
+        if option and group in GROUP_NAMES:
+            return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
+        return ConfigError(unknown_name("config key", match[1], [*GROUP_NAMES, *TOP_KEYS]))
+    return ConfigError(text.strip())

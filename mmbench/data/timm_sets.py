@@ -1,0 +1,241 @@
+"""Any data set that `timm.data.create_dataset` understands (Wightman, 2019), made resident at a small size.
+
+| source | root | the two splits |
+|---|---|---|
+| `folder` | a folder | sub-folders (or .tar files) of it, one folder a class in each |
+| `torch/cifar100`, ... | where torchvision keeps its files | torchvision's training and test part |
+| `hfds/NAME`, `hfids/NAME`, `tfds/NAME`, `wds/NAME` | cache or data folder | by name; each needs its own package |
+
+timm itself replaces an unreadable image by the next one; here it is an error. Sources that can only be read from front
+to back (hfids, tfds, wds) are read once per split.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from mmbench.data.base import InputShape, Stamp, content_hash
+from mmbench.data.images import ImageDataset, Sample
+from mmbench.errors import ConfigError, DataError
+from mmbench.registry import DATASETS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mmbench.data.images import Encoded
+
+FOLDERS = ("folder", "torch/folder", "torch/image_folder")  # read by timm's own reader, which also takes .tar files
+PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
+NEEDS_ROOT = ("folder", "torch", "wds")
+
+
+@dataclass(frozen=True)
+class _TimmPool:
+    """One split of a timm data set, its labels checked as they are read."""
+
+    where: str
+    dataset: Any
+    classes: int
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def samples(self, rows: Sequence[int]) -> Iterator[Sample]:
+        read = self._read_on() if hasattr(self.dataset, "__iter__") else self._read_row
+        for row in rows:
+            where = f"{self.where}, image {row} (counted from 0)"
+            try:
+                image, label, file = read(row)
+            except Exception as error:  # each reader has its own; whatever it is, this image cannot be read
+                raise DataError(f"{where} cannot be read: {error or type(error).__name__}") from error
+            yield Sample(f"{where}{file}", image, self._checked(where, label))
+
+    def _read_row(self, row: int) -> tuple[Encoded, Any, str]:
+        """Image, label and file name of a source with random access."""
+        reader = getattr(self.dataset, "reader", None)
+        if reader is None:  # torchvision
+            return *self.dataset[row], ""
+        file, label, *_ = reader[row]  # past the data set, which would skip a broken image
+        with file:
+            return file.read(), label, f" ({file.name})" if getattr(file, "name", None) else ""
+
+    def _read_on(self) -> Any:
+        """A function that reads a source without random access up to a row."""
+        numbered = enumerate(self.dataset)
+
+        def read(row: int) -> tuple[Encoded, Any, str]:
+            for number, (image, label) in numbered:
+                if number == row:
+                    return image, label, ""
+            raise EOFError(f"the source ended before it, though it announced {len(self)} images")
+
+        return read
+
+    def _checked(self, where: str, label: Any) -> int:
+        try:
+            number = operator.index(label)
+        except TypeError:
+            raise DataError(f"{where}: the label {label!r} is not an integer") from None
+        if not 0 <= number < self.classes:
+            raise DataError(f"{where}: the label {number} is not in 0..{self.classes - 1}; correct dataset.classes")
+        return number
+
+
+@DATASETS.register("timm")
+class TimmImages(ImageDataset):
+    """A data set by its timm name."""
+
+    source: str = "folder"
+    """timm's name: folder, torch/cifar100, hfds/NAME, ..."""
+    root: str | None = None
+    """The folder of the images, or where the source keeps its files; relative to the current directory."""
+    train_split: str = "train"
+    """timm's name of the training split; for a folder, the sub-folder or .tar file."""
+    test_split: str = "test"
+    """The same of the test split."""
+    download: bool = False
+    """Whether the source may download what is missing."""
+    image_size: int = Field(32, ge=1)
+    """Height and width in pixels: images are cropped to the central square and resized."""
+    channels: Literal[1, 3] = 3
+    """1 (grey) or 3 (RGB); images are converted."""
+    classes: int = Field(10, ge=2)
+    """Number of classes; labels are 0..classes-1."""
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_known(cls, source: str) -> str:
+        if source not in FOLDERS and ("/" not in source or source.split("/")[0] not in PREFIXES):
+            raise ValueError(
+                f"found {source!r}; allowed: folder, or a name after {'/, '.join(PREFIXES)}/ (torch/cifar100)"
+            )
+        return source
+
+    @model_validator(mode="after")
+    def _splits_differ(self) -> Self:
+        if self.train_split == self.test_split:
+            raise ValueError(f"train_split and test_split are both {self.train_split!r}; they must differ")
+        return self
+
+    def shape(self) -> InputShape:
+        """As the options say; that the files are there is checked now, the images on loading.
+
+        Raises:
+            ConfigError: `root` is missing.
+            DataError: A split's folder is missing.
+        """
+        self._places()
+        return InputShape(self.channels, self.image_size, self.classes)
+
+    def pools(self) -> tuple[_TimmPool, _TimmPool]:
+        """Both splits, opened by timm.
+
+        Raises:
+            ConfigError: `root` is missing.
+            DataError: timm cannot open a split, both are the same images, or their classes differ.
+        """
+        train, test = self._opened(self.train_split), self._opened(self.test_split)
+        for about in ("train", "split", "version"):
+            part = _attribute(train, about)
+            if part is not None and part == _attribute(test, about):
+                raise DataError(
+                    f"dataset.train_split = {self.train_split!r} and dataset.test_split = {self.test_split!r} are the "
+                    f"same images for dataset.source = {self.source!r} ({about} = {part!r}); use its own split names"
+                )
+        self._check_classes(train, test)
+        return self._pool(train, self.train_split), self._pool(test, self.test_split)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """The options; for image folders and `wds` files with the content of the files in place of `root`.
+
+        Other sources are identified by their name: `root` is only where they are kept.
+        """
+        options = {key: value for key, value in self.describe().items() if key != "download"}
+        places = self._places()
+        return {**options, "root": content_hash([file for place in places.items() for file in _stamps(*place)])}
+
+    def _places(self) -> dict[str, Path]:
+        """Which files make the content: those of both splits, or all of a `wds` folder; other sources by name alone."""
+        if self.source in FOLDERS:
+            return {split: self._place(split) for split in (self.train_split, self.test_split)}
+        root = self._root()
+        return {"wds": Path(root)} if self.source.startswith("wds/") and Path(root).is_dir() else {}
+
+    def _root(self) -> str:
+        if self.root is None and self.source.split("/")[0] in NEEDS_ROOT:
+            holds = f"{self.train_split} and {self.test_split}" if self.source in FOLDERS else "the data set's files"
+            raise ConfigError(f"dataset.root is needed for dataset.source = {self.source!r}: the folder of {holds}")
+        return str(Path(self.root).expanduser()) if self.root else ""
+
+    def _place(self, split: str) -> Path:
+        """The folder or .tar file of a split; where there is none, timm would take the whole root for each."""
+        root = Path(self._root())
+        if not root.is_dir():
+            raise DataError(f"dataset.root = {self.root!r} is not a folder (relative paths start from {Path.cwd()})")
+        if not (root / split).exists():
+            found = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
+            raise DataError(
+                f"dataset.root = {self.root!r} has no {split!r}, only {found}; "
+                "set dataset.train_split and dataset.test_split to the names of two of its sub-folders"
+            )
+        return root / split
+
+    def _opened(self, split: str) -> Any:
+        """The data set of one split."""
+        from timm.data import create_dataset
+
+        folder = self.source in FOLDERS
+        root = str(self._place(split)) if folder else self._root() or None
+        mode = "L" if self.channels == 1 else "RGB"
+        try:
+            return create_dataset(
+                "" if folder else self.source,
+                root=root,
+                split=split,
+                search_split=False,
+                download=self.download,
+                input_img_mode=mode,
+            )
+        except Exception as error:  # timm and the packages behind it raise what they like, AssertionError included
+            raise DataError(
+                f"dataset.source = {self.source!r} cannot be opened (split {split!r}, dataset.root = {self.root!r}): "
+                f"{error or type(error).__name__}; check the three, or let dataset.download=true fetch what is missing"
+            ) from error
+
+    def _check_classes(self, train: Any, test: Any) -> None:
+        """Where the source numbers its classes by name, both splits must do so alike, and as many as announced."""
+        names, test_names = _class_numbers(train), _class_numbers(test)
+        if names and test_names and names != test_names:
+            odd = ", ".join(sorted(map(str, names.keys() ^ test_names.keys()))[:10])
+            raise DataError(
+                f"the {self.train_split} and {self.test_split} splits of {self.root or self.source} have different "
+                f"classes, so their labels would not agree; only one of them has: {odd}"
+            )
+        if names and len(names) != self.classes:
+            raise DataError(
+                f"{self.root or self.source} has {len(names)} classes, dataset.classes = {self.classes}; correct it"
+            )
+
+    def _pool(self, dataset: Any, split: str) -> _TimmPool:
+        return _TimmPool(f"the {split} images of {self.root or self.source}", dataset, self.classes)
+
+
+def _attribute(dataset: Any, name: str) -> Any:
+    """An attribute of timm's reader, or of the torchvision data set that needs none."""
+    return getattr(getattr(dataset, "reader", dataset), name, None)
+
+
+def _class_numbers(dataset: Any) -> dict[str, int]:
+    """Class name -> label, as far as the source tells."""
+    return _attribute(dataset, "class_to_idx") or _attribute(dataset, "class_name_to_idx") or {}
+
+
+def _stamps(split: str, place: Path) -> list[tuple[str, Stamp]]:
+    """The files of a split, each named by its path inside it: the folder of an image is its class."""
+    files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    return [(f"{split}/{file.relative_to(place).as_posix()}", Stamp.of(file)) for file in files]

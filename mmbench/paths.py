@@ -1,0 +1,32 @@
+"""Where the YAML files lie, and what their names say. Reads names only, so it is quick."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+GROUP_NAMES = ("model", "dataset", "expansion", "metric", "training", "sweeps")
+"""The config groups."""
+TOP_KEYS = ("results", "seed", "device", "threads")
+"""The config keys outside the groups."""
+
+
+def root() -> Path:
+    """The folder that holds `conf` and `sweeps`: the package in a wheel, the checkout otherwise."""
+    package = Path(__file__).parent
+    return package if (package / "conf").is_dir() else package.parent
+
+
+def choices(group: str) -> list[str]:
+    """The names that a config group offers: its YAML files."""
+    folder = root() / group if group == "sweeps" else root() / "conf" / group
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def options(group: str, arguments: list[str]) -> list[str]:
+    """The options of the choice that the arguments make in a group, or of its default."""
+    from omegaconf import OmegaConf
+
+    chosen = [a.split("=", 1)[1] for a in arguments if a.startswith(f"{group}=")]
+    defaults = OmegaConf.load(root() / "conf" / "config.yaml")["defaults"]
+    name = chosen[-1] if chosen else next(d[group] for d in defaults if not isinstance(d, str) and group in d)
+    return sorted(str(key) for key in OmegaConf.load(root() / "conf" / group / f"{name}.yaml"))

@@ -1,0 +1,64 @@
+"""One run in this process, told as it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from mmbench import console
+from mmbench.config import resolve_device
+from mmbench.run import execute, is_final
+from mmbench.store import Store
+
+if TYPE_CHECKING:
+    from mmbench.config import Settings
+    from mmbench.run import Run
+
+DOING = {
+    "base": "training the base model",
+    "expanded": "expanding it",
+    "score": "measuring the expanded model",
+    "trained": "training the expanded model",
+}
+
+
+def run_one(run: Run, settings: Settings) -> None:
+    """Execute a run and say what was done and where it lies. Exits with status 1 if it failed."""
+    store = Store(Path(settings.results), tell=console.warn)
+    store.prepare()
+    store.write_sweep({"runs": {run.run_id: run.label}})
+    found = store.read_record(run.run_id)
+    console.say(f"[bold]{escape(run.label)}[/]")
+    if found is not None and is_final(found):
+        record = found
+    else:
+        with console.err.status("loading torch") as status:
+            import torch
+
+            torch.set_num_threads(settings.threads)
+            device = resolve_device(settings.device)
+            record = execute(run, store, device, console.track, lambda stage: status.update(DOING[stage]))
+    if record["status"] != "done":
+        console.say(f"[yellow]{record['status']}[/]: {escape(str(record['error']))}")
+    else:
+        _tell(record)
+    where = store.root / "records" / f"{run.run_id}.json"
+    computed = console.counted(store.computed, console.STAGES) or "nothing"
+    console.say(f"  computed         {computed}; what was stored already was not computed again")
+    console.say(f"  record           {escape(str(where))}")
+    if record["status"] == "failed":
+        raise SystemExit(1)
+
+
+def _tell(r: dict[str, object]) -> None:
+    n = console.number
+    error = f" +- {n(r['score_stderr'], 2)}" if r["score_stderr"] is not None else ""
+    console.say(
+        f"  base model       {r['base_parameters']:,} parameters, test accuracy {n(r['base_accuracy'])}\n"
+        f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x), {r['axis']} factor {n(r['factor'])}, "
+        f"max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
+        f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], 2)} s\n"
+        f"  trained on       test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f}, in {n(r['train_seconds'], 2)} s"
+    )

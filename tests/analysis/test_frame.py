@@ -1,0 +1,88 @@
+import json
+
+import pandas as pd
+import pytest
+
+from mmbench.analysis.frame import load_records, replacing, write_records
+from mmbench.errors import StoreError
+
+CONTRACT = (
+    "run_id, status, error, model, dataset, expansion, axis, factor, budget, training, seed, metric, expected_sign, "
+    "score, score_stderr, metric_seconds, parameters, base_parameters, base_accuracy, final_accuracy, gain, base_loss, "
+    "final_loss, train_seconds"
+).split(", ")
+TEXT = {"run_id", "status", "error", "model", "dataset", "expansion", "axis", "training", "metric"}
+
+
+@pytest.mark.parametrize("records", [[], [{"run_id": "a", "status": "failed"}]], ids=["no record", "one nearly empty"])
+def test_all_contract_columns_are_there_in_order_and_typed(stored, records):
+    frame = load_records(stored(records))
+    assert list(frame.columns) == CONTRACT
+    assert len(frame) == len(records)
+    assert {name for name in CONTRACT if not pd.api.types.is_numeric_dtype(frame[name])} == TEXT
+    assert frame.attrs["damaged"] == []
+
+
+def test_a_folder_without_records_is_an_empty_store(tmp_path):
+    assert load_records(tmp_path).empty
+
+
+def test_values_come_back_and_missing_ones_are_null(stored, record):
+    given = record(seed=2**61 + 1, score=None, budget=None)
+    row = load_records(stored([given])).iloc[0]
+    assert {k: row[k] for k in CONTRACT if pd.notna(row[k])} == {k: v for k, v in given.items() if v is not None}
+
+
+def test_other_columns_follow_sorted_and_lists_become_text(stored, record):
+    rows = [record(zeta=1, beta=[1, "a"], flag=True, mix=1), record(seed=1, alpha=0.5, mix="x")]
+    frame = load_records(stored(rows))
+    assert list(frame.columns[len(CONTRACT) :]) == ["alpha", "beta", "flag", "mix", "zeta"]
+    assert json.loads(frame["beta"].dropna().item()) == [1, "a"]
+    assert [str(frame[name].dtype) for name in ("alpha", "flag", "zeta")] == ["float64", "boolean", "Int64"]
+    assert set(frame["mix"]) == {"1", "x"}
+
+
+def test_damaged_files_are_left_out_and_named(stored, record):
+    folder = stored([record(seed=seed) for seed in range(5)])
+    files = sorted((folder / "records").glob("*.json"))
+    files[0].write_text(files[0].read_text()[:-20])
+    files[1].write_text(files[1].read_text().replace('"gain":0.1', '"gain":0.7'))
+    files[2].write_text("[]")
+    files[3].write_bytes(b"\xff\x00")
+    frame = load_records(folder)
+    assert list(frame["run_id"]) == [files[4].stem]
+    assert frame.attrs["damaged"] == [str(path) for path in files[:4]]
+
+
+def test_rows_are_sorted_by_what_they_are_not_by_their_files(stored, sweep):
+    one, other = load_records(stored(sweep, "one")), load_records(stored(sweep[::-1], "other"))
+    pd.testing.assert_frame_equal(one, other)
+    assert not one["run_id"].is_monotonic_increasing
+    assert one["model"].is_monotonic_increasing
+
+
+@pytest.mark.parametrize("name", ["absent", "file"])
+def test_a_path_that_is_no_folder_is_a_sentence(tmp_path, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match=name):
+        load_records(tmp_path / name)
+
+
+def test_written_records_hold_every_run_whatever_became_of_it(stored, sweep, tmp_path):
+    frame = load_records(stored(sweep))
+    write_records(frame, tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "records.parquet"), frame)
+    table = pd.read_csv(tmp_path / "records.csv")
+    assert list(table.columns[: len(CONTRACT)]) == CONTRACT
+    assert table["status"].value_counts().to_dict() == {"done": 108, "skipped": 10, "failed": 2}
+    assert table["gain"].dropna().tolist() == frame["gain"].dropna().tolist()
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
