@@ -1,9 +1,9 @@
 """mmbench: does the loss landscape predict how much a network gains from being expanded?
 
-    frame = mmbench.load_records("results")
-    table = mmbench.correlate(frame)
-    large = mmbench.expand(model, "net2wider", factor=2.0)
-    trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
+frame = mmbench.load_records("results")
+table = mmbench.correlate(frame)
+large = mmbench.expand(model, "net2wider", factor=2.0)
+trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
 """
 
 from __future__ import annotations

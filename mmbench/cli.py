@@ -168,7 +168,9 @@ def _results(arguments: list[str]) -> Path:
         raise _translated(error, arguments) from None
     results = Path(checked(Settings, {"results": config.results}, "").results)
     if not results.is_dir():
-        raise StoreError(f"results = {str(results)!r} is no folder; run a sweep first, or name its folder with results=DIR")
+        raise StoreError(
+            f"results = {str(results)!r} is no folder; run a sweep first, or name its folder with results=DIR"
+        )
     return results
 
 

@@ -31,7 +31,9 @@ class DivergedError(MmbenchError):
 
     def __init__(self, step: int, loss: float) -> None:
         self.step, self.loss = step, loss
-        super().__init__(f"diverged at step {step}: training loss {loss:g}; lower training.lr or set training.clip_norm")
+        super().__init__(
+            f"diverged at step {step}: training loss {loss:g}; lower training.lr or set training.clip_norm"
+        )
 
 
 class StoreError(MmbenchError):

@@ -27,6 +27,6 @@ def options(group: str, arguments: list[str]) -> list[str]:
     from omegaconf import OmegaConf
 
     chosen = [a.split("=", 1)[1] for a in arguments if a.startswith(f"{group}=")]
-    defaults = OmegaConf.load(root() / "conf" / "config.yaml")["defaults"]
+    defaults = OmegaConf.select(OmegaConf.load(root() / "conf" / "config.yaml"), "defaults")
     name = chosen[-1] if chosen else next(d[group] for d in defaults if not isinstance(d, str) and group in d)
     return sorted(str(key) for key in OmegaConf.load(root() / "conf" / group / f"{name}.yaml"))

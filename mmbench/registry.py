@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 class Component(BaseModel):
     """A named, immutable set of options; what a run is made of."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
     name: ClassVar[str]
 
     def describe(self) -> dict[str, Any]:
@@ -143,7 +145,13 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     text = words.get(schema.get("type", ""), schema.get("type", "a valid value"))
     if schema.get("type") == "array":
         text = f"a list of {_in_words(schema['items']).removeprefix('a ').removeprefix('an ')}s"
-    bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<", "minItems": "of length >="}
+    bounds = {
+        "minimum": ">=",
+        "exclusiveMinimum": ">",
+        "maximum": "<=",
+        "exclusiveMaximum": "<",
+        "minItems": "of length >=",
+    }
     limits = [f"{sign} {schema[bound]:g}" for bound, sign in bounds.items() if bound in schema]
     return f"{text} {' and '.join(limits)}".strip()
 

@@ -242,7 +242,9 @@ class _Stages:
     def _measure(self, expanded: Stage) -> Computed:
         model = self._network(self.r.target().architecture, expanded)
         train = self.data.train
-        estimate = measure(model, (train.images, train.labels), self.r.metric, seed=seed_of("score", self.r.score_inputs))
+        estimate = measure(
+            model, (train.images, train.labels), self.r.metric, seed=seed_of("score", self.r.score_inputs)
+        )
         return {
             "value": estimate.value,
             "stderr": estimate.stderr,

@@ -117,7 +117,9 @@ class Store:
             probe.touch()
             probe.unlink()
         except OSError as error:
-            raise StoreError(f"results = {str(self.root)!r} cannot be written to: {error.strerror}; choose another folder") from None
+            raise StoreError(
+                f"results = {str(self.root)!r} cannot be written to: {error.strerror}; choose another folder"
+            ) from None
 
     # -- stages -------------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,10 @@ class Store:
         with self._scratch() as scratch:
             scratch.mkdir()
             for name, group in tensors.items():
-                save_file({k: v.detach().cpu().contiguous().clone() for k, v in group.items()}, scratch / f"{name}.safetensors")
+                save_file(
+                    {k: v.detach().cpu().contiguous().clone() for k, v in group.items()},
+                    scratch / f"{name}.safetensors",
+                )
             files = {path.name: _file_hash(path) for path in scratch.iterdir()}
             content = {"version": VERSION, "kind": kind, "inputs": plain(inputs), "values": values, "files": files}
             _write(scratch / "result.json", content)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from mmbench.data.base import InputShape
-from mmbench.expansions.budget import LARGEST_FACTOR, solve
 from mmbench.errors import UndefinedError
+from mmbench.expansions.budget import LARGEST_FACTOR, solve
 from mmbench.models.base import Architecture, Table, architecture_of
 from mmbench.registry import EXPANSIONS, Component
 
@@ -44,7 +44,7 @@ class Growth:
     old: Table
     new: Table
     source: dict[str, str | None]
-    """For each tensor of the larger network the tensor of the small one that it continues; None in an inserted block."""
+    """For each tensor of the larger network the one of the small that it continues; None in an inserted block."""
     silent: frozenset[str]
     """The tensors that, set to zero, make the inserted blocks the identity."""
     generator: torch.Generator

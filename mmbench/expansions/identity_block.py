@@ -1,4 +1,4 @@
-"""`identity_block`: insert residual blocks whose output is zero (Wu et al., 2024, LLaMA Pro; zero-gamma, Goyal et al., 2017).
+"""`identity_block`: insert residual blocks whose output is zero (LLaMA Pro, Wu et al., 2024, arXiv:2401.02415).
 
 A new block is freshly initialised, then the parameters that write into the residual stream are set to zero, biases and
 shifts included, so that the block is the identity. Only the output is zeroed: the block's other weights receive

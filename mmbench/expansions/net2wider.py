@@ -64,8 +64,6 @@ class Net2Wider(Widening):
 
     def fill(self, growth: Growth) -> State:
         """Copy rows, split columns; computed in float64 and cast last."""
-        import torch
-
         maps = {
             name: _index_map(old, growth.new.groups[name], growth.generator) for name, old in growth.old.groups.items()
         }

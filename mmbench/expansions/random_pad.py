@@ -1,4 +1,4 @@
-"""`random_pad`: the small network in the corner, everything else as freshly initialised. Does not preserve the function."""
+"""`random_pad`: the small network in the corner, the rest freshly initialised. Does not preserve the function."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ class ZeroPad(Padding):
         for name, group in new.groups.items():
             if group.layer_norm and group.size != old.groups[name].size:
                 raise UndefinedError(
-                    f"zero_pad cannot add channels to the group {name!r}: a LayerNorm runs over it, and new channels would "
-                    "change its mean and variance; use expansion.axis=hidden"
+                    f"zero_pad cannot add channels to the group {name!r}: a LayerNorm runs over it, and new channels "
+                    "would change its mean and variance; use expansion.axis=hidden"
                 )
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:

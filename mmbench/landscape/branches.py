@@ -30,4 +30,6 @@ def sgd_branches(
 def shortened(recipe: Training, fraction: float) -> Training:
     """The recipe with its steps and warm-up scaled by `fraction`: the cosine still ends at zero, only sooner."""
     steps = max(1, round(recipe.steps * fraction))
-    return recipe.model_copy(update={"steps": steps, "warmup_steps": min(steps - 1, round(recipe.warmup_steps * fraction))})
+    return recipe.model_copy(
+        update={"steps": steps, "warmup_steps": min(steps - 1, round(recipe.warmup_steps * fraction))}
+    )

@@ -49,7 +49,7 @@ class Composer:
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             else:
-                raise ConfigError(f"{override.input_line}: only lists of values, choice(), range() and glob() can be swept")
+                raise ConfigError(f"{override.input_line}: only values, choice(), range() and glob() can be swept")
         return [list(job) for job in product(*axes.values())]
 
     def compose(self, overrides: Sequence[str]) -> tuple[Config, list[str]]:

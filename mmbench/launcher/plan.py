@@ -48,8 +48,8 @@ def print_plan(runs: list[Run], settings: Settings) -> None:
         count = len(wanted[kind])
         table.add_row(words, str(count), str(count - len(missing)), str(len(missing)), _cost(kind, missing, known))
     console.out.print(table)
-    for reason, count in sorted(skipped.items()):
-        console.say(f"[yellow]skipped[/] {count} runs: {escape(reason)}")
+    for combination, count in sorted(skipped.items()):
+        console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")
 
 
 def _seconds_by_stage(store: Store) -> dict[tuple[str, str, str], float]:

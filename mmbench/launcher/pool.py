@@ -50,9 +50,7 @@ class Outcome:
             self.problems[record["status"], record["error"]] += 1
 
 
-def run_all(
-    runs: list[Run], store: Store, device: str, threads: int, slots: int, tick: Callable[[], None]
-) -> Outcome:
+def run_all(runs: list[Run], store: Store, device: str, threads: int, slots: int, tick: Callable[[], None]) -> Outcome:
     """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile."""
     outcome, missing = Outcome(), []
     for run in runs:

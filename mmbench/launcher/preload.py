@@ -3,6 +3,3 @@
 import pandas as pandas
 import torch as torch
 from timm.models import vision_transformer as vision_transformer
-
-import mmbench.landscape.surface as surface
-import mmbench.run as run

@@ -73,7 +73,9 @@ def measure(
     reference = next(model.parameters())
     images, labels = data
     if len(images) != len(labels) or not len(labels):
-        raise DataError(f"measure needs as many labels as images and at least one: got {len(images)} images, {len(labels)} labels")
+        raise DataError(
+            f"measure needs as many labels as images and at least one: got {len(images)} images, {len(labels)} labels"
+        )
     split = Split(images.to(reference), labels.to(reference.device))
     devices = [reference.device] if reference.device.type == "cuda" else []
     start = time.perf_counter()

@@ -97,7 +97,9 @@ class Table:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor."""
-        return tuple(a.size if a.group is None else a.repeat * self.groups[a.group].size * a.unit for a in self.tensors[name])
+        return tuple(
+            a.size if a.group is None else a.repeat * self.groups[a.group].size * a.unit for a in self.tensors[name]
+        )
 
     def parameters(self) -> int:
         """The number of trainable parameters, buffers not counted."""
@@ -166,7 +168,9 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
             twin = architecture.build(shape)
         difference = _first_difference(model, twin)
         if difference:
-            raise UndefinedError(f"this {type(model).__name__} is not a plain network of the family {name!r}: {difference}")
+            raise UndefinedError(
+                f"this {type(model).__name__} is not a plain network of the family {name!r}: {difference}"
+            )
         return architecture, shape
     raise UndefinedError(
         f"a {type(model).__name__} belongs to no family that can be expanded (families: {', '.join(MODELS.names())})"

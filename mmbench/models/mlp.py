@@ -60,11 +60,14 @@ class MLP(Architecture):
 
         if not isinstance(model, nn.Sequential):
             return None
-        *hidden, head = [layer for layer in model if isinstance(layer, nn.Linear)] or [None]
-        if not hidden or head is None:
+        linear = [layer for layer in model if isinstance(layer, nn.Linear)]
+        if len(linear) < 2:
             return None
+        *hidden, head = linear
         pixels = hidden[0].in_features
         side = round(pixels**0.5)
         # A flattened input has lost its shape; any (channels, side) with the same product builds the same network.
-        shape = InputShape(1, side, head.out_features) if side**2 == pixels else InputShape(pixels, 1, head.out_features)
+        shape = (
+            InputShape(1, side, head.out_features) if side**2 == pixels else InputShape(pixels, 1, head.out_features)
+        )
         return cls(hidden=tuple(layer.out_features for layer in hidden)), shape

@@ -6,7 +6,7 @@ image; so the stem here is a thin 3x3 convolution, and the stages are timm's `Ba
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import Field, Strict, model_validator
 
@@ -39,7 +39,8 @@ class ResNet(Architecture):
     def _one_entry_per_stage(self) -> Self:
         if len(self.channels) != len(self.layers):
             raise ValueError(
-                f"model.channels has {len(self.channels)} stages and model.layers {len(self.layers)}; give both the same"
+                f"model.channels has {len(self.channels)} stages and model.layers {len(self.layers)}; "
+                "give both the same"
             )
         return self
 
@@ -79,8 +80,8 @@ class ResNet(Architecture):
         """Every stage wider; timm's basic block has no inner width of its own."""
         if axis == "hidden":
             raise UndefinedError(
-                "timm's BasicBlock ties the inner width to the stage's, so expansion.axis=hidden is not defined for the "
-                "family 'resnet'; use expansion.axis=width"
+                "timm's BasicBlock ties the inner width to the stage's, so expansion.axis=hidden is not defined for the"
+                " family 'resnet'; use expansion.axis=width"
             )
         return self.model_copy(update={"channels": tuple(scaled(c, factor) for c in self.channels)})
 
@@ -95,8 +96,6 @@ class ResNet(Architecture):
 
         if not isinstance(model, SmallResNet):
             return None
-        sizes = cls(
-            channels=tuple(stage[0].conv2.out_channels for stage in model.stages),
-            layers=tuple(len(stage) for stage in model.stages),
-        )
+        stages: list[list[Any]] = [list(stage.children()) for stage in model.stages]
+        sizes = cls(channels=tuple(s[0].conv2.out_channels for s in stages), layers=tuple(map(len, stages)))
         return sizes, InputShape(model.conv1.in_channels, 32, model.fc.out_features)

@@ -23,7 +23,12 @@ class ViT(Architecture):
     channels, three times in the fused q, k, v) and the hidden units of its MLP.
     """
 
-    zero_to_silence: ClassVar[tuple[str, ...]] = ("attn.proj.weight", "attn.proj.bias", "mlp.fc2.weight", "mlp.fc2.bias")
+    zero_to_silence: ClassVar[tuple[str, ...]] = (
+        "attn.proj.weight",
+        "attn.proj.bias",
+        "mlp.fc2.weight",
+        "mlp.fc2.bias",
+    )
 
     embed_dim: int = Field(32, ge=1, le=8192)
     """Channels of the stream."""
@@ -49,7 +54,9 @@ class ViT(Architecture):
     def table(self, shape: InputShape) -> Table:
         """Groups `stream`, `blocks.B.heads`, `blocks.B.hidden`."""
         if shape.image_size % self.patch_size:
-            raise UndefinedError(f"model.patch_size = {self.patch_size} does not divide the image size {shape.image_size}")
+            raise UndefinedError(
+                f"model.patch_size = {self.patch_size} does not divide the image size {shape.image_size}"
+            )
         head_dim = self.embed_dim // self.heads
         table = Table({"stream": Group(self.embed_dim, layer_norm=True)})
         stream, tokens = out("stream"), (shape.image_size // self.patch_size) ** 2 + 1
