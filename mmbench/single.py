@@ -57,8 +57,8 @@ def _tell(r: dict[str, object]) -> None:
     error = f" +- {n(r['score_stderr'], 2)}" if r["score_stderr"] is not None else ""
     console.say(
         f"  base model       {r['base_parameters']:,} parameters, test accuracy {n(r['base_accuracy'])}\n"
-        f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x), {r['axis']} factor {n(r['factor'])},"
-        f" max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
+        f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x),"
+        f" {r['axis']} factor {n(r['factor'])}, max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
         f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], 2)} s\n"
         f"  trained on       test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
         f" in {n(r['train_seconds'], 2)} s"

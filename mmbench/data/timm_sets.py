@@ -112,14 +112,17 @@ class TimmImages(ImageDataset):
     def _source_is_known(cls, source: str) -> str:
         if source not in FOLDERS and ("/" not in source or source.split("/")[0] not in PREFIXES):
             raise ValueError(
-                f"found {source!r}; allowed: folder, or a name after {'/, '.join(PREFIXES)}/ (torch/cifar100)"
+                f"dataset.source = {source!r} is unknown (allowed: folder, or a name after {'/, '.join(PREFIXES)}/, "
+                "such as torch/cifar100)"
             )
         return source
 
     @model_validator(mode="after")
     def _splits_differ(self) -> Self:
         if self.train_split == self.test_split:
-            raise ValueError(f"train_split and test_split are both {self.train_split!r}; they must differ")
+            raise ValueError(
+                f"dataset.train_split and dataset.test_split are both {self.train_split!r}; name two different splits"
+            )
         return self
 
     def shape(self) -> InputShape:

@@ -49,13 +49,13 @@ class Composer:
             elif override.is_discrete_sweep():
                 axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
             else:
-                raise ConfigError(f"{override.input_line}: only values, choice(), range() and glob() can be swept")
+                raise ConfigError(f"{override.input_line}: only lists, choice(), range() and glob() can be swept")
         return [list(job) for job in product(*axes.values())]
 
     def compose(self, overrides: Sequence[str]) -> tuple[Config, list[str]]:
         """The job's resolved config, and the overrides that have no meaning for its choices.
 
-        An option that a group's choice does not have (`expansion.budget` with `expansion=none`) is left out, so that one
+        An option that the choice does not have (`expansion.budget` with `expansion=none`) is left out, so that one
         sweep can vary the options of some choices; the caller refuses options that no job has.
         """
         parsed = [self._parse(text) for text in overrides]

@@ -1,0 +1,34 @@
+# make demo   set up .venv, run the quickstart sweep and its analysis
+# make test   set up .venv, run the tests
+# make lint   format, lint and type checks
+
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test lint clean
+
+demo: .venv/ready
+	$(BIN)/mmbench run -m sweeps=quickstart
+	$(BIN)/mmbench analyze
+
+test: .venv/ready
+	$(BIN)/python -m pytest -n auto
+
+lint: .venv/ready
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	@if command -v uv >/dev/null; then \
+	  set -ex; uv venv --quiet --clear --python $(PYTHON) .venv; \
+	  uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'; \
+	else \
+	  set -ex; $(PYTHON) -m venv --clear .venv; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'; \
+	fi
+	@touch $@
+
+clean:
+	rm -rf .venv dist results
