@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mmbench.data.base import Data, Dataset, Progress, silent
-from mmbench.errors import DivergedError, MmbenchError, UndefinedError
+from mmbench.errors import DataError, DivergedError, MmbenchError, UndefinedError
 from mmbench.expansions.base import Expansion, Target, expand
 from mmbench.metrics.base import Metric, measure
 from mmbench.models.base import Architecture
@@ -215,8 +215,9 @@ class _Stages:
     def _network(self, architecture: Architecture, stage: Stage) -> nn.Module:
         import torch
 
+        shape = self.data.shape  # before the context: in it, loading the data would make them meta tensors too
         with torch.device("meta"):
-            model = architecture.build(self.data.shape)
+            model = architecture.build(shape)
         model.load_state_dict(stage.tensors("weights"), strict=True, assign=True)
         return model.to(self.device)
 
@@ -281,4 +282,7 @@ class _Stages:
 @lru_cache(maxsize=2)
 def load_data(dataset: Dataset, device: torch.device | str, progress: Progress[Any] = silent) -> Data:
     """The data on the device; kept for the next run."""
-    return dataset.load(progress).to(device)
+    data = dataset.load(progress)
+    if data.shape != dataset.shape():
+        raise DataError(f"dataset {dataset.name!r} announces {dataset.shape()} and holds {data.shape}")
+    return data.to(device)

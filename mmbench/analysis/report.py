@@ -90,7 +90,7 @@ def verdict(frame: pd.DataFrame, correlations: pd.DataFrame) -> list[str]:
 def correlation_table(correlations: pd.DataFrame, target: str = "gain", group: str = "all") -> Table:
     """The correlations of one target and group for the terminal, best agreement with the expected sign first."""
     table = Table(
-        title=f"Spearman's rho of score and {target}, {_group_words(group)}",
+        title=Text(f"Spearman's rho of score and {target}, {_group_words(group)}", style="table.title"),
         caption="* baseline, ° negative control; n: configurations\nregret: accuracy points lost by its first choice",
         box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
     )  # fmt: skip

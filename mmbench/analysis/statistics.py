@@ -218,6 +218,9 @@ def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     for column in ("target", "base_accuracy"):
         units[column] = units[column].round(12)
     units["score"] = [float(f"{score:.12g}") for score in units["score"]]
+    # Cells are compared within: numbers, because pandas is slow at grouping many small tables. -1 is no cell.
+    units["base_cell"] = units.groupby(["dataset", "base"], dropna=False).ngroup()
+    units["budget_cell"] = units.groupby(["dataset", "base", "budget"], dropna=True).ngroup().fillna(-1).astype(int)
     return units
 
 
@@ -307,8 +310,8 @@ def _judged(units: pd.DataFrame, metric: str, sign: float) -> dict[str, Any]:
         "p_value": p_value,
         "kendall": float(stats.kendalltau(score, target, variant="b").statistic) if defined else math.nan,
         "partial_spearman": partial,
-        "equal_budget_spearman": math.nan if metric == SIZE else _equal_budget(units),
-        "regret_at_1": _regret(units, -1.0 if sign < 0 else 1.0),
+        "equal_budget_spearman": math.nan if metric == SIZE else _equal_budget(units, score, target),
+        "regret_at_1": _regret(units, -score if sign < 0 else score, target),
         "seconds": units["seconds"].sum() / units["timed"].sum() if units["timed"].sum() else math.nan,
         "cost_fraction": units["priced_metric"].sum() / paid if paid > 0 else math.nan,
         "expected_sign": None if math.isnan(sign) else sign,
@@ -327,19 +330,19 @@ def _spearman(score: Array, target: Array) -> tuple[float, float]:
     return rho, float(result.pvalue) if len(score) >= 4 else math.nan
 
 
-def _equal_budget(units: pd.DataFrame) -> float:
-    total = weight = 0.0
-    for _, cell in units.groupby(["dataset", "base", "budget"]):
-        rho, _ = _spearman(cell["score"].to_numpy(), cell["target"].to_numpy())
-        if not math.isnan(rho):
-            total, weight = total + len(cell) * rho, weight + len(cell)
-    return total / weight if weight else math.nan
+def _cells(units: pd.DataFrame, column: str, score: Array, target: Array) -> Iterator[tuple[Array, Array]]:
+    """Score and target of the configurations of each cell."""
+    codes = units[column].to_numpy()
+    for code in np.unique(codes[codes >= 0]):
+        yield score[codes == code], target[codes == code]
 
 
-def _regret(units: pd.DataFrame, sign: float) -> float:
-    regrets = []
-    for _, cell in units.groupby(["dataset", "base"], dropna=False):
-        if len(cell) >= 2:
-            merit = sign * cell["score"]
-            regrets.append(cell["target"].max() - cell["target"][merit == merit.max()].mean())
-    return float(np.mean(regrets)) if regrets else math.nan
+def _equal_budget(units: pd.DataFrame, score: Array, target: Array) -> float:
+    cells = [(_spearman(*cell)[0], len(cell[0])) for cell in _cells(units, "budget_cell", score, target)]
+    known = [(rho, n) for rho, n in cells if not math.isnan(rho)]
+    return sum(rho * n for rho, n in known) / sum(n for _, n in known) if known else math.nan
+
+
+def _regret(units: pd.DataFrame, merit: Array, target: Array) -> float:
+    cells = [cell for cell in _cells(units, "base_cell", merit, target) if len(cell[0]) >= 2]
+    return float(np.mean([goal.max() - goal[best == best.max()].mean() for best, goal in cells])) if cells else math.nan

@@ -12,6 +12,7 @@ to back (hfids, tfds, wds) are read once per split.
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,8 +160,7 @@ class TimmImages(ImageDataset):
         Other sources are identified by their name: `root` is only where they are kept.
         """
         options = {key: value for key, value in self.describe().items() if key != "download"}
-        places = self._places()
-        return {**options, "root": content_hash([file for place in places.items() for file in _stamps(*place)])}
+        return {**options, "root": {split: _hash_of(place, _dates(place)) for split, place in self._places().items()}}
 
     def _places(self) -> dict[str, Path]:
         """Which files make the content: those of both splits, or all of a `wds` folder; other sources by name alone."""
@@ -177,7 +177,7 @@ class TimmImages(ImageDataset):
 
     def _place(self, split: str) -> Path:
         """The folder or .tar file of a split; where there is none, timm would take the whole root for each."""
-        root = Path(self._root())
+        root = Path(self._root()).absolute()
         if not root.is_dir():
             raise DataError(f"dataset.root = {self.root!r} is not a folder (relative paths start from {Path.cwd()})")
         if not (root / split).exists():
@@ -238,7 +238,17 @@ def _class_numbers(dataset: Any) -> dict[str, int]:
     return _attribute(dataset, "class_to_idx") or _attribute(dataset, "class_name_to_idx") or {}
 
 
-def _stamps(split: str, place: Path) -> list[tuple[str, Stamp]]:
-    """The files of a split, each named by its path inside it: the folder of an image is its class."""
+def _dates(place: Path) -> tuple[int, ...]:
+    """When images were last added to or removed from a folder or its class folders, or a file was changed."""
+    folders = [place, *sorted(path for path in place.iterdir() if path.is_dir())] if place.is_dir() else [place]
+    return tuple(Stamp.of(folder).mtime_ns for folder in folders)
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of(place: Path, dates: tuple[int, ...]) -> str:
+    """The content of a split: its files, each under its path inside it, as the folder of an image is its class.
+
+    Remembered while `dates` stay, for planning asks once a run and even listing a large folder takes long.
+    """
     files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
-    return [(f"{split}/{file.relative_to(place).as_posix()}", Stamp.of(file)) for file in files]
+    return content_hash((file.relative_to(place).as_posix(), Stamp.of(file)) for file in files)

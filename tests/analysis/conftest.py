@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mmbench.analysis.statistics import correlate
 from mmbench.store import Store
 
 EXPANSIONS = {
@@ -23,9 +24,10 @@ def make_record(**changes):
     """A run that is done; `changes` overrides columns."""
     record = {
         "status": "done", "error": None, "model": "mlp", "dataset": "digits", "expansion": "net2wider", "axis": "width",
-        "factor": 2.0, "budget": 2.0, "training": "sgd", "seed": 0, "metric": "manifold", "expected_sign": 1, "score": 1.0,
-        "score_stderr": 0.1, "metric_seconds": 2.0, "parameters": 2000, "base_parameters": 1000, "base_accuracy": 0.8,
-        "final_accuracy": 0.9, "gain": 0.1, "base_loss": 0.5, "final_loss": 0.3, "train_seconds": 10.0,
+        "factor": 2.0, "budget": 2.0, "training": "sgd", "seed": 0, "metric": "manifold", "expected_sign": 1,
+        "score": 1.0, "score_stderr": 0.1, "metric_seconds": 2.0, "parameters": 2000, "base_parameters": 1000,
+        "base_accuracy": 0.8, "final_accuracy": 0.9, "gain": 0.1, "base_loss": 0.5, "final_loss": 0.3,
+        "train_seconds": 10.0,
     }  # fmt: skip
     record |= changes
     return {"run_id": hashlib.sha256(repr(sorted(record.items())).encode()).hexdigest()[:16], **record}
@@ -98,6 +100,11 @@ def sweep():
 @pytest.fixture(scope="session")
 def sweep_frame(sweep):
     return pd.DataFrame(sweep)
+
+
+@pytest.fixture(scope="session")
+def sweep_table(sweep_frame):
+    return correlate(sweep_frame)
 
 
 @pytest.fixture

@@ -9,10 +9,11 @@ from mmbench.analysis.statistics import compare, correlate, difference, interval
 
 pytestmark = pytest.mark.filterwarnings("error")
 
-CONTRACT = (
-    "metric, target, group, n, n_configurations, spearman, ci_low, ci_high, p_value, kendall, partial_spearman, "
-    "equal_budget_spearman, regret_at_1, seconds, cost_fraction, expected_sign, sign_agrees"
-).split(", ")
+CONTRACT = [
+    *("metric", "target", "group", "n", "n_configurations", "spearman", "ci_low", "ci_high", "p_value", "kendall"),
+    *("partial_spearman", "equal_budget_spearman", "regret_at_1", "seconds", "cost_fraction", "expected_sign"),
+    "sign_agrees",
+]
 UNDEFINED = ["spearman", "ci_low", "ci_high", "p_value", "kendall", "partial_spearman", "equal_budget_spearman"]
 
 
@@ -27,7 +28,8 @@ def judged(records, metric="manifold", target="gain", group="all"):
 
 
 def test_ranks_with_ties_by_hand(points):
-    # ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: rho = 4.5 / sqrt(4.5 * 5); 5 concordant pairs, 1 tied: tau-b = 5 / sqrt(5 * 6)
+    # ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: rho = 4.5 / sqrt(4.5 * 5)
+    # 5 concordant pairs and 1 tied: tau-b = 5 / sqrt(5 * 6)
     row = judged(points([10, 20, 20, 70], [0.1, 0.3, 0.2, 0.4]))
     assert row["spearman"] == pytest.approx(4.5 / math.sqrt(22.5))
     assert row["kendall"] == pytest.approx(5 / math.sqrt(30))
@@ -36,7 +38,13 @@ def test_ranks_with_ties_by_hand(points):
 
 @pytest.mark.parametrize(
     ("rho", "n", "low", "high"),
-    [(0.8, 6, -0.20, 0.98), (0.8, 12, 0.33, 0.95), (0.8, 30, 0.58, 0.91), (0.5, 19, 0.0296, 0.7891), (0, 7, -0.7531, 0.7531)],
+    [
+        (0.8, 6, -0.20, 0.98),
+        (0.8, 12, 0.33, 0.95),
+        (0.8, 30, 0.58, 0.91),
+        (0.5, 19, 0.0296, 0.7891),
+        (0, 7, -0.7531, 0.7531),
+    ],
 )
 def test_interval_of_bonett_and_wright(rho, n, low, high):
     digits = 2 if rho == 0.8 else 4
@@ -67,7 +75,9 @@ def test_three_configurations_have_no_interval_and_two_no_correlation(points):
     assert judged(points([1, 2], [0.1, 0.2]))[UNDEFINED].isna().all()
 
 
-@pytest.mark.parametrize(("scores", "gains"), [([5.0] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), ([1, 2, 3, 4, 5, 6], [0.1] * 6)])
+@pytest.mark.parametrize(
+    ("scores", "gains"), [([5.0] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), ([1, 2, 3, 4, 5, 6], [0.1] * 6)]
+)
 def test_a_constant_side_correlates_with_nothing(points, scores, gains):
     row = judged(points(scores, gains))
     assert row["n_configurations"] == 6
@@ -107,14 +117,18 @@ def test_gains_that_differ_by_rounding_only_are_ties(points):
 
 
 def test_without_configurations_equal_runs_but_for_metric_and_seed_are_one(record):
-    rows = [record(expansion=name, seed=seed, score=score, gain=score / 10) for name, score in (("a", 1), ("b", 2), ("c", 3)) for seed in (0, 1)]
+    rows = [
+        record(expansion=name, seed=seed, score=score, gain=score / 10)
+        for name, score in (("a", 1), ("b", 2), ("c", 3))
+        for seed in (0, 1)
+    ]
     row = judged(rows)
     assert (row["n"], row["n_configurations"]) == (6, 3)
 
 
-def test_the_order_of_the_rows_changes_nothing(sweep_frame):
+def test_the_order_of_the_rows_changes_nothing(sweep_frame, sweep_table):
     shuffled = sweep_frame.sample(frac=1, random_state=3)
-    pd.testing.assert_frame_equal(correlate(shuffled), correlate(sweep_frame))
+    pd.testing.assert_frame_equal(correlate(shuffled), sweep_table)
 
 
 # -- partial -----------------------------------------------------------------------------------------------------------
@@ -185,7 +199,11 @@ def test_equal_budget_groups_are_weighted_by_their_configurations(points):
     two = points([9, 8], [0.1, 0.2], budget=8.0)  # too few
     flat = points([7, 7, 7], [0.1, 0.2, 0.3], budget=3.0)  # constant
     none = points([1, 2, 3], [0.3, 0.2, 0.1], budget=None)
-    rows = [{**r, "configuration": f"{i}{r['configuration']}"} for i, b in enumerate([three, five, two, flat, none]) for r in b]
+    rows = [
+        {**r, "configuration": f"{i}{r['configuration']}"}
+        for i, b in enumerate([three, five, two, flat, none])
+        for r in b
+    ]
     assert judged(rows)["equal_budget_spearman"] == pytest.approx((3 * 1 + 5 * 0.8) / 8)
 
 
@@ -193,7 +211,9 @@ def test_equal_budget_groups_are_weighted_by_their_configurations(points):
 def test_equal_budget_never_mixes_data_sets_or_base_models(points, column):
     # inside each group rho = -1, over both together it would be positive
     low, high = points([1, 2, 3], [0.3, 0.2, 0.1]), points([11, 12, 13], [0.6, 0.5, 0.4])
-    rows = [{**r, column: "one"} for r in low] + [{**r, column: "two", "configuration": "x" + r["configuration"]} for r in high]
+    rows = [{**r, column: "one"} for r in low] + [
+        {**r, column: "two", "configuration": "x" + r["configuration"]} for r in high
+    ]
     row = judged(rows)
     assert row["spearman"] > 0
     assert row["equal_budget_spearman"] == -1
@@ -235,13 +255,17 @@ def test_cost_is_time_of_the_metric_over_time_of_training(points):
     row = judged(points([1, 2, 3], [0.1, 0.2, 0.3], metric_seconds=[1.0, 2.0, 6.0], train_seconds=[10.0, 20.0, 30.0]))
     assert row["seconds"] == pytest.approx(3)
     assert row["cost_fraction"] == pytest.approx(9 / 60)
-    unknown = judged(points([1, 2, 3], [0.1, 0.2, 0.3], metric_seconds=[1.0, 2.0, None], train_seconds=[10.0, None, 30.0]))
+    unknown = judged(
+        points([1, 2, 3], [0.1, 0.2, 0.3], metric_seconds=[1.0, 2.0, None], train_seconds=[10.0, None, 30.0])
+    )
     assert unknown["seconds"] == pytest.approx(1.5)
     assert unknown["cost_fraction"] == pytest.approx(1 / 10)
 
 
 @pytest.mark.parametrize(
-    ("sign", "agrees"), [(1, True), (-1, False), (0, None), (None, None)], ids=["expected", "opposite", "no sign", "null"]
+    ("sign", "agrees"),
+    [(1, True), (-1, False), (0, None), (None, None)],
+    ids=["expected", "opposite", "no sign", "null"],
 )
 def test_sign_agreement(points, sign, agrees):
     row = judged(points([1, 2, 3, 4], [0.1, 0.2, 0.4, 0.3], expected_sign=sign))
@@ -263,8 +287,8 @@ def test_a_metric_that_always_failed_has_rows_of_nothing(points):
     assert row[[*UNDEFINED, "regret_at_1", "seconds", "cost_fraction", "sign_agrees"]].isna().all()
 
 
-def test_groups_hold_what_they_say(sweep_frame):
-    table = correlate(sweep_frame)
+def test_groups_hold_what_they_say(sweep_table):
+    table = sweep_table
     assert list(table.columns) == CONTRACT
     assert set(table["group"]) == {
         "all", "arm=expansion", "axis=depth", "axis=width", "budget=1", "budget=1.5", "budget=2", "dataset=digits",
@@ -279,19 +303,19 @@ def test_groups_hold_what_they_say(sweep_frame):
     assert table[table["metric"] == "hessian_trace"]["n"].max() == 20
 
 
-def test_a_group_is_judged_like_a_frame_of_its_own(sweep_frame):
-    whole, part = correlate(sweep_frame), correlate(sweep_frame[sweep_frame["model"] == "resnet"])
+def test_a_group_is_judged_like_a_frame_of_its_own(sweep_frame, sweep_table):
+    whole, part = sweep_table, correlate(sweep_frame[sweep_frame["model"] == "resnet"])
     one = whole[whole["group"] == "model=resnet"].drop(columns="group").reset_index(drop=True)
     other = part[part["group"] == "all"].drop(columns="group").reset_index(drop=True)
     pd.testing.assert_frame_equal(one, other)
 
 
-def test_controls_are_known_by_name_where_the_arm_is_missing(sweep_frame):
-    pd.testing.assert_frame_equal(correlate(sweep_frame.drop(columns="arm")), correlate(sweep_frame))
+def test_controls_are_known_by_name_where_the_arm_is_missing(sweep_frame, sweep_table):
+    pd.testing.assert_frame_equal(correlate(sweep_frame.drop(columns="arm")), sweep_table)
 
 
-def test_rows_are_sorted_all_first_then_gain_then_strength(sweep_frame):
-    table = correlate(sweep_frame)
+def test_rows_are_sorted_all_first_then_gain_then_strength(sweep_table):
+    table = sweep_table
     assert list(table["group"][:10]) == ["all"] * 10
     assert list(table["target"][:10]) == ["gain"] * 5 + ["final_accuracy"] * 5
     assert table["spearman"][:5].abs().is_monotonic_decreasing
@@ -311,7 +335,13 @@ def test_ranking_by_agreement_puts_what_theory_says_nothing_of_at_zero(points):
 
 @pytest.mark.parametrize(
     ("metric", "sign", "expected"),
-    [("parameters", 1, "baseline"), ("random", 0, "negative control"), ("mine", 0, "negative control"), ("manifold", 1, ""), ("x", pd.NA, "")],
+    [
+        ("parameters", 1, "baseline"),
+        ("random", 0, "negative control"),
+        ("mine", 0, "negative control"),
+        ("manifold", 1, ""),
+        ("x", pd.NA, ""),
+    ],
 )
 def test_roles(metric, sign, expected):
     assert role(metric, sign) == expected
@@ -324,7 +354,9 @@ def test_difference_of_the_example_in_meng_rosenthal_and_rubin():
     assert difference(0.63, -0.03, -0.19, 15) == pytest.approx(2 * stats.norm.sf(1.68), abs=0.001)
 
 
-@pytest.mark.parametrize("values", [(0.5, 0.2, 0.1, 3), (1, 0.2, 0.1, 9), (0.5, 0.5, 1, 9), (math.nan, 0.2, 0.1, 9), (0.5, 0.2, math.nan, 9)])
+@pytest.mark.parametrize(
+    "values", [(0.5, 0.2, 0.1, 3), (1, 0.2, 0.1, 9), (0.5, 0.5, 1, 9), (math.nan, 0.2, 0.1, 9), (0.5, 0.2, math.nan, 9)]
+)
 def test_difference_is_undefined_where_the_formula_is(values):
     assert math.isnan(difference(*values))
 

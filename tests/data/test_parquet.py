@@ -70,7 +70,9 @@ def test_sizes_nest_and_leave_other_splits_alone(folder: Path) -> None:
     assert small[2] == large[2][:3]
 
 
-def test_is_deterministic_and_leaves_the_global_generators_alone(folder: Path, unchanged_rng: Callable[..., Any]) -> None:
+def test_is_deterministic_and_leaves_the_global_generators_alone(
+    folder: Path, unchanged_rng: Callable[..., Any]
+) -> None:
     one = unchanged_rng(make(folder).load)
     torch.manual_seed(1)
     assert_same(one, make(folder).load())
@@ -104,8 +106,8 @@ def test_mixed_sizes_and_grey_among_colour_are_converted_when_asked(tmp_path: Pa
 
 
 def test_resizing_averages_and_keeps_the_centre(tmp_path: Path) -> None:
-    wide = np.zeros((8, 16), np.uint8)
-    wide[:, 4:12] = 200  # the central square is uniform, what lies beside it is cropped
+    wide = np.zeros((8, 32), np.uint8)
+    wide[:, 4:28] = 200  # uniform in and near the central square; the dark margins are cropped
     images = [Image.fromarray(wide), Image.new("L", (8, 8), 200), Image.new("L", (8, 8), 0)] * 4
     write(tmp_path / "train.parquet", [0, 0, 1] * 4, images=images)
     write(tmp_path / "test.parquet", [0, 0, 1] * 4, images=images)
@@ -113,6 +115,17 @@ def test_resizing_averages_and_keeps_the_centre(tmp_path: Path) -> None:
     bright, dark = (data.test.images[data.test.labels == label] for label in (0, 1))
     assert len(bright.unique()) == len(dark.unique()) == 1
     assert bright.min() > dark.max()
+
+
+def test_large_jpegs_are_resized_like_other_images(tmp_path: Path) -> None:
+    """They are decoded at a fraction of their size, which must not show."""
+    waves = np.sin(np.arange(160)[:, None, None] / 25 + np.arange(200)[None, :, None] / 18 + np.arange(3))
+    image = Image.fromarray((127 + 120 * waves).astype(np.uint8))
+    write(tmp_path / TRAIN, [0, 1] * 10, images=[encode(image, "JPEG"), *noise(19)])
+    write(tmp_path / TEST, [0, 1], images=[encode(image, "JPEG"), image])
+    data = make(tmp_path, image_size=16).load()
+    assert torch.allclose(data.test.images[0], data.test.images[1], atol=0.1)
+    assert data.test.images[0].std() > 0.5
 
 
 @pytest.mark.parametrize(
@@ -181,7 +194,7 @@ def test_undeclared_labels_become_classes_in_ascending_order(tmp_path: Path) -> 
 
 def test_only_chosen_rows_are_decoded(tmp_path: Path) -> None:
     write(tmp_path / "train.parquet", [0, 1] * 10)
-    write(tmp_path / "test.parquet", [0, 1] * 3, images=[*noise(5), b"broken"])
+    write(tmp_path / "test.parquet", [0, 1] * 3, images=[b"broken", *noise(5)])
     wrong = [size for size in range(1, 7) if not _loads(make(tmp_path, test_size=size))]
     assert 6 in wrong
     assert wrong == list(range(wrong[0], 7)), "only a choice with the broken row may fail"
@@ -373,7 +386,7 @@ def test_wrong_options_are_explained(
 def test_a_file_without_a_likely_label_is_explained(tmp_path: Path) -> None:
     pq.write_table(pa.table({"img": [b"x"], "row": [0]}), tmp_path / TRAIN)
     shutil.copy(tmp_path / TRAIN, tmp_path / TEST)
-    with pytest.raises(ConfigError, match="dataset.label is needed.*was not found.*row \\(int64\\)"):
+    with pytest.raises(ConfigError, match=r"dataset.label is needed.*was not found.*row \(int64\)"):
         make(tmp_path).shape()
 
 
@@ -381,5 +394,5 @@ def test_memory_is_checked_before_any_image_is_decoded(tmp_path: Path, monkeypat
     write(tmp_path / TRAIN, [0, 1] * 10, images=_images(b"broken"))
     write(tmp_path / TEST, [0, 1])
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20})())
-    with pytest.raises(DataError, match="22 images of 3x200x200 need 0.0 GiB of memory, 0.0 GiB are free"):
+    with pytest.raises(DataError, match=r"22 images of 3x200x200 need 0.0 GiB of memory, 0.0 GiB are free"):
         make(tmp_path, image_size=200).load()
