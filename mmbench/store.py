@@ -203,6 +203,10 @@ class Store:
             self._set_aside(path)
         return record
 
+    def forget_record(self, run_id: str) -> None:
+        """Take a run's row away, before the run is tried again."""
+        (self.root / "records" / f"{run_id}.json").unlink(missing_ok=True)
+
     def record_ids(self) -> set[str]:
         """The runs that have a record, of whatever status."""
         return {path.stem for path in (self.root / "records").glob("*.json")}

@@ -145,14 +145,16 @@ def train(
         stop_after: end after this many steps of the recipe's schedule.
 
     Raises:
-        DivergedError: a batch's loss is not finite; names the first such step.
+        DivergedError: a batch's loss is not finite; names the first such step, or `steps` if only the last update left
+            the finite numbers.
     """
     import torch
     from torch.nn.functional import cross_entropy
 
     from mmbench.flat import Flat
 
-    start, steps = time.perf_counter(), min(stop_after or recipe.steps, recipe.steps)
+    start = time.perf_counter()
+    steps = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     layout = memory_format(model)
     flat = Flat(model.train().to(memory_format=layout))
     update, gradient, clip = recipe.updater(flat), flat.gradient, recipe.clip_norm
@@ -174,6 +176,8 @@ def train(
             gradient.mul_((clip / (torch.linalg.vector_norm(gradient) + 1e-12)).clamp_max(1.0))
         update(recipe.learning_rate(step))
     _require_finite(losses, 0)
+    if not torch.isfinite(flat.vector).all():
+        raise DivergedError(steps, math.nan)
     model.eval()
     return History(losses, time.perf_counter() - start)
 

@@ -288,6 +288,7 @@ def _saved(figure: Figure, folder: Path, stem: str, title: str, alt: str) -> Dra
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
     with replacing(png) as path:
         figure.savefig(path, format="png", dpi=160)
+    figure.set_layout_engine("none")  # laid out already; the SVG is to look the same
     with replacing(svg) as path:
         figure.savefig(path, format="svg", metadata={"Date": None})
     return Drawing(title, alt, png, svg)

@@ -96,13 +96,15 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     signs = {metric: _sign(rows["expected_sign"]) for metric, rows in table.groupby("metric")}
     rows = []
     for target in TARGETS:
-        units = configurations(frame, target)
+        units = _averaged(_counted(table, target), target)
+        known: dict[Any, dict[str, Any]] = {}  # groups often have the same members: all, the one data set, ...
         for group, members, candidates in _groups(table, units):
             for metric in sorted(members["metric"].dropna().unique()):
                 unit = candidates[candidates["metric"] == metric]
-                rows.append(
-                    {"metric": metric, "target": target, "group": group, **_judged(unit, metric, signs[metric])}
-                )
+                key = metric, unit.index.to_numpy().tobytes()
+                if key not in known:
+                    known[key] = _judged(unit, metric, signs[metric])
+                rows.append({"metric": metric, "target": target, "group": group, **known[key]})
     result = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     result["rest"] = result["group"] != "all"
     result["place"] = result["target"].map({target: place for place, target in enumerate(TARGETS)})
@@ -138,10 +140,10 @@ def compare(frame: pd.DataFrame, metric: str, rival: str, target: str = "gain") 
 
     p_value: see `difference`. An expected sign of 0 or null counts as +1.
     """
-    units = configurations(frame, target)
+    table = _prepared(frame)
+    units = _averaged(_counted(table, target), target)
     left, right = (units[units["metric"] == name] for name in (metric, rival))
     both = left.merge(right, on=["configuration", "base", *KEYS, "expansion", "arm"], suffixes=("", "_rival"))
-    table = _prepared(frame)
     signs = [-1.0 if _sign(table["expected_sign"][table["metric"] == name]) < 0 else 1.0 for name in (metric, rival)]
     score, other = signs[0] * both["score"].to_numpy(), signs[1] * both["score_rival"].to_numpy()
     goal = both["target"].to_numpy()
@@ -188,14 +190,20 @@ def partial_spearman(score: Array, target: Array, controls: Sequence[Array]) -> 
 
 def runs(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     """The runs that count for a target: done, with a finite score and target; missing columns are there as null."""
-    table = _prepared(frame)
-    counts = (table["status"] == "done").fillna(False) & np.isfinite(table["score"]) & np.isfinite(table[target])
-    return table[counts & table["metric"].notna()]
+    return _counted(_prepared(frame), target)
 
 
 def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     """The units of statistics: one row per metric and configuration, averaged over seeds; the target as `target`."""
-    table = runs(frame, target)
+    return _averaged(runs(frame, target), target)
+
+
+def _counted(table: pd.DataFrame, target: str) -> pd.DataFrame:
+    done = (table["status"] == "done").fillna(False) & table["metric"].notna()
+    return table[done & np.isfinite(table["score"]) & np.isfinite(table[target])]
+
+
+def _averaged(table: pd.DataFrame, target: str) -> pd.DataFrame:
     priced = table["metric_seconds"].notna() & table["train_seconds"].notna()
     table = table.assign(
         target=table[target],
@@ -254,26 +262,31 @@ def role(metric: str, expected_sign: Any) -> str:
 
 def _prepared(frame: pd.DataFrame) -> pd.DataFrame:
     """The columns that statistics read, typed, with `arm`, `base` and `configuration` filled in where they lack."""
-    table = pd.DataFrame(index=range(len(frame)))
+    n = len(frame)
+    columns: dict[str, Any] = {}
     for name in _TEXT:
-        table[name] = frame[name].astype("string").to_numpy() if name in frame else None
-        table[name] = table[name].astype("string")
+        columns[name] = frame[name].astype("string").array if name in frame else pd.array([None] * n, dtype="string")
     for name in _NUMBERS:
-        values = pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(np.nan, range(len(frame)))
-        table[name] = values.to_numpy(dtype=float, na_value=np.nan)
+        values = pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(np.nan, range(n))
+        columns[name] = values.to_numpy(dtype=float, na_value=np.nan)
+    table = pd.DataFrame(columns, index=range(n))
     arm = table["expansion"].isin(CONTROLS).map({True: "control", False: "expansion"}).astype("string")
     table["arm"] = table["arm"].fillna(arm)
-    table["base"] = table["base_configuration"].fillna(_joined(table, ("model", "training")))
-    table["configuration"] = table["configuration"].fillna(_joined(table, _CONFIGURATION))
+    table["base"] = _filled(table, "base_configuration", ("model", "training"))
+    table["configuration"] = _filled(table, "configuration", _CONFIGURATION)
     # Sums of floats depend on their order: sorted, the same records give the same means in whatever order they come.
     return table.sort_values(["metric", "configuration", "seed", "run_id"], kind="stable", ignore_index=True)
 
 
-def _joined(table: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+def _filled(table: pd.DataFrame, column: str, parts: Sequence[str]) -> pd.Series:
+    """The column; where it is null, the parts that it stands for."""
+    lacking = table[column].isna()
+    if not lacking.any():
+        return table[column]
     text = pd.Series("", index=table.index, dtype="string")
-    for name in columns:
+    for name in parts:
         text = text + "|" + table[name].astype("string").fillna("")
-    return text
+    return table[column].fillna(text)
 
 
 def _groups(table: pd.DataFrame, units: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:

@@ -100,7 +100,7 @@ class TimmImages(ImageDataset):
     test_split: str = "test"
     """The same of the test split."""
     download: bool = False
-    """Whether the source may download what is missing."""
+    """Whether the source may download what is missing; hfds always may, unless HF_HUB_OFFLINE is set."""
     image_size: int = Field(32, ge=1)
     """Height and width in pixels: images are cropped to the central square and resized."""
     channels: Literal[1, 3] = 3
@@ -205,9 +205,12 @@ class TimmImages(ImageDataset):
                 input_img_mode=mode,
             )
         except Exception as error:  # timm and the packages behind it raise what they like, AssertionError included
+            mend = "check the three, or let dataset.download=true fetch what is missing"
+            if isinstance(error, ModuleNotFoundError):
+                mend = f"install it: pip install {error.name}"
             raise DataError(
                 f"dataset.source = {self.source!r} cannot be opened (split {split!r}, dataset.root = {self.root!r}): "
-                f"{error or type(error).__name__}; check the three, or let dataset.download=true fetch what is missing"
+                f"{error or type(error).__name__}; {mend}"
             ) from error
 
     def _check_classes(self, train: Any, test: Any) -> None:

@@ -123,8 +123,8 @@ def expand(model: nn.Module, expansion: str | Expansion, *, seed: int = 0, **opt
     old, new = base.table(shape), target.table(shape)
     inserted, source = _sources(operator, base, target, new)
     reference = next(model.parameters())
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device, too
         large = target.build(shape).to(reference.dtype)
     growth = Growth(
         small={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},

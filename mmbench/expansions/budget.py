@@ -30,7 +30,8 @@ def solve(
     Raises:
         UndefinedError: no factor comes close enough; the message gives the nearest counts.
     """
-    target = budget * base.parameters(shape)
+    smallest = base.parameters(shape)
+    target = budget * smallest
 
     def count(factor: float) -> int:
         return grow(factor).parameters(shape)
@@ -43,9 +44,10 @@ def solve(
     while above - below > 1e-6:
         middle = (below + above) / 2
         below, above = (middle, above) if count(middle) < target else (below, middle)
-    nearest = min((above, below), key=lambda factor: abs(count(factor) - target))
+    larger = [factor for factor in (above, below) if count(factor) > smallest]
+    nearest = min(larger, key=lambda factor: abs(count(factor) - target))
     miss = count(nearest) / target - 1
-    if abs(miss) > tolerance or nearest == 1.0:
+    if abs(miss) > tolerance:
         multiples = " and ".join(f"{count(f):,} ({count(f) / target * budget:.2f}x)" for f in (below, above))
         raise UndefinedError(
             f"no size of this network comes within {tolerance:.1%} of expansion.budget = {budget:g} "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mmbench.landscape.surface import Surface
 
 
-def rademacher_forms(surface: Surface, probes: int, seed: int) -> Tensor:
+def rademacher_forms(surface: Surface, probes: int, generator: torch.Generator) -> Tensor:
     """v' H v for random sign vectors v, where H is the Hessian of the surface's loss at its point: (probes,), float64.
 
     The graph of the gradient is built once per chunk of images and used by all probes. Each probe is drawn again from
@@ -21,16 +21,18 @@ def rademacher_forms(surface: Surface, probes: int, seed: int) -> Tensor:
     plain form, since the fused kernels have no second derivative.
     """
     forms = torch.zeros(probes, dtype=torch.float64)
+    seeds = torch.randint(2**62, (probes,), generator=generator).tolist()
     parameters = surface.flat.parameters
     with sdpa_kernel(SDPBackend.MATH):
         for share in surface.chunk_losses():
-            gradients = torch.autograd.grad(share, parameters, create_graph=True)
-            for probe in range(probes):
-                signs = _signs(surface.point, seed + probe)
-                views = surface.flat.views(signs)
-                # A linear network's gradient may not depend on some parameters: their rows of the Hessian are zero.
+            # A parameter may be unused, and a linear network's gradient independent of some: their rows of H are zero.
+            gradients = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
+            for probe, seed in enumerate(seeds):
+                signs = _signs(surface.point, seed)
+                pairs = zip(gradients, surface.flat.views(signs), strict=True)
+                slope = torch.stack([(gradient * view).sum() for gradient, view in pairs]).sum()
                 products = torch.autograd.grad(
-                    gradients, parameters, views, retain_graph=probe < probes - 1, materialize_grads=True
+                    slope, parameters, retain_graph=probe < probes - 1, materialize_grads=True
                 )
                 forms[probe] += float(torch.dot(surface.flat.join(products).double(), signs.double()))
     return forms

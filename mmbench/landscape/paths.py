@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -51,7 +52,10 @@ def barrier(losses: Sequence[float]) -> float:
 
     Args:
         losses: L at equally spaced alpha from 0 to 1, both ends included; so the barrier is never negative.
+            It is infinite where one of them is not a finite number.
     """
+    if not all(map(math.isfinite, losses)):
+        return math.inf
     last = len(losses) - 1
     return max(
         loss - ((1 - i / last) * losses[0] + i / last * losses[-1]) if 0 < i < last else 0.0

@@ -60,6 +60,7 @@ class Surface:
         """L and its gradient (P,) at the point."""
         loss, gradient = 0.0, torch.zeros_like(self.point)
         for share in self.chunk_losses():
-            gradient += self.flat.join(torch.autograd.grad(share, self.flat.parameters))
+            gradients = torch.autograd.grad(share, self.flat.parameters, materialize_grads=True)
+            gradient += self.flat.join(gradients)
             loss += float(share.detach().double())
         return loss, gradient

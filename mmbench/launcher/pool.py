@@ -61,6 +61,7 @@ def run_all(runs: list[Run], store: Store, device: str, threads: int, slots: int
         elif _is_undefined(run):
             outcome.add(execute(run, store))
         else:
+            store.forget_record(run.run_id)
             missing.append(run)
     if missing:
         _run_tasks(_tasks(missing), store, (resolve_device(device), threads), slots, tick, outcome)

@@ -76,11 +76,13 @@ def measure(
         raise DataError(
             f"measure needs as many labels as images and at least one: got {len(images)} images, {len(labels)} labels"
         )
-    split = Split(images.to(reference), labels.to(reference.device))
+    split = Split(images.to(reference), labels.to(reference.device, torch.long))
     devices = [reference.device] if reference.device.type == "cuda" else []
     start = time.perf_counter()
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices), torch.enable_grad():
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the devices that are not forked, too
+        for device in devices:
+            torch.cuda.default_generators[device.index].manual_seed(seed)
         private = copy.deepcopy(model).eval().requires_grad_(True)
         estimate = chosen.measure(private, split, torch.Generator().manual_seed(seed))
     if not math.isfinite(estimate.value):

@@ -40,4 +40,4 @@ class HessianTrace(Metric):
         from mmbench.landscape.surface import Surface
 
         surface = Surface(model, subset(data, self.images, generator))
-        return Estimate(*mean_and_error(rademacher_forms(surface, self.probes, generator.initial_seed())))
+        return Estimate(*mean_and_error(rademacher_forms(surface, self.probes, generator)))

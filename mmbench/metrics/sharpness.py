@@ -56,8 +56,9 @@ class Sharpness(Metric):
                 continue  # a smaller last batch would be sharper for its size alone
             surface.images = Split(images, labels)
             loss, gradient = surface.loss_and_gradient()
-            norm = torch.linalg.vector_norm(gradient).clamp_min(torch.finfo(gradient.dtype).tiny)
-            torch.add(start, gradient * (self.rho / norm), out=surface.point)
+            # In float64, since in float32 the squares of a nearly perfect fit's gradient vanish.
+            norm = torch.linalg.vector_norm(gradient, dtype=torch.float64).clamp_min(torch.finfo(gradient.dtype).tiny)
+            torch.add(start, gradient / norm, alpha=self.rho, out=surface.point)
             rises.append(surface.loss() - loss)
             surface.point.copy_(start)
-        return Estimate(*mean_and_error(torch.tensor(rises)))
+        return Estimate(*mean_and_error(torch.tensor(rises, dtype=torch.float64)))

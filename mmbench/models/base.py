@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from mmbench.data.base import InputShape
@@ -154,19 +155,23 @@ def scaled(size: int, factor: float) -> int:
 def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     """Family, sizes and input of a built network; `UndefinedError` names the part that does not fit.
 
-    The network is compared with what the family's factory builds from the sizes read, module by module, so that a
-    variant that the axis tables do not describe (another norm, a dropout, an extra layer) is refused, never guessed.
+    The network is compared with what the family's factory builds from the sizes read, module by module, and with
+    its axis table, so that a variant that they do not describe (another norm or pooling, a dropout, an extra layer) is
+    refused, never guessed.
     """
     import torch
 
     for name in MODELS.names():
-        found = MODELS[name].read(model)
-        if found is None:
-            continue
-        architecture, shape = found
-        with torch.device("meta"):
-            twin = architecture.build(shape)
-        difference = _first_difference(model, twin)
+        try:
+            found = MODELS[name].read(model)
+            if found is None:
+                continue
+            architecture, shape = found
+            with torch.device("meta"):
+                twin = architecture.build(shape)
+            difference = _first_difference(model, twin, architecture.table(shape))
+        except (AttributeError, ValueError) as error:  # a part that the family has is missing, or too large for it
+            difference = str(error)
         if difference:
             raise UndefinedError(
                 f"this {type(model).__name__} is not a plain network of the family {name!r}: {difference}"
@@ -177,17 +182,26 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     )
 
 
-def _first_difference(model: nn.Module, twin: nn.Module) -> str:
-    def leaves(network: nn.Module) -> dict[str, Any]:
-        return {name: repr(m) for name, m in network.named_modules() if not list(m.children())}
-
-    ours, theirs = leaves(model), leaves(twin)
-    for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name):
-            return f"module {name!r} is {ours.get(name, 'missing')}, expected {theirs.get(name, 'nothing')}"
+def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
+    for (name, ours), (expected, theirs) in zip_longest(
+        model.named_modules(), twin.named_modules(), fillvalue=("nothing", None)
+    ):
+        if name != expected:
+            return f"module {name!r} stands where {expected!r} is expected"
+        found = _settings(ours)
+        for key, value in _settings(theirs).items():
+            if found.get(key) != value:
+                return f"{f'module {name!r}' if name else 'it'} has {key} = {found.get(key)}, expected {value}"
     tensors = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    expected = {k: tuple(v.shape) for k, v in twin.state_dict().items()}
-    for name in sorted(tensors.keys() | expected.keys()):
-        if tensors.get(name) != expected.get(name):
-            return f"tensor {name!r} is {tensors.get(name, 'missing')}, expected {expected.get(name, 'nothing')}"
+    for name in sorted(tensors.keys() | table.tensors.keys()):
+        shape = table.shape(name) if name in table.tensors else "nothing"
+        if tensors.get(name) != shape:
+            return f"tensor {name!r} is {tensors.get(name, 'missing')}, expected {shape}"
     return ""
+
+
+def _settings(module: nn.Module | None) -> dict[str, Any]:
+    """A module's class and its plain attributes, except those that leave its function as it is."""
+    harmless = ("training", "inplace", "grad_checkpointing", "fused_attn")
+    plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
+    return {"class": type(module).__name__, **{k: v for k, v in plain.items() if k not in harmless and k[0] != "_"}}

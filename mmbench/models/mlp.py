@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class MLP(Architecture):
     """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer is a channel group of its own."""
 
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1)] = (16, 16)
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1)] = (8, 8)
     """Widths of the hidden layers."""
 
     def table(self, shape: InputShape) -> Table:

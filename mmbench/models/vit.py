@@ -89,7 +89,7 @@ class ViT(Architecture):
             embed_dim=self.embed_dim,
             depth=self.layers,
             num_heads=self.heads,
-            mlp_ratio=self.hidden / self.embed_dim,
+            mlp_ratio=(self.hidden + 0.5) / self.embed_dim,  # timm truncates: without the half, 61 / 7 * 7 makes 60
         )
 
     def widened(self, factor: float, axis: WidthAxis = "width") -> Self:

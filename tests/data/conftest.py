@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,10 +87,15 @@ def unchanged_rng() -> Callable[[Callable[[], Any]], Any]:
     """Call a function and assert that it left the global random generators alone."""
 
     def call(function: Callable[[], Any]) -> Any:
-        before = torch.get_rng_state(), np.random.get_state()[1].copy()
+        torch.manual_seed(12345)
+        np.random.seed(12345)
+        random.seed(12345)
         result = function()
-        assert torch.equal(torch.get_rng_state(), before[0])
-        assert np.array_equal(np.random.get_state()[1], before[1])
+        drawn = torch.rand(1).item(), np.random.rand(), random.random()
+        torch.manual_seed(12345)
+        np.random.seed(12345)
+        random.seed(12345)
+        assert drawn == (torch.rand(1).item(), np.random.rand(), random.random())
         return result
 
     return call

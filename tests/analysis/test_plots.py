@@ -1,0 +1,105 @@
+import subprocess
+import sys
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from mmbench.analysis.plots import _Looks, _power, _scale, draw, signed
+from mmbench.analysis.statistics import correlate
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+@pytest.fixture(scope="module")
+def few(sweep_frame):
+    """Two metrics are enough to draw."""
+    return sweep_frame[sweep_frame["metric"].isin(["manifold", "random"]) & (sweep_frame["model"] == "resnet")]
+
+
+def test_an_overview_and_a_scatter_per_metric_as_png_and_svg(few, tmp_path):
+    before = dict(matplotlib.rcParams)
+    drawings = draw(few, correlate(few), tmp_path / "figures")
+    names = {f"{stem}.{kind}" for stem in ("overview", "scatter_manifold", "scatter_random") for kind in ("png", "svg")}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == names
+    assert all(drawing.png.read_bytes()[:4] == b"\x89PNG" for drawing in drawings)
+    assert all("</svg>" in drawing.svg.read_text() for drawing in drawings)
+    assert [drawing.title for drawing in drawings] == ["All metrics", "manifold", "random"]
+    assert "n = 6 configurations (12 runs)" in drawings[1].alt
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_same_records_give_the_same_bytes_and_old_figures_go(points, tmp_path):
+    rows = points([1, 2, 3, 5, 4], [0.1, 0.2, 0.3, 0.4, 0.5]) + points(
+        [1, 3, 3, 5, 4], [0.1, 0.2, 0.3, 0.4, 0.5], seed=1
+    )
+    frame = pd.DataFrame(rows)
+    draw(frame, correlate(frame), tmp_path / "a")
+    draw(frame[::-1], correlate(frame[::-1]), tmp_path / "b")
+    files = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert len(files) == 4
+    assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
+    renamed = frame.assign(metric="other")
+    draw(renamed, correlate(renamed), tmp_path / "a")
+    assert {path.stem for path in (tmp_path / "a").iterdir()} == {"overview", "scatter_other"}
+    draw(frame[:0], correlate(frame[:0]), tmp_path / "a")
+    assert list((tmp_path / "a").iterdir()) == []
+
+
+def test_names_may_hold_any_sign(points, tmp_path):
+    rows = [
+        *points([1, 2, 3], [0.1, 0.2, 0.3], metric="a/b $x$ <c>", expansion="e$_{$", model="m&m"),
+        *points([1, 2, 3], [0.1, 0.2, 0.3], metric="a_b $x$ <c>"),
+    ]
+    frame = pd.DataFrame(rows)
+    drawings = draw(frame, correlate(frame), tmp_path)
+    assert len({drawing.svg for drawing in drawings}) == 3
+    assert all(drawing.svg.parent == tmp_path for drawing in drawings)
+
+
+def test_one_configuration_and_no_gain_can_be_drawn(points, tmp_path):
+    frame = pd.DataFrame(points([0.0], [0.0]))
+    assert "undefined" in draw(frame, correlate(frame), tmp_path)[1].alt
+
+
+@pytest.mark.parametrize(
+    ("scores", "scale"),
+    [
+        ([1, 2, 3], "linear"),
+        ([0, 0], "linear"),
+        ([0.01, 1, 50], "log"),
+        ([-1e-4, 0.3, -0.5, 0.8], "linear"),
+        ([-1e6, -1, 0, 1, 2, 1e5], "symlog"),
+    ],
+)
+def test_axes_are_logarithmic_where_scores_span_decades(scores, scale):
+    axes = Figure().subplots()
+    _scale(axes, np.array(scores, dtype=float))
+    assert axes.get_xscale() == scale
+
+
+def test_expansions_look_different_even_past_the_palette():
+    names = [f"e{place}" for place in range(16)] + ["none", "scratch"]
+    looks = _Looks(names, ["m"])
+    seen = {(look["markerfacecolor"], look["markeredgecolor"]) for look in (looks.of(name, "m") for name in names)}
+    assert len(seen) == len(names)
+    assert [entry.get_label() for entry in looks.legend()][-2:] == ["none (control)", "scratch (control)"]
+
+
+def test_numbers_in_figures_are_typeset():
+    assert [_power(value) for value in (0, 1000, -0.01)] == ["0", "10³", "−10⁻²"]
+    assert [signed(value) for value in (-0.5, -0.001, float("nan"))] == ["−0.50", "0.00", "–"]
+
+
+def test_neither_torch_nor_pyplot_is_imported_and_the_package_is_light():
+    code = """
+import sys
+import mmbench.analysis
+assert not {"pandas", "matplotlib", "scipy"} & set(sys.modules), "heavy"
+import mmbench.analysis.report, mmbench.analysis.plots
+print(sorted({"torch", "matplotlib.pyplot"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

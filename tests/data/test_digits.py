@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from mmbench.data.base import InputShape
+from mmbench.errors import ConfigError
+from mmbench.registry import DATASETS
+
+from .conftest import assert_disjoint_and_normalised, assert_same
+
+
+def test_splits_are_fixed_disjoint_normalised_and_stratified() -> None:
+    digits = DATASETS.create({"name": "digits"})
+    data = digits.load()
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [1000, 200, 597]
+    assert data.shape == digits.shape() == InputShape(1, 8, 10)
+    assert data.test.labels.bincount().min() >= 55
+    assert_disjoint_and_normalised(data)
+
+
+def test_train_size_takes_the_first_and_leaves_the_other_splits_alone() -> None:
+    full, small = (DATASETS.create({"name": "digits", "train_size": size}).load() for size in (1000, 300))
+    assert torch.equal(small.train.labels, full.train.labels[:300])
+    assert torch.equal(small.validation.labels, full.validation.labels)
+    assert torch.equal(small.test.labels, full.test.labels)
+
+
+def test_is_deterministic_and_leaves_the_global_generators_alone(unchanged_rng: Callable[..., Any]) -> None:
+    digits = DATASETS.create({"name": "digits"})
+    assert_same(unchanged_rng(digits.load), digits.load())
+
+
+@pytest.mark.parametrize("size", [9, 1001])
+def test_train_size_has_a_range(size: int) -> None:
+    with pytest.raises(ConfigError, match=f"dataset.train_size = {size} is not allowed: must be an integer >= 10 and"):
+        DATASETS.create({"name": "digits", "train_size": size})

@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+import shutil
+import sys
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from mmbench.data.base import InputShape
+from mmbench.data.timm_sets import TimmImages
+from mmbench.errors import ConfigError, DataError
+from mmbench.registry import DATASETS
+
+from .conftest import assert_disjoint_and_normalised, assert_same, noise
+
+
+def make(folder: Path | None, **options: Any) -> TimmImages:
+    dataset = DATASETS.create(
+        {"name": "timm", "root": folder and str(folder), "classes": 2, "image_size": 6, **options}
+    )
+    assert isinstance(dataset, TimmImages)
+    return dataset
+
+
+@pytest.mark.parametrize("source", ["folder", "torch/folder"])
+def test_reads_an_image_folder(image_folder: Path, source: str) -> None:
+    data = make(image_folder, source=source).load()
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [18, 2, 8]
+    assert data.shape == make(image_folder).shape() == InputShape(3, 6, 2)
+    assert data.test.labels.bincount().tolist() == [4, 4]
+    assert_disjoint_and_normalised(data)
+
+
+def test_reads_tar_files(image_folder: Path) -> None:
+    expected = make(image_folder).load()
+    for split in ("train", "test"):
+        with tarfile.open(image_folder / f"{split}.tar", "w") as tar:
+            tar.add(image_folder / split, arcname=".")
+    data = make(image_folder, train_split="train.tar", test_split="test.tar").load()
+    assert sorted(data.train.labels.tolist()) == sorted(expected.train.labels.tolist())
+    assert data.test.images.shape == expected.test.images.shape
+
+
+def test_every_image_keeps_its_label(image_folder: Path) -> None:
+    for file in image_folder.rglob("*.png"):
+        Image.new("RGB", (5, 5), (200, 0, 0) if file.parent.name == "dog" else (10, 0, 0)).save(file)
+    data = make(image_folder).load()
+    for split in (data.train, data.validation, data.test):
+        assert torch.equal(split.images[:, 0, 0, 0] > 0, split.labels == 1)
+
+
+def test_images_are_made_grey_when_asked(image_folder: Path) -> None:
+    assert make(image_folder, channels=1, image_size=20).load().shape == InputShape(1, 20, 2)
+
+
+def test_is_deterministic_and_leaves_the_global_generators_alone(
+    image_folder: Path, unchanged_rng: Callable[..., Any]
+) -> None:
+    one = unchanged_rng(make(image_folder).load)
+    torch.manual_seed(1)
+    assert_same(one, make(image_folder).load())
+
+
+def test_fingerprint_follows_content_and_options_alone(
+    image_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    first = make(image_folder).fingerprint()
+    moved = tmp_path_factory.mktemp("elsewhere") / "data"
+    shutil.copytree(image_folder, moved)
+    assert make(moved).fingerprint() == first
+    assert make(moved, download=True).fingerprint() == first
+    assert make(moved, image_size=7).fingerprint() != first
+    file = sorted(moved.rglob("cat/*.png"))[0]
+    file.rename(moved / "train" / "dog" / "new.png")
+    assert make(moved).fingerprint() != first, "an image in another folder has another label"
+
+
+def test_fingerprint_of_a_named_source_does_not_depend_on_where_it_is_kept() -> None:
+    one, other = (make(Path(folder), source="torch/cifar100").fingerprint() for folder in ("/one", "/other"))
+    assert one == other
+    assert one != make(Path("/one"), source="torch/cifar10").fingerprint()
+
+
+class FakeStream(torch.utils.data.IterableDataset[Any]):
+    """A source without random access, like timm's hfids, tfds and wds readers."""
+
+    def __init__(self, labels: list[Any], announced: int | None = None) -> None:
+        self.labels, self.announced = labels, announced
+        self.images = noise(len(labels), seed=len(labels))
+
+    def __len__(self) -> int:
+        return len(self.labels) if self.announced is None else self.announced
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(zip(self.images, self.labels, strict=True))
+
+
+def stream(monkeypatch: pytest.MonkeyPatch, train: FakeStream, test: FakeStream) -> TimmImages:
+    monkeypatch.setattr("timm.data.create_dataset", lambda name, split, **_: {"train": train, "test": test}[split])
+    return make(None, source="hfids/some/set")
+
+
+def test_reads_a_stream_from_front_to_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = stream(monkeypatch, FakeStream([0, 1] * 10), FakeStream([0, 1, 1])).load()
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [18, 2, 3]
+    assert data.test.labels.tolist().count(1) == 2
+    assert_disjoint_and_normalised(data)
+
+
+@pytest.mark.parametrize(
+    ("test", "fragments"),
+    [
+        (FakeStream([0, 1, 2]), ["the test images of hfids/some/set", "image 2 ", "label 2 is not in 0..1", "classes"]),
+        (FakeStream([0, -1, 1]), ["image 1 ", "label -1 is not in 0..1"]),
+        (FakeStream([0, 1, "cat"]), ["image 2 ", "label 'cat' is not an integer"]),
+        (FakeStream([0, 1], announced=3), ["image 2 ", "ended before it", "announced 3"]),
+    ],
+    ids=["label too large", "no label", "text label", "ends early"],
+)
+def test_wrong_samples_are_named(monkeypatch: pytest.MonkeyPatch, test: FakeStream, fragments: list[str]) -> None:
+    with pytest.raises(DataError) as error:
+        stream(monkeypatch, FakeStream([0, 1] * 10), test).load()
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_a_broken_image_is_named_and_not_replaced(image_folder: Path) -> None:
+    broken = sorted((image_folder / "test" / "cat").iterdir())[1]
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(DataError, match=rf"image 1 \(counted from 0\) \({broken}\): the image cannot be"):
+        make(image_folder).load()
+
+
+Spoil = Callable[[Path], Any]
+WRONG: dict[str, tuple[Spoil, dict[str, Any], list[str]]] = {
+    "no such folder": (shutil.rmtree, {}, ["dataset.root = ", "is not a folder"]),
+    "no test folder": (
+        lambda d: (d / "test").rename(d / "val"),
+        {},
+        ["has no 'test', only train, val", "dataset.test_split"],
+    ),
+    "no images": (
+        lambda d: [f.unlink() for f in d.rglob("train/*/*.png")],
+        {},
+        ["'folder'", "split 'train'", "0 images"],
+    ),
+    "a class is missing in test": (
+        lambda d: shutil.rmtree(d / "test" / "cat"),
+        {},
+        ["train and test splits", "different classes", "only one of them has: cat"],
+    ),
+    "more classes than announced": (lambda d: None, {"classes": 3}, ["has 2 classes, dataset.classes = 3"]),
+    "not downloaded": (
+        lambda d: None,
+        {"source": "torch/cifar100"},
+        ["dataset.source = 'torch/cifar100' cannot be opened", "dataset.download=true"],
+    ),
+    "unknown torch name": (lambda d: None, {"source": "torch/cifar11"}, ["Unknown torchvision dataset cifar11"]),
+    "too few images": (lambda d: None, {"train_size": 20}, ["dataset.train_size = 20", "hold 20"]),
+}
+
+
+@pytest.mark.parametrize(("spoil", "options", "fragments"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_sources_are_explained(
+    image_folder: Path, spoil: Spoil, options: dict[str, Any], fragments: list[str]
+) -> None:
+    spoil(image_folder)
+    with pytest.raises(DataError) as error:
+        make(image_folder, **options).load()
+    for fragment in fragments:
+        assert fragment in str(error.value)
+
+
+def test_a_source_whose_package_is_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(DataError, match=r"dataset.source = 'hfds/some/set' cannot be opened.*pip install datasets"):
+        make(None, source="hfds/some/set").load()
+
+
+def test_split_names_that_mean_the_same_images_are_an_error(
+    image_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision's sets know only training or not: any two other names are both the test images."""
+    part = type("Part", (), {"train": False, "__len__": lambda self: 9})
+    monkeypatch.setattr("timm.data.create_dataset", lambda *_, **__: part())
+    with pytest.raises(DataError, match=r"'fit' and dataset.test_split = 'test' are the same images"):
+        make(image_folder, source="torch/mnist", train_split="fit").load()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"source": "cifar100"}, "dataset.source = 'cifar100' is unknown (allowed: folder, or a name after torch/"),
+        ({"source": "imagenet/full"}, "dataset.source = 'imagenet/full' is unknown (allowed: folder"),
+        ({"train_split": "test"}, "dataset.train_split and dataset.test_split are both 'test'; name two"),
+        ({"channels": 2}, "dataset.channels = 2 is not allowed: must be one of 1, 3"),
+        ({"image_size": None}, "dataset.image_size = None is not allowed: must be an integer >= 1"),
+        ({"root": None}, "dataset.root is needed for dataset.source = 'folder': the folder of train and test"),
+        ({"root": None, "source": "torch/mnist"}, "dataset.root is needed for dataset.source = 'torch/mnist'"),
+    ],
+    ids=["no prefix", "unknown prefix", "equal splits", "channels", "no size", "no folder", "no place for files"],
+)
+def test_wrong_options_are_found_while_planning(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        make(Path("data"), **options).shape()
+    assert message in str(error.value)
+
+
+def test_memory_is_checked_before_any_image_is_decoded(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in image_folder.rglob("*.png"):
+        file.write_bytes(b"broken")
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20})())
+    with pytest.raises(DataError, match=r"28 images of 3x500x500 need 0.2 GiB of memory, 0.0 GiB are free"):
+        make(image_folder, image_size=500).load()

@@ -1,0 +1,248 @@
+"""What every metric must do, whatever it computes. The tests run over the registry and over all network families."""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from mmbench import measure
+from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.metrics.base import Estimate, Metric, mean_and_error, subset
+from mmbench.registry import METRICS, MODELS
+from mmbench.training import SGD
+
+from .conftest import WithUnused, images, network
+
+CONF = Path(__file__).parents[2] / "conf" / "metric"
+QUICK = {
+    "images": 24,
+    "batch_size": 8,
+    "probes": 3,
+    "steps": 4,
+    "fraction": 0.5,
+    "training": SGD(steps=8, warmup_steps=1, batch_size=16),
+}
+"""Options that make a metric cheap; those that it has are set, a metric without them is measured as it is."""
+SIGNS = {
+    "hessian_trace": -1,
+    "loss_after_k_steps": -1,
+    "manifold": 1,
+    "parameters": 1,
+    "random": 0,
+    "sharpness": -1,
+    "top_eigenvalue": -1,
+}
+"""Expected signs were fixed before any result was seen; a change here is a change of the hypothesis."""
+
+
+def quick(name: str) -> Metric:
+    return METRICS.create({"name": name, **{k: v for k, v in QUICK.items() if k in METRICS[name].model_fields}})
+
+
+def score(model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estimate:
+    data = images(count)
+    return measure(model, (data.images, data.labels), quick(name), seed=seed)
+
+
+each_metric = pytest.mark.parametrize("metric", METRICS.names())
+each_family = pytest.mark.parametrize("family", MODELS.names())
+
+
+@each_family
+@each_metric
+def test_it_is_a_finite_number_with_an_error_and_its_cost(metric: str, family: str) -> None:
+    start = time.perf_counter()
+    estimate = score(network(family), metric)
+    assert math.isfinite(estimate.value)
+    assert estimate.stderr is None or (estimate.stderr >= 0 and math.isfinite(estimate.stderr))
+    assert 0 < estimate.seconds <= time.perf_counter() - start
+    assert all(isinstance(key, str) and math.isfinite(number) for key, number in estimate.details.items())
+
+
+@each_family
+@each_metric
+def test_the_model_and_the_images_stay_as_they_were(metric: str, family: str) -> None:
+    model, data = network(family), images()
+    first, *_ = parameters = list(model.parameters())
+    model.train()
+    next(model.children()).eval()  # a mode that no single call of train() restores
+    first.requires_grad_(False)
+    parameters[-1].grad = torch.full_like(parameters[-1], 7.0)
+
+    def snapshot() -> list[object]:
+        state = [*model.state_dict(keep_vars=True).items()]
+        return [
+            [(name, id(t), t.data_ptr(), t.stride(), t.requires_grad, t.dtype) for name, t in state],
+            [module.training for module in model.modules()],
+            [p.grad is None for p in parameters],
+        ]
+
+    before, values = snapshot(), copy.deepcopy(model.state_dict())
+    measure(model, (data.images, data.labels), quick(metric))
+    assert snapshot() == before
+    assert all(torch.equal(tensor, values[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(parameters[-1].grad, torch.full_like(parameters[-1], 7.0))
+    assert torch.equal(data.images, images().images)
+    assert torch.equal(data.labels, images().labels)
+
+
+@each_family
+@each_metric
+def test_the_global_random_state_stays_as_it_was(
+    metric: str, family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reseeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
+    model = network(family)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    score(model, metric)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
+    assert not reseeded, "a network on the CPU, and yet the generators of all GPUs were seeded"
+
+
+@each_family
+@each_metric
+def test_the_seed_alone_decides(metric: str, family: str) -> None:
+    model = network(family)
+    torch.manual_seed(1)
+    first = score(model, metric)
+    torch.manual_seed(2)
+    again = score(model, metric)
+    assert (first.value, first.stderr, first.details) == (again.value, again.stderr, again.details)
+
+
+@each_family
+@each_metric
+def test_a_float64_network_is_measured_in_float64(metric: str, family: str) -> None:
+    seen = set()
+    model = network(family).double()
+    for module in model.modules():
+        module.register_forward_hook(lambda module, inputs, output: seen.update({inputs[0].dtype, output.dtype}))
+    value = score(model, metric).value
+    assert seen <= {torch.float64}
+    # A score that went through float32 on its way is a float32 number; a float64 one is with probability 2^-29.
+    assert value == round(value) or value != float(np.float32(value))
+    assert value == pytest.approx(score(network(family), metric).value, rel=1e-2, abs=1e-5)
+
+
+@each_family
+@each_metric
+def test_frozen_parameters_and_no_grad_make_no_difference(metric: str, family: str) -> None:
+    model = network(family)
+    expected = score(model, metric).value
+    assert score(network(family).requires_grad_(False), metric).value == expected
+    assert score(network(family).train(), metric).value == expected
+    with torch.no_grad():
+        assert score(model, metric).value == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8], ids=str)
+@each_metric
+def test_images_and_labels_may_have_another_dtype(metric: str, dtype: torch.dtype) -> None:
+    data = images()
+    pixels = (data.images * 40 + 128).clamp(0, 255).to(dtype)
+    expected = measure(network("resnet"), (pixels.float(), data.labels), quick(metric)).value
+    assert measure(network("resnet"), (pixels, data.labels), quick(metric)).value == expected
+    assert measure(network("resnet"), (pixels, data.labels.to(torch.int32)), quick(metric)).value == expected
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@each_family
+@each_metric
+def test_few_images_are_enough(metric: str, family: str, count: int) -> None:
+    estimate = score(network(family), metric, count)
+    assert math.isfinite(estimate.value)
+    assert estimate.stderr is None or estimate.stderr >= 0
+
+
+@each_family
+@each_metric
+def test_a_parameter_without_influence_does_no_harm(metric: str, family: str) -> None:
+    assert math.isfinite(score(WithUnused(network(family)), metric).value)
+
+
+@each_family
+@each_metric
+def test_a_broken_network_is_an_error_and_no_number(metric: str, family: str) -> None:
+    model = network(family)
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, math.nan)
+    if metric in {"parameters", "random"}:  # they do not look at the weights
+        assert math.isfinite(score(model, metric).value)
+    else:
+        with pytest.raises(MmbenchError, match=r"diverged at step 0|not a finite number"):
+            score(model, metric)
+
+
+@each_metric
+def test_its_class_is_complete(metric: str) -> None:
+    cls = METRICS[metric]
+    assert cls.expected_sign in {-1, 0, 1}
+    assert cls.expected_sign == SIGNS.get(metric, cls.expected_sign)
+    assert cls.__doc__
+    assert all(field.description for field in cls.model_fields.values()), "an option without a docstring"
+    assert (sys.modules[cls.__module__].__doc__ or "").strip()
+
+
+@each_metric
+def test_its_config_holds_exactly_its_options_and_their_defaults(metric: str) -> None:
+    options = yaml.safe_load((CONF / f"{metric}.yaml").read_text())
+    assert options.keys() == {"name", *METRICS[metric].model_fields}
+    if "training" in options:
+        assert options.pop("training") == "${training}"
+    assert METRICS.create(options) == METRICS[metric]()
+
+
+def test_every_config_is_of_a_metric() -> None:
+    assert sorted(path.stem for path in CONF.glob("*.yaml")) == METRICS.names()
+
+
+@each_metric
+def test_a_wrong_option_is_refused_with_its_name(metric: str) -> None:
+    data = images()
+    with pytest.raises(ConfigError, match=r"metric\.no_such_option"):
+        measure(network("mlp"), (data.images, data.labels), metric, no_such_option=1)
+
+
+@pytest.mark.parametrize("labels", [0, 3, 5], ids="{} labels".format)
+def test_images_without_labels_are_refused(labels: int) -> None:
+    data = images(4 if labels else 0)
+    with pytest.raises(DataError, match=f"{len(data)} images, {labels} labels"):
+        measure(network("mlp"), (data.images, torch.zeros(labels, dtype=torch.long)), "random")
+
+
+def test_the_metrics_can_be_found_and_checked_without_torch() -> None:
+    script = (
+        "import sys; from mmbench.registry import METRICS; import mmbench.metrics.base\n"
+        "for name in METRICS.names(): METRICS.create({'name': name}).describe()\n"
+        "assert len(METRICS.names()) >= 6 and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_subset_draws_without_replacement_and_keeps_pairs() -> None:
+    data = images(30)
+    chosen = subset(data, 10, torch.Generator().manual_seed(0))
+    rows = [int((data.images == image).flatten(1).all(1).nonzero()) for image in chosen.images]
+    assert len(set(rows)) == 10
+    assert rows != sorted(rows)
+    assert torch.equal(chosen.labels, data.labels[rows])
+    assert subset(data, 30, torch.Generator()) is data
+
+
+def test_mean_and_error_are_those_of_independent_draws() -> None:
+    assert mean_and_error(torch.tensor([1.0, 2.0, 6.0])) == (3.0, pytest.approx((7 / 3) ** 0.5))
+    assert mean_and_error(torch.tensor([4.0])) == (4.0, None)
