@@ -39,7 +39,7 @@ class Settings(Component):
 
     results: str = Field("results", min_length=1)
     """The folder of the store; relative to the current directory."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"])
     """`auto` takes a GPU if there is one."""
     threads: int = Field(1, ge=1, le=1024)
     """CPU threads of each process."""

@@ -34,7 +34,7 @@ class Flat:
 
     def views(self, vector: Tensor) -> list[Tensor]:
         """`vector` (P,) cut into tensors shaped and laid out like the parameters."""
-        views, offset = [], 0
+        views, offset = [], vector.storage_offset()
         for parameter in self.parameters:
             views.append(vector.as_strided(parameter.shape, parameter.stride(), offset))
             offset += parameter.numel()

@@ -144,7 +144,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
     words = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text"}
     text = words.get(schema.get("type", ""), schema.get("type", "a valid value"))
     if schema.get("type") == "array":
-        text = f"a list of {_in_words(schema['items']).removeprefix('a ').removeprefix('an ')}s"
+        text = f"a list, each entry {_in_words(schema['items'])},"
     bounds = {
         "minimum": ">=",
         "exclusiveMinimum": ">",
@@ -152,6 +152,8 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         "exclusiveMaximum": "<",
         "minItems": "of length >=",
     }
+    if "examples" in schema:
+        text = f"a text such as {', '.join(schema['examples'])}"
     limits = [f"{sign} {schema[bound]:g}" for bound, sign in bounds.items() if bound in schema]
     return f"{text} {' and '.join(limits)}".strip()
 

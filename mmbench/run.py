@@ -89,7 +89,7 @@ class Run:
         size = getattr(self.expansion, "budget", None)
         size = f" {size:g}x" if size else f" f={self.expansion.factor:g}" if hasattr(self.expansion, "factor") else ""
         return (
-            f"{self.model.name} {self.dataset.name} {self.expansion.name}{size} {self.metric.name} "
+            f"{self.model.name} {self.dataset.title} {self.expansion.name}{size} {self.metric.name} "
             f"{self.training.name} seed {self.seed}"
         )
 
@@ -105,7 +105,7 @@ class Run:
         return {
             "run_id": self.run_id,
             "model": self.model.name,
-            "dataset": self.dataset.name,
+            "dataset": self.dataset.title,
             "expansion": self.expansion.name,
             "arm": self.expansion.arm,
             "training": self.training.name,

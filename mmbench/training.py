@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mmbench.errors import DivergedError
+from mmbench.errors import ConfigError, DivergedError
 from mmbench.registry import TRAININGS, Component
 
 if TYPE_CHECKING:
@@ -116,7 +116,10 @@ class AdamW(Training):
 
 
 def _recipe(value: Any) -> Any:
-    return TRAININGS.create(value) if isinstance(value, Mapping) else value
+    try:
+        return TRAININGS.create(value) if isinstance(value, Mapping) else value
+    except ConfigError as error:
+        raise ValueError(str(error)) from None  # so that the other options are still checked
 
 
 AnyTraining = Annotated[Training, BeforeValidator(_recipe)]

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from mmbench.analysis.frame import replacing
-from mmbench.analysis.statistics import CONTROLS, configurations, ranked, role, runs
+from mmbench.analysis.statistics import CONTROLS, configurations, decided, ranked, role, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -153,7 +153,7 @@ def _scatter(units: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], 
     """Score against gain: a mark per configuration, a faint one per run."""
     entries = looks.legend()
     longest = max(len(str(entry.get_label())) for entry in entries) if entries else 0
-    columns = 3 if longest <= 20 else 2 if longest <= 32 else 1
+    columns = 3 if longest <= 20 else 2 if longest <= 34 else 1
     lines = -(-len(entries) // columns)
     figure = Figure(figsize=(5.6, 4.2 + 0.2 * lines))
     axes = figure.subplots()
@@ -264,7 +264,7 @@ def _overview_legend() -> list[Line2D]:
 
 
 def _colour(row: Mapping[Any, Any]) -> str:
-    if pd.isna(row["ci_low"]) or row["ci_low"] <= 0 <= row["ci_high"] or pd.isna(row["sign_agrees"]):
+    if not decided(row) or pd.isna(row["sign_agrees"]):
         return OPEN
     return AGREES if row["sign_agrees"] else CONTRADICTS
 

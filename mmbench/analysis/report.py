@@ -18,7 +18,7 @@ from rich.text import Text
 
 from mmbench.analysis.frame import replacing
 from mmbench.analysis.plots import signed
-from mmbench.analysis.statistics import SIZE, TARGETS, compare, interval, mixed, ranked, role
+from mmbench.analysis.statistics import ENOUGH, SIZE, TARGETS, compare, decided, interval, mixed, ranked, role
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from mmbench.analysis.plots import Drawing
     from mmbench.analysis.statistics import Comparison
 
-ENOUGH = 10
-"""Configurations below which the report draws no conclusion."""
 RIVALS = (SIZE, "loss_after_k_steps")
 """What the manifold metric has to beat to be worth its cost."""
 DASH = "–"
@@ -72,16 +70,16 @@ def verdict(frame: pd.DataFrame, correlations: pd.DataFrame) -> list[str]:
     sentences = [f"{extent}{_count(int(rows['n'].max()), 'run')} of {largest} configurations count for each metric."]
     few = rows[rows["n_configurations"] < ENOUGH]
     if len(few):
-        sentences.append(f"Too few configurations (under {ENOUGH}) to say anything of {_listed(few['metric'])}.")
+        sentences.append(f"Too few configurations (under {ENOUGH}) to say anything of {', '.join(few['metric'])}.")
     judged = rows[rows["n_configurations"] >= ENOUGH]
-    clear = (judged["ci_low"] > 0) | (judged["ci_high"] < 0) | (judged["spearman"].abs() == 1)
+    clear = judged.apply(decided, axis=1).astype(bool)
     agrees = judged["sign_agrees"].fillna(False).astype(bool)
     known = judged["sign_agrees"].notna()
     sentences += _findings(judged, judged[clear & agrees], judged[clear & known & ~agrees])
     controls = [row["metric"] for row in judged[clear].to_dict("records") if role(**_named(row)) == "negative control"]
     if controls:
         sentences.append(
-            f"Caution: so does {_listed(controls)}, of which theory expects nothing; "
+            f"Caution: the interval of {', '.join(controls)} excludes 0 too, though theory expects nothing there; "
             "read the other correlations with that in mind."
         )
     return [*sentences, *_against_rivals(frame, judged), *_mixed(frame)]
@@ -177,11 +175,11 @@ def _compared(rival: str, found: Comparison) -> str:
 
 
 def _values(rows: pd.DataFrame) -> str:
-    return "; ".join(f"{row['metric']} ({signed(row['spearman'])} {_interval(row)})" for row in rows.to_dict("records"))
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
+    perfect = "a perfect order"
+    return "; ".join(
+        f"{row['metric']} ({signed(row['spearman'])} {perfect if pd.isna(row['ci_low']) else _interval(row)})"
+        for row in rows.to_dict("records")
+    )
 
 
 def _count(number: int, noun: str) -> str:
@@ -330,9 +328,8 @@ _PAGE = Template(
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>mmbench report</title>
 <style>
-:root { color-scheme: light; }
-body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: #fff; color: #222; }
-body { font: 1rem/1.5 system-ui, sans-serif; }
+:root { color-scheme: light; background: #fff; }
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; color: #222; font: 1rem/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.6rem; margin: .5rem 0 1rem; }
 h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; border-bottom: 1px solid #ddd; padding-bottom: .2rem; }
 h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
@@ -394,7 +391,8 @@ $runs
 <p>The unit is the configuration, not the run: score and target are averaged over seeds, then ranked. Intervals are
 95 %, after Bonett and Wright (2000); they are rough below $enough configurations and where |ρ| exceeds 0.8. Two metrics
 are compared by the test of Meng, Rosenthal and Rubin (1992). Configurations that share a base model are not
-independent, so the true uncertainty is larger than the intervals say.</p>
+independent, so the true uncertainty is larger than the intervals say. All runs count, those of the controls none and
+scratch included; the group arm=expansion leaves these out.</p>
 $made
 </body>
 </html>

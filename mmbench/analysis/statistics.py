@@ -30,6 +30,9 @@ SIZE = "parameters"
 BASELINES = (SIZE, "flops", "loss_after_k_steps")
 """The metrics that need no theory; a metric that does not beat them is not worth its cost."""
 
+ENOUGH = 10
+"""Configurations below which no conclusion is drawn."""
+
 COLUMNS = {
     "metric": "string",
     "target": "string",
@@ -251,6 +254,13 @@ def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:
     table = runs(frame, target)
     repeated = table["seed"].notna() & table.duplicated(["metric", "configuration", "base", *KEYS, "seed"])
     return sorted(table.loc[repeated, "metric"].unique())
+
+
+def decided(row: Any) -> bool:
+    """Whether a row of `correlate` has a direction: its interval excludes 0, or it is a perfect order of `ENOUGH`."""
+    if pd.isna(row["ci_low"]):
+        return bool(abs(row["spearman"]) == 1 and row["n_configurations"] >= ENOUGH)
+    return bool(row["ci_low"] > 0 or row["ci_high"] < 0)
 
 
 def role(metric: str, expected_sign: Any) -> str:

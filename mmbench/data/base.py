@@ -85,6 +85,11 @@ class Dataset(Component):
     def load(self, progress: Progress[Any] = silent) -> Data:
         """Read, split and normalise. Deterministic: it depends on the options and the files alone."""
 
+    @property
+    def title(self) -> str:
+        """The name of the data in tables: the source's own where one reader serves many data sets."""
+        return self.name
+
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the content: the options, with any path replaced by a hash of the files behind it."""
         return self.describe()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mmbench.data.base import InputShape, Stamp, content_hash
@@ -70,6 +71,11 @@ class ParquetImages(ImageDataset):
     """Column of the images; null for the only binary one."""
     label: str | None = None
     """Column of the labels; null to find it by its name."""
+
+    @property
+    def title(self) -> str:
+        """The name of the folder."""
+        return Path(self.path).absolute().name if self.path else self.name
 
     def shape(self) -> InputShape:
         """Read off the metadata, the labels and the first training image; the sizes and all labels are checked.

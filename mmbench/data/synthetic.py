@@ -53,6 +53,11 @@ class Synthetic(Dataset):
     sample: int = Field(0, ge=0)
     """Which teacher or centres, and which images: a seed of its own."""
 
+    @property
+    def title(self) -> str:
+        """The task."""
+        return self.task
+
     def shape(self) -> InputShape:
         """One channel; size and classes as the options say."""
         return InputShape(1, self.image_size, self.classes)

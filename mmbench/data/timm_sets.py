@@ -126,6 +126,11 @@ class TimmImages(ImageDataset):
             )
         return self
 
+    @property
+    def title(self) -> str:
+        """The source, with its folder where that is what tells one from another."""
+        return self.source if self.source != "folder" or not self.root else Path(self.root).absolute().name
+
     def shape(self) -> InputShape:
         """As the options say; that the files are there is checked now, the images on loading.
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from mmbench.analysis.plots import _Looks, _power, _scale, draw, signed
-from mmbench.analysis.statistics import correlate
+from mmbench.analysis.plots import AGREES, CONTRADICTS, OPEN, _colour, _Looks, _power, _scale, draw, signed
+from mmbench.analysis.statistics import correlate, ranked
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -86,6 +86,23 @@ def test_expansions_look_different_even_past_the_palette():
     seen = {(look["markerfacecolor"], look["markeredgecolor"]) for look in (looks.of(name, "m") for name in names)}
     assert len(seen) == len(names)
     assert [entry.get_label() for entry in looks.legend()][-2:] == ["none (control)", "scratch (control)"]
+
+
+@pytest.mark.parametrize(
+    ("scores", "sign", "colour"),
+    [
+        (range(10), 1, AGREES),
+        (range(10), -1, CONTRADICTS),
+        (range(10), 0, OPEN),
+        (range(9), 1, OPEN),
+        ([2, 1, 4, 3, 6, 5, 8, 7, 10, 9], 1, AGREES),
+        ([1, 9, 2, 8, 3, 7, 4, 6, 5, 5], 1, OPEN),
+    ],
+    ids=["expected", "opposite", "no sign", "perfect but too few", "interval without 0", "interval with 0"],
+)
+def test_colours_say_whether_a_correlation_is_decided(points, scores, sign, colour):
+    rows = points(list(map(float, scores)), [0.01 * place for place in range(len(scores))], expected_sign=sign)
+    assert _colour(ranked(correlate(pd.DataFrame(rows))).iloc[0]) == colour
 
 
 def test_numbers_in_figures_are_typeset():

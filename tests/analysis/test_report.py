@@ -174,6 +174,11 @@ def test_ten_configurations_are_judged(points):
     assert "direction theory expects (95 % interval excludes 0): manifold (0.94 [" in said
 
 
+def test_a_perfect_order_is_told_as_one(points):
+    said = sentences(points(list(range(10)), [0.01 * place for place in range(10)]))
+    assert "manifold (1.00 a perfect order)" in said.split("direction theory expects")[1]
+
+
 def test_manifold_beats_a_useless_baseline(points):
     said = sentences(two_metrics(points, nearly(), useless()))
     assert "Manifold ranks the gain better than parameters" in said
@@ -213,7 +218,7 @@ def test_the_equal_budget_value_is_told_or_said_to_be_missing(points):
 
 def test_a_negative_control_that_correlates_is_a_caution(points):
     said = sentences(two_metrics(points, nearly(), nearly(), name="random", sign=0))
-    assert "Caution: so does random" in said
+    assert "Caution: the interval of random excludes 0 too" in said
 
 
 def test_metrics_with_few_configurations_are_named(points):

@@ -25,7 +25,7 @@ def by_hand(model: nn.Module, data: Split, rho: float) -> float:
     with torch.no_grad():
         risen = cross_entropy(model(data.images), data.labels)
     vector_to_parameters(start, model.parameters())
-    return float(risen - loss)
+    return risen.item() - loss.item()
 
 
 @pytest.mark.parametrize("family", MODELS.names())
@@ -79,10 +79,10 @@ def test_a_small_ball_sees_the_gradient(family: str) -> None:
     loss = cross_entropy(model(data.images), data.labels)
     norm = parameters_to_vector(torch.autograd.grad(loss, list(model.parameters()))).norm().item()
     errors = []
-    for rho in (1e-3, 1e-4):
+    for rho in (1e-5, 1e-6):  # so small that no ReLU switches in between
         value = measure(model, (data.images, data.labels), "sharpness", rho=rho, batch_size=20).value
         errors.append(abs(value / rho - norm))
-    assert errors[1] < 1e-2 * norm
+    assert errors[1] < 1e-4 * norm
     assert errors[1] == pytest.approx(errors[0] / 10, rel=0.1)
 
 

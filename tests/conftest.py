@@ -1,0 +1,40 @@
+"""What several test folders share."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def mmbench(tmp_path):
+    """Runs the command line in an empty folder, in a process of its own."""
+
+    def command(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mmbench", *arguments],
+            cwd=options.pop("cwd", tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            **options,
+        )
+
+    return command
+
+
+@pytest.fixture
+def in_fresh_python():
+    """Runs code in a fresh interpreter and returns what it prints."""
+
+    def run(code: str) -> str:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -1,0 +1,29 @@
+"""Small networks of every family in float64, with weights and running statistics that have no special values."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from mmbench.data.base import InputShape, Split
+from mmbench.registry import MODELS
+
+SMALL = {
+    "mlp": {"hidden": (4, 3)},
+    "resnet": {"channels": (2, 3), "layers": (1, 1)},
+    "vit": {"embed_dim": 4, "heads": 2, "hidden": 6, "layers": 1, "patch_size": 2},
+}
+SHAPE = InputShape(channels=1, image_size=4, classes=3)
+
+
+def problem(family: str, count: int = 20) -> tuple[nn.Module, Split]:
+    """A network and images that it has not been trained on."""
+    with torch.random.fork_rng():
+        torch.manual_seed(11)
+        data = Split(torch.randn(count, 1, 4, 4, dtype=torch.float64), torch.arange(count) % SHAPE.classes)
+        model = MODELS.create({"name": family, **SMALL.get(family, {})}).build(SHAPE).double()
+        with torch.no_grad():
+            model.train()(data.images)
+            for parameter in model.parameters():
+                parameter += 0.2 * torch.randn_like(parameter)
+    return model.eval(), data

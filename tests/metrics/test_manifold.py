@@ -1,0 +1,284 @@
+"""The manifold metric on planted branches, whose distances and barriers are known, and on its own."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from mmbench import measure
+from mmbench.data.base import Split
+from mmbench.landscape import branches as branches_module
+from mmbench.landscape.branches import shortened
+from mmbench.metrics.base import Estimate
+from mmbench.registry import METRICS, MODELS
+from mmbench.training import SGD, train
+
+from .conftest import Linear, images, network
+
+Plant = Callable[..., Estimate]
+THRESHOLDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
+    """Measure with these networks in place of the branches that SGD would find."""
+
+    def plant(start: nn.Module, branches: Sequence[nn.Module], data: Split, **options: object) -> Estimate:
+        copies = [copy.deepcopy(branch) for branch in branches]
+        monkeypatch.setattr(branches_module, "sgd_branches", lambda *args: copies)
+        return measure(start, (data.images, data.labels), "manifold", branches=len(copies), **options)
+
+    return plant
+
+
+def vector(model: nn.Module) -> torch.Tensor:
+    return parameters_to_vector(model.parameters()).detach()
+
+
+def displaced(model: nn.Module, step: torch.Tensor) -> nn.Module:
+    moved = copy.deepcopy(model)
+    vector_to_parameters(vector(model) + step, moved.parameters())
+    return moved
+
+
+def convex(count: int, seed: int = 0) -> tuple[nn.Module, list[nn.Module]]:
+    """Softmax regressions: their loss is convex, so no line between two of them has a barrier."""
+    generator = torch.Generator().manual_seed(seed)
+    draws = torch.randn(count + 1, 192, dtype=torch.float64, generator=generator)
+    start, *others = [displaced(Linear(), draw) for draw in draws]
+    return start, others
+
+
+def permuted(model: nn.Module) -> nn.Module:
+    """The same function, with the units of the first hidden layer in reversed order."""
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.fc1.weight.copy_(model.fc1.weight.flip(0))
+        twin.fc1.bias.copy_(model.fc1.bias.flip(0))
+        twin.fc2.weight.copy_(model.fc2.weight.flip(1))
+    return twin
+
+
+@pytest.fixture
+def twins() -> tuple[nn.Module, nn.Module, Split]:
+    """Two networks with one function, which fits the labels; between them lies a barrier of more than a nat."""
+    model, data = network("mlp", torch.float64), images(40, torch.float64)
+    with torch.no_grad():
+        model.head.weight *= 100
+        model.head.bias *= 100
+        labels = model(data.images).argmax(1)
+    return model, permuted(model), Split(data.images, labels)
+
+
+def test_connected_branches_count_with_their_distance(planted: Plant) -> None:
+    start, branches = convex(3)
+    estimate = planted(start, branches, images(40, torch.float64))
+    distances = [(vector(a) - vector(b)).norm() / vector(start).norm() for a, b in combinations(branches, 2)]
+    assert estimate.value == pytest.approx(sum(distances).item() / 3, rel=1e-12)
+    assert estimate.details["distance"] == estimate.value
+    assert (estimate.details["barrier"], estimate.details["connected"]) == (0.0, 1.0)
+
+
+def test_branches_behind_barriers_count_nothing(planted: Plant, twins: tuple[nn.Module, nn.Module, Split]) -> None:
+    first, second, data = twins
+    estimate = planted(first, [first, second], data)
+    assert estimate.details["barrier"] > max(THRESHOLDS)
+    assert (estimate.value, estimate.details["connected"]) == (0.0, 0.0)
+    distance = (vector(first) - vector(second)).norm() / vector(first).norm()
+    assert estimate.details["distance"] == pytest.approx(distance.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("factors", "share"),
+    [((0.5, 2.0, 3.0), 2 / 3), ((9.0, 0.1, 0.2, 0.3), 1 / 4), ((1.0,), 0.0), ((1.0 + 1e-9,), 1.0)],
+    ids=["two of three", "one of four, unsorted", "not below", "just below"],
+)
+def test_the_gate_is_the_share_of_thresholds_above_the_barrier(
+    planted: Plant, twins: tuple[nn.Module, nn.Module, Split], factors: tuple[float, ...], share: float
+) -> None:
+    first, second, data = twins
+    height = planted(first, [first, second], data).details["barrier"]
+    estimate = planted(first, [first, second], data, thresholds=[factor * height for factor in factors])
+    assert estimate.details["connected"] == pytest.approx(share)
+    assert estimate.value == pytest.approx(share * estimate.details["distance"], rel=1e-12)
+
+
+def test_the_gate_is_applied_pair_by_pair(planted: Plant, twins: tuple[nn.Module, nn.Module, Split]) -> None:
+    """Two neighbours and a twin behind the barrier: one pair of three is connected."""
+    first, second, data = twins
+    neighbour = displaced(first, 1e-6 * vector(first))
+    estimate = planted(first, [first, second, neighbour], data)
+    assert estimate.details["connected"] == pytest.approx(1 / 3)
+    assert estimate.value == pytest.approx(1e-6 / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize("alphas", [3, 8, 11])
+def test_the_barrier_is_that_of_the_line_by_hand(
+    planted: Plant, twins: tuple[nn.Module, nn.Module, Split], alphas: int
+) -> None:
+    first, second, data = twins
+    second = displaced(second, 0.01 * torch.randn(len(vector(second)), generator=torch.Generator().manual_seed(1)))
+    estimate = planted(first, [first, second], data, alphas=alphas)
+    line, losses = copy.deepcopy(first), []
+    with torch.no_grad():
+        for alpha in torch.linspace(0, 1, alphas, dtype=torch.float64):
+            vector_to_parameters((1 - alpha) * vector(first) + alpha * vector(second), line.parameters())
+            losses.append(cross_entropy(line(data.images), data.labels).item())
+    chord = torch.linspace(losses[0], losses[-1], alphas, dtype=torch.float64)
+    assert losses[0] != losses[-1]
+    assert estimate.details["barrier"] == pytest.approx(float((torch.tensor(losses) - chord).max()), rel=1e-6)
+    assert estimate.details["branch_loss"] == pytest.approx((losses[0] + losses[-1]) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("statistics", ["recompute", "keep"])
+def test_batch_norm_on_the_line(planted: Plant, statistics: str) -> None:
+    """Recomputed from the images at hand at every point, ends too; or the running statistics, interpolated."""
+    first, second = network("resnet", torch.float64), network("resnet", torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    data = images(300, torch.float64)  # more than one chunk: the statistics must still be those of all images
+    with torch.no_grad():
+        for tensor in [*second.parameters(), *(b for b in second.buffers() if b.is_floating_point())]:
+            tensor.mul_(1 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+    estimate = planted(first, [first, second], data, statistics=statistics, images=300, alphas=4)
+    ends, losses = (first.state_dict(), second.state_dict()), []
+    for i in range(4):
+        line = copy.deepcopy(first).train(statistics == "recompute")
+        line.load_state_dict({k: (1 - i / 3) * v + i / 3 * ends[1][k] for k, v in ends[0].items()})
+        with torch.no_grad():
+            losses.append(cross_entropy(line(data.images), data.labels).item())
+    rises = [losses[i] - (1 - i / 3) * losses[0] - i / 3 * losses[-1] for i in range(4)]
+    assert max(rises) > 1e-3, "no barrier, nothing tested"
+    assert estimate.details["barrier"] == pytest.approx(max(rises), rel=1e-9)
+    assert estimate.details["branch_loss"] == pytest.approx((losses[0] + losses[-1]) / 2, rel=1e-9)
+
+
+def test_a_line_that_leaves_the_finite_numbers_is_no_connection(planted: Plant) -> None:
+    class Broken(nn.Module):
+        """Finite at w = 1 and w = -1, not a number in between."""
+
+        def __init__(self, weight: float) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.tensor([weight], dtype=torch.float64))
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.flatten(1)[:, :3] * (self.weight**2 - 0.5).sqrt()
+
+    estimate = planted(Broken(1.0), [Broken(1.0), Broken(-1.0)], images(10, torch.float64))
+    assert (estimate.value, estimate.details["connected"]) == (0.0, 0.0)
+
+
+def test_the_error_is_the_jackknife_over_branches(
+    planted: Plant, twins: tuple[nn.Module, nn.Module, Split]
+) -> None:
+    first, second, data = twins
+    generator = torch.Generator().manual_seed(0)
+    steps = 0.02 * torch.randn(4, len(vector(first)), generator=generator)
+    branches = [displaced(model, step) for model, step in zip([first, first, second, first], steps, strict=True)]
+    estimate = planted(first, branches, data)
+    assert 0 < estimate.details["connected"] < 1
+    left_out = [planted(first, branches[:i] + branches[i + 1 :], data).value for i in range(4)]
+    variance = 3 / 4 * sum((value - sum(left_out) / 4) ** 2 for value in left_out)
+    assert estimate.stderr == pytest.approx(variance**0.5, rel=1e-6)
+    assert estimate.stderr > 0
+    assert planted(first, branches[:2], data).stderr is None
+
+
+def test_the_order_of_the_branches_does_not_matter(
+    planted: Plant, twins: tuple[nn.Module, nn.Module, Split]
+) -> None:
+    first, second, data = twins
+    branches = [first, second, displaced(first, 1e-3 * vector(first)), displaced(second, -2e-3 * vector(second))]
+    forward, backward = planted(first, branches, data), planted(first, branches[::-1], data)
+    assert forward.value == pytest.approx(backward.value, rel=1e-10)
+    assert forward.stderr == pytest.approx(backward.stderr, rel=1e-10)
+
+
+def test_the_names_of_the_units_do_not_matter(planted: Plant, twins: tuple[nn.Module, nn.Module, Split]) -> None:
+    first, second, data = twins
+    branches = [first, second, displaced(first, 1e-3 * vector(first))]
+    original = planted(first, branches, data)
+    renamed = planted(permuted(first), [permuted(branch) for branch in branches], data)
+    assert original.value > 0
+    assert renamed.value == pytest.approx(original.value, rel=1e-10)
+    assert renamed.details == pytest.approx(original.details, rel=1e-10)
+
+
+def test_it_is_relative_to_the_norm_of_the_expanded_model(planted: Plant) -> None:
+    start, branches = convex(3)
+    data = images(40, torch.float64)
+    twice = displaced(start, vector(start))
+    assert planted(twice, branches, data).value == pytest.approx(planted(start, branches, data).value / 2, rel=1e-12)
+
+
+def test_planted_sizes_come_out_in_order(planted: Plant) -> None:
+    """Connected sets of growing radius around one start have growing scores."""
+    start, branches = convex(4)
+    data, steps = images(40, torch.float64), [vector(branch) for branch in branches]
+    scores = [planted(start, [displaced(start, r * s) for s in steps], data).value for r in (0.1, 0.2, 0.4)]
+    assert scores[1] / scores[0] == pytest.approx(2)
+    assert scores[2] / scores[0] == pytest.approx(4)
+
+
+# From here on with branches of its own.
+
+RECIPE = SGD(steps=20, warmup_steps=4, batch_size=10, lr=0.1)
+
+
+@pytest.mark.parametrize("family", MODELS.names())
+def test_its_branches_are_the_shortened_training_by_hand(family: str) -> None:
+    model, data = network(family, torch.float64), images(40, torch.float64)
+    estimate = measure(
+        model, (data.images, data.labels), "manifold", seed=7, branches=2, fraction=0.5, thresholds=[1e9],
+        training=RECIPE,
+    )  # fmt: skip
+    generator, ends = torch.Generator().manual_seed(7), []
+    for _ in range(2):
+        branch = copy.deepcopy(model)
+        train(branch, data, SGD(steps=10, warmup_steps=2, batch_size=10, lr=0.1), generator)
+        ends.append(vector(branch))
+    assert estimate.value == pytest.approx(((ends[0] - ends[1]).norm() / vector(model).norm()).item(), rel=1e-9)
+
+
+def test_its_branches_differ_in_the_order_of_the_images_alone() -> None:
+    """If all images are the same one, so are all branches; with a batch of all images they are as good as."""
+    model, data = network("mlp", torch.float64), images(40, torch.float64)
+    same = data.images[:1].expand(40, -1, -1, -1), data.labels[:1].expand(40)
+    estimate = measure(model, same, "manifold", training=RECIPE, fraction=1)
+    assert (estimate.value, estimate.stderr) == (0.0, 0.0)
+    assert estimate.details["connected"] == 1.0
+    options = {"branches": 2, "fraction": 1, "thresholds": [1e9]}
+    small = measure(model, (data.images, data.labels), "manifold", training=RECIPE, **options)
+    full = measure(
+        model, (data.images, data.labels), "manifold", training=RECIPE.model_copy(update={"batch_size": 40}), **options
+    )
+    assert small.value > 1e-3
+    assert full.value < 1e-10
+
+
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+def test_a_branch_takes_its_fraction_of_the_steps(fraction: float) -> None:
+    model, data = network("mlp"), images(40)
+    batches = []
+    model.register_forward_hook(lambda module, inputs, output: batches.append(module.training))
+    measure(model, (data.images, data.labels), "manifold", training=RECIPE, fraction=fraction, branches=3)
+    assert sum(batches) == 3 * shortened(RECIPE, fraction).steps == 3 * 20 * fraction
+
+
+def test_only_barriers_are_limited_to_some_images() -> None:
+    model, data = network("mlp"), images(40)
+    sizes = set()
+    model.register_forward_hook(lambda module, inputs, output: sizes.add((module.training, len(output))))
+    measure(model, (data.images, data.labels), "manifold", training=RECIPE, fraction=0.2, images=17)
+    assert sizes == {(True, 10), (False, 17)}
+
+
+def test_its_defaults_are_the_cheap_definition_of_the_evidence() -> None:
+    metric = METRICS["manifold"]()
+    assert (metric.branches, metric.fraction, metric.images, metric.thresholds) == (3, 0.1, 256, THRESHOLDS)

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from mmbench.data.digits import Digits
+from mmbench.errors import DivergedError
+from mmbench.expansions.identity_block import IdentityBlock
+from mmbench.expansions.net2wider import Net2Wider
+from mmbench.expansions.none import NoExpansion
+from mmbench.metrics.base import Metric
+from mmbench.metrics.parameters import Parameters
+from mmbench.metrics.sharpness import Sharpness
+from mmbench.models.mlp import MLP
+from mmbench.models.resnet import ResNet
+from mmbench.run import Run, execute, is_final
+from mmbench.store import Store
+from mmbench.training import SGD
+
+COLUMNS = """run_id status error model dataset expansion axis factor budget training seed metric expected_sign score
+score_stderr metric_seconds parameters base_parameters base_accuracy final_accuracy gain base_loss final_loss
+train_seconds""".split()
+
+
+def a_run(**changes):
+    parts = {
+        "model": MLP(hidden=(6,)),
+        "dataset": Digits(train_size=200),
+        "expansion": Net2Wider(),
+        "metric": Parameters(),
+        "training": SGD(steps=20, warmup_steps=2),
+        "seed": 0,
+    }
+    return Run(**{**parts, **changes})
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path)
+    store.prepare()
+    return store
+
+
+def test_a_record_has_every_column_of_the_contract(store):
+    record = execute(a_run(), store)
+    assert record["status"] == "done", record
+    assert set(COLUMNS) <= set(record)
+    assert record["gain"] == pytest.approx(record["final_accuracy"] - record["base_accuracy"])
+    assert record["parameters"] == record["score"] == 64 * 12 + 12 + 12 * 10 + 10
+    assert record["max_difference"] < 1e-4
+    assert store.computed == {"base": 1, "expanded": 1, "score": 1, "trained": 1}
+
+
+def test_a_second_execution_computes_nothing(store):
+    first = execute(a_run(), store)
+    second_store = Store(store.root)
+    assert execute(a_run(), second_store) == first
+    assert not second_store.computed
+
+
+@pytest.mark.parametrize(
+    ("change", "computed"),
+    [
+        ({"metric": Sharpness(images=64)}, {"score"}),
+        ({"expansion": Net2Wider(factor=3.0)}, {"expanded", "score", "trained"}),
+        ({"training": SGD(steps=21, warmup_steps=2)}, {"base", "expanded", "score", "trained"}),
+        ({"seed": 1}, {"base", "expanded", "score", "trained"}),
+        ({"dataset": Digits(train_size=201)}, {"base", "expanded", "score", "trained"}),
+    ],
+    ids=["metric", "expansion", "training", "seed", "dataset"],
+)
+def test_a_change_computes_only_the_stages_that_depend_on_it(store, change, computed):
+    execute(a_run(), store)
+    other = Store(store.root)
+    assert execute(a_run(**change), other)["status"] == "done"
+    assert set(other.computed) == computed
+
+
+def test_the_same_run_is_bit_identical_in_two_stores(tmp_path):
+    records = []
+    for name in ("a", "b"):
+        store = Store(tmp_path / name)
+        store.prepare()
+        torch.manual_seed(hash(name) % 1000)  # global random state must not matter
+        records.append(execute(a_run(metric=Sharpness(images=64)), store))
+    times = {"metric_seconds", "train_seconds", "base_seconds"}
+    first, second = ({k: v for k, v in record.items() if k not in times} for record in records)
+    assert first == second
+
+
+def test_stored_stages_give_the_same_record_as_computed_ones(store):
+    fresh = execute(a_run(model=ResNet(channels=(2, 3), layers=(1, 1)), metric=Sharpness(images=64)), store)
+    (store.root / "records" / f"{fresh['run_id']}.json").unlink()
+    assert execute(a_run(model=ResNet(channels=(2, 3), layers=(1, 1)), metric=Sharpness(images=64)), store) == fresh
+
+
+def test_an_undefined_combination_is_skipped_with_its_reason(store):
+    record = execute(a_run(expansion=IdentityBlock()), store)
+    assert record["status"] == "skipped"
+    assert "residual blocks" in record["error"]
+    assert not store.computed
+    assert is_final(record)
+
+
+def test_divergence_is_a_recorded_failure_with_its_step_and_is_not_tried_again(store):
+    run = a_run(training=SGD(steps=50, warmup_steps=0, lr=1e30, clip_norm=None))
+    record = execute(run, store)
+    assert record["status"] == "failed"
+    assert "diverged at step" in record["error"]
+    assert record["error_type"] == DivergedError.__name__
+    assert record["parameters"], "what is known stays"
+    again = Store(store.root)
+    assert execute(run, again) == record
+    assert not again.computed
+    assert execute(a_run(training=run.training, metric=Sharpness(images=64)), again)["error"] == record["error"]
+    assert not again.computed, "the diverged base model is not trained again for another metric"
+
+
+class Failing(Metric):
+    name = "failing"
+    expected_sign = 1
+
+    def measure(self, model, data, generator):
+        raise ZeroDivisionError("a bug in a metric")
+
+
+class NotANumber(Failing):
+    name = "not_a_number"
+
+    def measure(self, model, data, generator):
+        from mmbench.metrics.base import Estimate
+
+        return Estimate(float("nan"), None)
+
+
+@pytest.mark.parametrize(("metric", "words"), [(Failing(), "a bug in a metric"), (NotANumber(), "not a finite number")])
+def test_a_failure_is_a_record_with_what_succeeded_and_is_tried_again(store, metric, words):
+    record = execute(a_run(metric=metric), store)
+    assert record["status"] == "failed"
+    assert words in record["error"]
+    assert record["base_accuracy"] > 0
+    assert "score" not in record
+    assert not is_final(record)
+    assert not store.running()
+
+
+def test_the_base_model_trained_on_is_the_control_none(store):
+    record = execute(a_run(expansion=NoExpansion()), store)
+    assert record["parameters"] == record["base_parameters"]
+    assert (record["axis"], record["factor"], record["budget"], record["arm"]) == ("none", 1.0, 1.0, "control")
+    assert record["max_difference"] == 0
