@@ -254,4 +254,5 @@ def _translated(error: Exception, arguments: list[str]) -> Exception:
         if option and group in GROUP_NAMES:
             return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
         return ConfigError(unknown_name("config key", match[1], [*GROUP_NAMES, *TOP_KEYS]))
-    return ConfigError(text.strip())
+    override = getattr(error, "override", None)
+    return ConfigError(f"{override}: {text.splitlines()[0]}" if override else text.strip())

@@ -76,6 +76,8 @@ def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
             parts[group] = attempt(registry.create, options)
     seed = attempt(checked, Seed, {"seed": config["seed"]} if "seed" in config else {}, "")
     settings = attempt(checked, Settings, {k: config[k] for k in Settings.model_fields if k in config}, "")
+    if settings is not None and settings.device not in ("auto", "cpu"):
+        attempt(resolve_device, settings.device)
     if parts.get("dataset") is not None:
         attempt(parts["dataset"].shape)  # a missing file is found now, not in the middle of a sweep
     if problems:

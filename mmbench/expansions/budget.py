@@ -18,7 +18,7 @@ LARGEST_FACTOR = 64.0
 def solve(
     grow: Callable[[float], Architecture], base: Architecture, shape: InputShape, budget: float, tolerance: float
 ) -> float:
-    """The smallest factor f at which `grow(f)` has `budget` times the parameters of `base`, within `tolerance`.
+    """A factor f at which `grow(f)` has `budget` times the parameters of `base`, within `tolerance`.
 
     Args:
         grow: the larger architecture for a factor; its parameter count must not fall as the factor rises.
@@ -57,7 +57,7 @@ def solve(
 
 
 def _simplest(count: Callable[[float], int], factor: float) -> float:
-    """The factor with the fewest decimals that gives the same count, for tables that people read."""
+    """The factor rounded to the fewest decimals that give the same count, for tables that people read."""
     for digits in range(1, 6):
         rounded = round(factor, digits)
         if rounded >= 1 and count(rounded) == count(factor):

@@ -49,7 +49,7 @@ def test_each_branch_begins_at_the_start_with_its_own_order() -> None:
     sgd_branches(watched, data, RECIPE, 3, torch.Generator().manual_seed(0))
     assert len(batches) == 3 * 8
     assert [at_start for _, at_start in batches] == ([True] + [False] * 7) * 3
-    orders = [sum((rows for rows, _ in batches[epoch : epoch + 4]), []) for epoch in range(0, 24, 4)]
+    orders = [[row for rows, _ in batches[first : first + 4] for row in rows] for first in range(0, 24, 4)]
     assert all(sorted(order) == list(range(20)) for order in orders), "an epoch is a permutation"
     assert len({tuple(order) for order in orders}) == 6
 

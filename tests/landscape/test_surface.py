@@ -18,9 +18,7 @@ each_family = pytest.mark.parametrize("family", MODELS.names())
 
 @pytest.mark.parametrize("chunk", [256, 7], ids=["one chunk", "chunks of 7"])
 @each_family
-def test_loss_and_gradient_are_those_of_the_network(
-    family: str, chunk: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_loss_and_gradient_are_those_of_the_network(family: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHUNK", chunk)
     model, data = problem(family)
     truth = cross_entropy(model(data.images), data.labels)

@@ -99,9 +99,7 @@ def test_the_model_and_the_images_stay_as_they_were(metric: str, family: str) ->
 
 @each_family
 @each_metric
-def test_the_global_random_state_stays_as_it_was(
-    metric: str, family: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_global_random_state_stays_as_it_was(metric: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     reseeded = []
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
     model = network(family)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.nn.utils import vector_to_parameters
 
 from mmbench import measure
 from mmbench.data.base import Split
@@ -39,7 +39,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
 
 
 def vector(model: nn.Module) -> torch.Tensor:
-    return parameters_to_vector(model.parameters()).detach()
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
 def displaced(model: nn.Module, step: torch.Tensor) -> nn.Module:
@@ -140,12 +140,14 @@ def test_the_barrier_is_that_of_the_line_by_hand(
 @pytest.mark.parametrize("statistics", ["recompute", "keep"])
 def test_batch_norm_on_the_line(planted: Plant, statistics: str) -> None:
     """Recomputed from the images at hand at every point, ends too; or the running statistics, interpolated."""
-    first, second = network("resnet", torch.float64), network("resnet", torch.float64)
-    generator = torch.Generator().manual_seed(0)
-    data = images(300, torch.float64)  # more than one chunk: the statistics must still be those of all images
+    first, data = network("resnet", torch.float64), images(300, torch.float64)  # more than one chunk of images
     with torch.no_grad():
-        for tensor in [*second.parameters(), *(b for b in second.buffers() if b.is_floating_point())]:
-            tensor.mul_(1 + torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+        first.fc.weight *= 20
+        data = Split(data.images, first(data.images).argmax(1))
+    second, block = copy.deepcopy(first), "stages.0.0"  # the same function, with this block's inner channels reversed
+    renamed = {f"{block}.conv2.weight": 1, **{f"{block}.{name}": 0 for name in ("conv1.weight", "bn1.weight",
+               "bn1.bias", "bn1.running_mean", "bn1.running_var")}}  # fmt: skip
+    second.load_state_dict({k: v.flip(renamed[k]) if k in renamed else v for k, v in first.state_dict().items()})
     estimate = planted(first, [first, second], data, statistics=statistics, images=300, alphas=4)
     ends, losses = (first.state_dict(), second.state_dict()), []
     for i in range(4):
@@ -174,9 +176,7 @@ def test_a_line_that_leaves_the_finite_numbers_is_no_connection(planted: Plant) 
     assert (estimate.value, estimate.details["connected"]) == (0.0, 0.0)
 
 
-def test_the_error_is_the_jackknife_over_branches(
-    planted: Plant, twins: tuple[nn.Module, nn.Module, Split]
-) -> None:
+def test_the_error_is_the_jackknife_over_branches(planted: Plant, twins: tuple[nn.Module, nn.Module, Split]) -> None:
     first, second, data = twins
     generator = torch.Generator().manual_seed(0)
     steps = 0.02 * torch.randn(4, len(vector(first)), generator=generator)
@@ -190,9 +190,7 @@ def test_the_error_is_the_jackknife_over_branches(
     assert planted(first, branches[:2], data).stderr is None
 
 
-def test_the_order_of_the_branches_does_not_matter(
-    planted: Plant, twins: tuple[nn.Module, nn.Module, Split]
-) -> None:
+def test_the_order_of_the_branches_does_not_matter(planted: Plant, twins: tuple[nn.Module, nn.Module, Split]) -> None:
     first, second, data = twins
     branches = [first, second, displaced(first, 1e-3 * vector(first)), displaced(second, -2e-3 * vector(second))]
     forward, backward = planted(first, branches, data), planted(first, branches[::-1], data)

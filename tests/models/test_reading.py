@@ -17,7 +17,6 @@ from mmbench.models.base import architecture_of
 from mmbench.registry import MODELS
 from models.networks import FAMILIES, SHAPE, small
 
-
 SIZES = [
     *(size for family in FAMILIES for size in (small(family), small(family).widened(2.0), MODELS[family]())),
     MODELS["mlp"](hidden=(4,)),

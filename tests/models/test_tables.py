@@ -1,8 +1,5 @@
 """The axis tables against the networks they describe."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch.func import functional_call
@@ -88,7 +85,7 @@ def test_every_tensor_matters_to_the_small_network_that_the_tests_use(family):
                 assert (functional_call(model, moved, images()) - logits).abs().max() > 1e-3, name
 
 
-def test_sizes_are_planned_without_torch():
+def test_sizes_are_planned_without_torch(in_fresh_python):
     script = f"""
 import sys
 from mmbench.data.base import InputShape
@@ -109,5 +106,4 @@ for family in MODELS.names():
 assert defined > 20, defined
 print(*sorted({{"torch", "timm", "numpy", "pandas"}} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert (done.stdout.strip(), done.stderr) == ("", "")
+    assert in_fresh_python(script).strip() == ""
