@@ -6,7 +6,7 @@ stratified: 597 test and 200 validation images, of the other 1,000 the first `tr
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ from mmbench.registry import DATASETS
 @DATASETS.register("digits")
 class Digits(Dataset):
     """Handwritten digits, 8x8, ten classes."""
+
+    imports: ClassVar[tuple[str, ...]] = ("sklearn.datasets", "sklearn.model_selection")
 
     train_size: int = Field(1000, ge=10, le=1000)
     """Images trained on; fewer leave more headroom."""

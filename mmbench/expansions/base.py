@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from mmbench.data.base import InputShape
-from mmbench.errors import UndefinedError
+from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.budget import LARGEST_FACTOR, solve
 from mmbench.models.base import Architecture, Table, architecture_of
 from mmbench.registry import EXPANSIONS, Component
@@ -117,6 +117,8 @@ def expand(model: nn.Module, expansion: str | Expansion, *, seed: int = 0, **opt
     """
     import torch
 
+    if options and not isinstance(expansion, str):
+        raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
     operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
     base, shape = architecture_of(model)
     target = operator.target(base, shape).architecture

@@ -81,7 +81,7 @@ def _cost(kind: str, missing: dict[str, Run], known: dict[tuple[str, str, str], 
             seconds += known[key]
         else:
             untimed.append(run)
-    parts = [f"{seconds:.0f} s"] if seconds else []
+    parts = [f"{seconds:.2g} s"] if seconds else []
     if untimed and kind == "score":
         parts.append(f"{len(untimed)} not timed yet")
     elif untimed:

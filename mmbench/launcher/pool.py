@@ -88,7 +88,7 @@ def _tasks(runs: list[Run]) -> list[Task]:
 def _run_tasks(
     tasks: list[Task], store: Store, settings: tuple[str, int], slots: int, tick: Callable[[], None], outcome: Outcome
 ) -> None:
-    context = _context()
+    context = _context([task[0] for task in tasks])
     pool = ProcessPool(max_workers=min(slots, len(tasks)), context=context, initializer=_ignore_interrupts)
     try:
         pending: dict[Future[Any], Task] = {
@@ -129,12 +129,13 @@ def _bury(task: Task, store: Store, error: ProcessExpired, outcome: Outcome) -> 
     return task[position + 1 :]
 
 
-def _context() -> Any:
-    """Workers are forked from a clean server that has imported torch and timm once, where the system can do that."""
+def _context(runs: list[Run]) -> Any:
+    """Workers are forked from a clean server that has loaded torch and the like once, where the system can do that."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mmbench.launcher.preload"])
+    needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
+    context.set_forkserver_preload(["mmbench.launcher.pool", "mmbench.landscape.hessian", *sorted(needed)])
     return context
 
 

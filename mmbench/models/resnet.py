@@ -28,6 +28,7 @@ class ResNet(Architecture):
     Channel groups: one residual stream per stage (the stem writes into the first) and one inner width per block.
     """
 
+    imports: ClassVar[tuple[str, ...]] = ("mmbench.models._networks",)
     zero_to_silence: ClassVar[tuple[str, ...]] = ("bn2.weight", "bn2.bias")
 
     channels: Sizes = (8, 16, 32)

@@ -23,6 +23,7 @@ class ViT(Architecture):
     channels, three times in the fused q, k, v) and the hidden units of its MLP.
     """
 
+    imports: ClassVar[tuple[str, ...]] = ("timm.models.vision_transformer",)
     zero_to_silence: ClassVar[tuple[str, ...]] = (
         "attn.proj.weight",
         "attn.proj.bias",

@@ -144,8 +144,8 @@ def test_partial_correlation_agrees_with_the_inverse_of_the_correlation_matrix()
 
 
 def test_constant_controls_are_dropped():
-    score, gain = np.array([1.0, 2, 3, 4, 5]), np.array([2.0, 1, 4, 3, 5])
-    constant = np.ones(5)
+    score, gain = np.array([1.0, 2, 3]), np.array([2.0, 1, 3])  # too few for two controls
+    constant = np.ones(3)
     assert partial_spearman(score, gain, [constant, constant]) == pytest.approx(stats.spearmanr(score, gain).statistic)
 
 

@@ -27,7 +27,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "zero_pad": [{}, {"axis": "hidden"}, {"factor": 1.5}],
     "random_pad": [{}, {"axis": "hidden"}, {"factor": 1.5}],
     "scratch": [{}, {"axis": "hidden"}, {"axis": "depth"}],
-    "identity_block": [{}, {"position": "top"}, {"factor": 2.5}, {"factor": 4.0, "position": "top"}],
+    "identity_block": [{}, {"position": "top"}, {"factor": 2.5}, {"factor": 6.0, "position": "top"}],
 }
 
 

@@ -82,6 +82,11 @@ def test_the_package_offers_expand_by_name_or_by_operator():
     assert by_name.fc1.out_features == 21
 
 
+def test_options_beside_an_operator_are_refused_and_not_ignored():
+    with pytest.raises(ConfigError, match="factor, split cannot be given beside it"):
+        expand(network(small("mlp")), EXPANSIONS["net2wider"](), factor=3.0, split="unequal")
+
+
 def test_none_is_a_copy():
     base = network(small("resnet"))
     assert same(base, Cell("none", {}, "resnet").expand(base))
