@@ -112,6 +112,7 @@ class Run:
             "seed": self.seed,
             "metric": self.metric.name,
             "expected_sign": self.metric.expected_sign,
+            "metric_id": key_of("metric", self.metric.describe()),
             "configuration": key_of("configuration", {"base": without_seed, "expansion": self.expansion.describe()}),
             "base_configuration": key_of("base_configuration", without_seed),
             "base_id": key_of("base", self.base_inputs),
