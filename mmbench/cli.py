@@ -183,6 +183,8 @@ def _hydra(command: str, arguments: list[str]) -> None:
     from mmbench.paths import root
 
     _register_sweeps()
+    if {"-m", "--multirun"} & set(arguments):
+        arguments = [_per_job(argument) for argument in arguments]
     sys.argv = [f"mmbench {command}", *arguments]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads of several workers starve each other
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is written here
@@ -192,6 +194,26 @@ def _hydra(command: str, arguments: list[str]) -> None:
         raise _translated(error, arguments) from None
     if _failures:
         raise _failures[0]
+
+
+def _per_job(argument: str) -> str:
+    """An option of a group as a sweep over its one value (given twice), so that Hydra leaves it to the sweeper.
+
+    Hydra would set it in the default choice of the group, which may not have it: `model=resnet,vit model.heads=4`.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    from mmbench.paths import GROUP_NAMES
+
+    key, equals, value = argument.partition("=")
+    if not equals or key.split(".")[0] not in GROUP_NAMES or "." not in key:
+        return argument
+    try:
+        swept = OverridesParser.create().parse_override(argument).is_sweep_override()
+    except HydraException:
+        return argument  # Hydra tells what is wrong with it
+    return argument if swept else f"{key}={value},{value}"
 
 
 _failures: list[Exception] = []

@@ -23,10 +23,9 @@ def choices(group: str) -> list[str]:
 
 
 def options(group: str, arguments: list[str]) -> list[str]:
-    """The options of the choice that the arguments make in a group, or of its default."""
+    """The options of the choice that the arguments make in a group, or of all its choices."""
     from omegaconf import OmegaConf
 
-    chosen = [a.split("=", 1)[1] for a in arguments if a.startswith(f"{group}=")]
-    defaults = OmegaConf.select(OmegaConf.load(root() / "conf" / "config.yaml"), "defaults")
-    name = chosen[-1] if chosen else next(d[group] for d in defaults if not isinstance(d, str) and group in d)
-    return sorted(str(key) for key in OmegaConf.load(root() / "conf" / group / f"{name}.yaml"))
+    chosen = {a.split("=", 1)[1] for a in arguments if a.startswith(f"{group}=")} & set(choices(group))
+    files = [root() / "conf" / group / f"{name}.yaml" for name in chosen or choices(group)]
+    return sorted({str(key) for file in files for key in OmegaConf.load(file)})

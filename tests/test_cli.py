@@ -151,8 +151,12 @@ def test_a_sweep_is_bit_identical_with_one_worker_or_two(mmbench, tmp_path):
 
 
 def test_an_option_that_some_choices_lack_applies_to_the_others(mmbench):
-    plan = mmbench("plan", *TINY, "expansion=none,zero_pad", "expansion.factor=2,3", "metric=parameters")
+    plan = mmbench("plan", "expansion=none,zero_pad", "expansion.factor=2,3", "metric=parameters")
     assert "3 runs: 3 defined" in plan.stdout, plan.stdout + plan.stderr
+    plan = mmbench("plan", "model=vit,resnet", "model.channels=[3,4,6]", "training.clip_norm=null", "metric=parameters")
+    assert "2 runs: 2 defined" in plan.stdout, plan.stdout + plan.stderr
+    wrong = mmbench("plan", "model=vit,resnet", "model.chanels=[3,4,6]")
+    assert "model.chanels = 'chanels' is unknown; did you mean 'channels'?" in wrong.stderr
 
 
 def test_hydra_flags_work(mmbench):
@@ -187,7 +191,7 @@ def start(tmp_path, *arguments):
 
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_an_interrupted_sweep_goes_on_where_it_was(mmbench, tmp_path, blow):
-    arguments = ["model.hidden=[5]", "training.steps=2000", "expansion=zero_pad", "metric=parameters", "seed=range(6)"]
+    arguments = ["model.hidden=[5]", "training.steps=1500", "expansion=zero_pad", "metric=parameters", "seed=range(6)"]
     sweep = start(tmp_path, *arguments)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("results/records/*.json"))) < 2:
@@ -210,7 +214,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(mmbench, tmp_path, blow):
 def test_a_worker_that_is_killed_fails_its_own_run_only(mmbench, tmp_path):
     import psutil
 
-    arguments = ["model.hidden=[5]", "training.steps=20000", "expansion=zero_pad", "metric=parameters", "seed=0,1,2"]
+    arguments = ["model.hidden=[5]", "training.steps=6000", "expansion=zero_pad", "metric=parameters", "seed=0,1,2"]
     sweep = start(tmp_path, *arguments, "hydra.launcher.slots=1")
     store, deadline = Store(tmp_path / "results"), time.monotonic() + 120
     while not store.running():

@@ -107,12 +107,13 @@ class Net2Wider(Widening):
 
 
 def _index_map(old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
-    """Which unit each channel copies: the identity, then shuffled rounds of all units, so that copies stay balanced."""
+    """Which unit each channel copies: the identity, then shuffled rounds of all units, so that copies stay balanced.
+
+    An integer factor makes whole rounds: as many copies of each unit, which a LayerNorm needs.
+    """
     import torch
 
     rounds = -(-new.size // old.size)
-    if old.size == new.size or old.layer_norm:
-        return torch.arange(old.size).repeat(rounds)
     shuffled = [torch.randperm(old.size, generator=generator) for _ in range(rounds - 1)]
     return torch.cat([torch.arange(old.size), *shuffled])[: new.size]
 

@@ -47,7 +47,7 @@ class Composer:
             if not override.is_sweep_override():
                 axes[key] = [f"{key}={override.get_value_element_as_str()}"]
             elif override.is_discrete_sweep():
-                axes[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+                axes[key] = list(dict.fromkeys(f"{key}={value}" for value in override.sweep_string_iterator()))
             else:
                 raise ConfigError(f"{override.input_line}: only lists, choice(), range() and glob() can be swept")
         return [list(job) for job in product(*axes.values())]

@@ -36,10 +36,10 @@ def run_sweep(runs: list[Run], settings: Settings, slots: Any = "auto") -> None:
 
         def tick() -> None:
             running = [f"{wanted[run]} ({stage})" for run, stage in store.running().items() if run in wanted]
-            now = escape(" | ".join(running[:workers]))
-            display.update(bar, completed=len(wanted.keys() & store.record_ids()), now=now)
+            done = len(wanted.keys() & store.record_ids())
+            display.update(bar, completed=done, now=escape(" | ".join(running[:workers])))
 
-        tick()
+        display.update(bar, now="loading torch")
         try:
             outcome = run_all(runs, store, settings.device, settings.threads, workers, tick)
         except KeyboardInterrupt:

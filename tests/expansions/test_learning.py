@@ -54,7 +54,7 @@ def shares_alive(cell):
 def test_every_new_tensor_slice_gets_a_gradient_within_three_steps(cell):
     shares = shares_alive(cell)
     assert bool(shares) == (cell.operator != "none")
-    assert min(shares.values(), default=1.0) > 0.8, shares  # a ReLU unit may be dead from the start
+    assert min(shares.values(), default=1.0) > 0.7, shares  # a ReLU unit may be dead from the start
 
 
 def zero_in_and_random_out(patch):
@@ -119,7 +119,7 @@ def distances_of_copies(split, family, optimiser):
 def test_copies_part(family, split, optimiser):
     before, after = distances_of_copies(split, family, optimiser)
     assert before == 0.0
-    assert after.min() > 1e-4
+    assert after.min() > 1e-5
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
