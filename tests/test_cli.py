@@ -109,9 +109,9 @@ def test_a_sweep_is_planned_run_resumed_and_analyzed(mmbench, tmp_path):
     first = mmbench("run", "-m", *SWEEP)
     assert first.returncode == 0, first.stderr
     assert "12 runs: 8 done, 4 skipped; 0 of them were stored already." in first.stdout
-    assert (
-        "Computed: 2 base models trained, 4 expansions, 8 scores, 4 expanded models trained." in first.stdout
-    ), first.stdout
+    assert "Computed: 2 base models trained, 4 expansions, 8 scores, 4 expanded models trained." in first.stdout, (
+        first.stdout
+    )
     assert "8 have their record" in mmbench("plan", *SWEEP).stdout
 
     second = mmbench("run", "-m", *SWEEP)
@@ -236,7 +236,9 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path):
     """Built, unpacked beside nothing of the checkout, and run from elsewhere: conf and sweeps must be inside."""
     checkout = Path(__file__).parents[1]
     shutil.copytree(
-        checkout, tmp_path / "source", ignore=shutil.ignore_patterns(".venv", ".git", "results", "__pycache__", ".*_cache")
+        checkout,
+        tmp_path / "source",
+        ignore=shutil.ignore_patterns(".venv", ".git", "results", "__pycache__", ".*_cache"),
     )
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "dist")]
     subprocess.run(build, cwd=tmp_path / "source", check=True, capture_output=True)
