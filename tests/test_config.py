@@ -49,7 +49,7 @@ def test_settings_of_several_keys_are_checked_against_each_other():
 def test_a_missing_group_and_an_unknown_key_are_told():
     config = composed()
     del config["metric"]
-    with pytest.raises(ConfigError, match="metric is missing; choose one of: .*manifold"):
+    with pytest.raises(ConfigError, match=r"metric is missing; choose one of: .*manifold"):
         parse(config)
     with pytest.raises(ConfigError, match="'sede' is unknown; did you mean 'seed'"):
         parse({**composed(), "sede": 1})

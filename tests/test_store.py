@@ -138,7 +138,7 @@ def test_of_two_processes_that_need_the_same_result_one_computes_it(store):
 
 def test_a_folder_that_cannot_be_written_to_is_told(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="results = .*file.* cannot be written to"):
+    with pytest.raises(StoreError, match=r"results = .*file.* cannot be written to"):
         Store(tmp_path / "file").prepare()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmbench.data.base import Split
-from mmbench.errors import DataError, MmbenchError
+from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.registry import METRICS, Component
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def measure(
     """
     import torch
 
+    if options and not isinstance(metric, str):
+        raise ConfigError(f"a metric has its options already: {', '.join(options)} cannot be given beside it")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
     reference = next(model.parameters())
     images, labels = data
