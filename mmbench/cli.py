@@ -40,7 +40,7 @@ computed again. With -m, comma-separated values are swept, and all jobs are chec
   mmbench run expansion=net2wider --cfg job    show the composed config, run nothing
 
 {groups}
-Other keys: results (folder), seed, device (auto, cpu, mps, cuda, cuda:N), threads; hydra.launcher.slots (workers of a
+Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads; hydra.launcher.slots (workers of a
 sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
 """,
     "plan": """\
@@ -109,13 +109,31 @@ def _groups_help() -> str:
     return "Groups:\n" + "".join(f"  {group:10} {', '.join(choices(group))}\n" for group in GROUP_NAMES)
 
 
-def _run(arguments: list[str]) -> None:
-    _hydra("run", arguments)
+def _run(arguments: list[str]) -> int:
+    from mmbench.errors import ConfigError
+
+    flags, overrides = _sorted(arguments)
+    looks = {"-m", "--multirun", "-c", "--cfg", "-i", "--info", "--hydra-help"} & set(flags)
+    if any(o.startswith("sweeps=") for o in overrides) and not looks:
+        raise ConfigError("sweeps=NAME makes many runs: add -m to start them, or use mmbench plan to see them")
+    return _hydra("run", [*flags, *overrides])
 
 
-def _plan(arguments: list[str]) -> None:
-    kept = [a for a in arguments if a not in ("-m", "--multirun")]
-    _hydra("plan", ["--multirun", *kept, "hydra/launcher=plan"])
+def _plan(arguments: list[str]) -> int:
+    flags, overrides = _sorted(arguments)
+    kept = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    return _hydra("plan", ["--multirun", *kept, *overrides, "hydra/launcher=plan"])
+
+
+def _sorted(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Flags (each with its value) and overrides; Hydra's parser wants the overrides in one piece."""
+    takes_value = {"-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name", "-i", "--info"}
+    flags: list[str] = []
+    overrides: list[str] = []
+    for position, argument in enumerate(arguments):
+        follows = position > 0 and arguments[position - 1] in takes_value and "=" not in argument
+        (flags if argument.startswith("-") or follows else overrides).append(argument)
+    return flags, overrides
 
 
 def _status(arguments: list[str]) -> None:
@@ -130,6 +148,7 @@ def _analyze(arguments: list[str]) -> None:
     from mmbench import console
     from mmbench.analysis import analyze
     from mmbench.analysis.report import correlation_table
+    from mmbench.analysis.statistics import mixed
 
     results = _results(arguments)
     with console.err.status("reading the store, correlating, drawing"):
@@ -137,6 +156,10 @@ def _analyze(arguments: list[str]) -> None:
     counts = analysis.frame["status"].value_counts()
     console.out.print(correlation_table(analysis.correlations))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
+    for metric in mixed(analysis.frame):
+        console.warn(
+            f"runs of {metric} with different options are averaged; filter the frame by metric_id to part them"
+        )
     for path in analysis.frame.attrs.get("damaged", []):
         console.warn(f"{path} is damaged and was left out; run its sweep again")
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
@@ -156,14 +179,18 @@ def _results(arguments: list[str]) -> Path:
     from hydra.errors import HydraException
 
     from mmbench.config import Settings
-    from mmbench.errors import StoreError
+    from mmbench.errors import ConfigError, StoreError
     from mmbench.paths import root
     from mmbench.registry import checked
 
+    flags, overrides = _sorted(arguments)
+    unknown = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no flag of this command; it takes overrides such as results=DIR")
     _register_sweeps()
     try:
         with initialize_config_dir(str(root() / "conf"), **_version_base()):
-            config = compose("config", [a for a in arguments if a not in ("-m", "--multirun")])
+            config = compose("config", overrides)
     except HydraException as error:
         raise _translated(error, arguments) from None
     results = Path(checked(Settings, {"results": config.results}, "").results)
@@ -174,7 +201,7 @@ def _results(arguments: list[str]) -> Path:
     return results
 
 
-def _hydra(command: str, arguments: list[str]) -> None:
+def _hydra(command: str, arguments: list[str]) -> int:
     """Hand over to Hydra, which composes the config and calls the sweeper or `_task`."""
     import hydra
     from hydra.errors import HydraException
@@ -192,8 +219,10 @@ def _hydra(command: str, arguments: list[str]) -> None:
         hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise _translated(error, arguments) from None
-    if _failures:
-        raise _failures[0]
+    for failure in _failures:
+        if failure is not None:
+            raise failure
+    return 1 if _failures else 0
 
 
 def _per_job(argument: str) -> str:
@@ -216,7 +245,8 @@ def _per_job(argument: str) -> str:
     return argument if swept else f"{key}={value},{value}"
 
 
-_failures: list[Exception] = []
+_failures: list[Exception | None] = []
+"""What went wrong in the runs of this process; None where the run has already told."""
 
 
 def _task(config: Any) -> None:
@@ -230,9 +260,10 @@ def _task(config: Any) -> None:
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     try:
-        run_one(*parse({str(key): value for key, value in container.items()}))
+        if not run_one(*parse({str(key): value for key, value in container.items()})):
+            _failures.append(None)
     except MmbenchError as error:
-        # Raised through Hydra, it would be announced by a line of Hydra's before the message.
+        # Raised through Hydra, it would end a sweep, and be announced by a line of Hydra's before the message.
         _failures.append(error)
 
 
@@ -277,4 +308,7 @@ def _translated(error: Exception, arguments: list[str]) -> Exception:
             return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
         return ConfigError(unknown_name("config key", match[1], [*GROUP_NAMES, *TOP_KEYS]))
     override = getattr(error, "override", None)
-    return ConfigError(f"{override}: {text.splitlines()[0]}" if override else text.strip())
+    if "See https://hydra.cc" in text or override:
+        hint = "a value with special characters needs quotes of its own: \"results='my folder'\""
+        return ConfigError(f"{override or ' '.join(arguments)}: {text.splitlines()[0]} ({hint})")
+    return ConfigError(text.strip())

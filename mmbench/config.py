@@ -39,7 +39,7 @@ class Settings(Component):
 
     results: str = Field("results", min_length=1)
     """The folder of the store; relative to the current directory."""
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"])
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"])
     """`auto` takes a GPU if there is one."""
     threads: int = Field(1, ge=1, le=1024)
     """CPU threads of each process."""
@@ -50,7 +50,7 @@ class Seed(Component):
 
     name: ClassVar[str] = "seed"
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Any non-negative integer; 0 is a seed like any other."""
 
 
@@ -78,8 +78,14 @@ def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
     settings = attempt(checked, Settings, {k: config[k] for k in Settings.model_fields if k in config}, "")
     if settings is not None and settings.device not in ("auto", "cpu"):
         attempt(resolve_device, settings.device)
-    if parts.get("dataset") is not None:
-        attempt(parts["dataset"].shape)  # a missing file is found now, not in the middle of a sweep
+    dataset, training = parts.get("dataset"), parts.get("training")
+    size = getattr(dataset, "train_size", None)
+    if training is not None and size is not None and training.batch_size > size:
+        problems.append(
+            f"training.batch_size = {training.batch_size} must not be larger than dataset.train_size = {size}"
+        )
+    if dataset is not None:
+        attempt(dataset.shape)  # a missing file is found now, not in the middle of a sweep
     if problems:
         raise ConfigError(*(problem.removeprefix(".") for problem in problems))
     return Run(**parts, seed=seed.seed), settings
@@ -93,8 +99,7 @@ def resolve_device(device: str) -> str:
 
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = device.partition(":")
-    there = torch.cuda.device_count() > int(index or 0) if kind == "cuda" else torch.backends.mps.is_available()
+    there = torch.cuda.device_count() > int(device.partition(":")[2] or 0)
     if not there:
         raise ConfigError(f"device = {device!r} is not available on this machine; use device=auto or device=cpu")
     return device

@@ -36,5 +36,9 @@ class DivergedError(MmbenchError):
         )
 
 
+class ScoreError(MmbenchError):
+    """A metric that came to no finite number; deterministic, so it is stored and not tried again."""
+
+
 class StoreError(MmbenchError):
     """The results folder cannot be used."""

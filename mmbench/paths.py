@@ -28,4 +28,4 @@ def options(group: str, arguments: list[str]) -> list[str]:
 
     chosen = {a.split("=", 1)[1] for a in arguments if a.startswith(f"{group}=")} & set(choices(group))
     files = [root() / "conf" / group / f"{name}.yaml" for name in chosen or choices(group)]
-    return sorted({str(key) for file in files for key in OmegaConf.load(file)})
+    return sorted({str(key) for file in files for key in OmegaConf.load(file)} - {"name"})

@@ -108,6 +108,8 @@ def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
 def unknown_name(key: str, found: str, allowed: Iterable[str]) -> str:
     """The message for a name that does not exist: what was found, what is allowed, the closest match."""
     allowed = sorted(allowed)
+    if not allowed:
+        return f"{key} = {found!r} is unknown: there is nothing to set here"
     close = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     return f"{key} = {found!r} is unknown{hint} (allowed: {', '.join(allowed)})"
@@ -153,6 +155,7 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         "maximum": "<=",
         "exclusiveMaximum": "<",
         "minItems": "of length >=",
+        "minLength": "of length >=",
     }
     if "examples" in schema:
         text = f"a text such as {', '.join(schema['examples'])}"

@@ -6,6 +6,7 @@ hash of exactly those inputs: the base model does not know which metric asked fo
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mmbench.data.base import Data, Dataset, Progress, silent
-from mmbench.errors import DataError, DivergedError, MmbenchError, UndefinedError
+from mmbench.errors import DataError, DivergedError, MmbenchError, ScoreError, UndefinedError
 from mmbench.expansions.base import Expansion, Target, expand
 from mmbench.metrics.base import Metric, measure
 from mmbench.models.base import Architecture
@@ -126,12 +127,12 @@ def execute(
 
     A failure does not raise: it is a record with status `failed` and the reason, and the columns of the stages that
     succeeded. A combination without meaning becomes a record with status `skipped`. Found records are final, except
-    failures other than divergence, which are tried again.
+    failures that need not come again, which are tried again.
     """
     found = store.read_record(run.run_id)
     if found is not None and is_final(found):
         return found
-    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None}
+    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": device}
     try:
         target = run.target()
         record |= {"axis": target.axis, "factor": target.factor, **_sizes(run, target)}
@@ -150,8 +151,11 @@ def execute(
 
 
 def is_final(record: dict[str, Any]) -> bool:
-    """Whether a stored record stands, or its run is to be tried again."""
-    return record["status"] != "failed" or record.get("error_type") == DivergedError.__name__
+    """Whether a stored record stands, or its run is to be tried again: a failure that is bound to come again stands.
+
+    A skipped run is looked at again, since options that are no input of its stages (a tolerance) may define it now.
+    """
+    return record["status"] == "done" or record.get("error_type") in (DivergedError.__name__, ScoreError.__name__)
 
 
 def _sizes(run: Run, target: Target) -> dict[str, Any]:
@@ -269,6 +273,8 @@ class _Stages:
 
         history = train(model, self.data.train, self.r.training, torch.Generator().manual_seed(seed))
         test, validation = evaluate(model, self.data.test), evaluate(model, self.data.validation)
+        if not math.isfinite(test.loss):  # the weights are finite, but not what they make of other images
+            raise DivergedError(self.r.training.steps, test.loss)
         values = {
             "accuracy": test.accuracy,
             "loss": test.loss,

@@ -24,8 +24,8 @@ DOING = {
 }
 
 
-def run_one(run: Run, settings: Settings) -> None:
-    """Execute a run and say what was done and where it lies. Exits with status 1 if it failed."""
+def run_one(run: Run, settings: Settings) -> bool:
+    """Execute a run and say what was done and where it lies; whether it did not fail."""
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
     store.write_sweep({"runs": {run.run_id: run.label}})
@@ -48,8 +48,7 @@ def run_one(run: Run, settings: Settings) -> None:
     computed = console.counted(store.computed, console.STAGES) or "nothing"
     console.say(f"  computed         {computed}; what was stored already was not computed again")
     console.say(f"  record           {escape(str(where))}")
-    if record["status"] == "failed":
-        raise SystemExit(1)
+    return bool(record["status"] != "failed")
 
 
 def _tell(r: dict[str, object]) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 from rich.markup import escape
 
 from mmbench import console
-from mmbench.store import Store
+from mmbench.store import Store, read_json
 
 
 def print_status(results: Path) -> None:
     """Count the runs by what became of them, with the reasons of those that failed or were skipped."""
     store = Store(results, tell=console.warn)
     wanted = {run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()}
-    records = {run_id: record for run_id in wanted if (record := store.read_record(run_id)) is not None}
+    paths = sorted((store.root / "records").glob("*.json"))
+    records = {path.stem: record for path in paths if (record := read_json(path)) is not None}
+    wanted |= {run_id: run_id for run_id in records.keys() - wanted.keys()}
     running = {run_id: stage for run_id, stage in store.running().items() if run_id not in records}
     counts: Counter[str] = Counter(record["status"] for record in records.values())
     counts["running"] = len(running)

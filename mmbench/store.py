@@ -218,7 +218,11 @@ class Store:
     def sweeps(self) -> list[dict[str, Any]]:
         """All sweeps that were started on this store."""
         paths = sorted((self.root / "sweeps").glob("*.json"))
-        return [sweep for path in paths if (sweep := read_json(path)) is not None]
+        sweeps = {path: read_json(path) for path in paths}
+        for path, sweep in sweeps.items():
+            if sweep is None:
+                self.tell(f"{path} is damaged: runs that only it asked for are not counted")
+        return [sweep for sweep in sweeps.values() if sweep is not None]
 
     def mark(self, run_id: str, stage: str) -> None:
         """Say that this process is at a stage of a run."""
@@ -265,10 +269,14 @@ class Store:
 
     def _set_aside(self, path: Path) -> None:
         aside = self.root / "damaged" / f"{path.parent.name}-{path.name}-{uuid.uuid4().hex[:6]}"
-        aside.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # another process may have set it aside already
+        try:
+            aside.parent.mkdir(exist_ok=True)
             path.rename(aside)
-            self.tell(f"{path} is damaged: set aside as {aside}; it will be computed again")
+        except FileNotFoundError:  # another process has set it aside already
+            return
+        except OSError as error:
+            raise StoreError(f"{path} is damaged and cannot be moved away: {error.strerror}; remove it") from None
+        self.tell(f"{path} is damaged: set aside as {aside}; it will be computed again")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

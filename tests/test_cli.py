@@ -57,6 +57,14 @@ def test_help_of_run_lists_every_choice(mmbench):
         (["run", "-m", "sweeps=quickstrat"], ["'quickstrat' is unknown; did you mean 'quickstart'?"]),
         (["run", "results="], ["results = ''"]),
         (["run", "seed=[1"], ["seed=[1"]),
+        (["run", "sweeps=quickstart"], ["add -m"]),
+        (["run", "-m", "metric=glob(zzz*)"], ["matches nothing", "manifold"]),
+        (["run", "-m", "results=a,b"], ["results cannot be swept"]),
+        (["run", "-m", "sweeps=quickstart,vit"], ["sweeps"]),
+        (["run", "training.batch_size=2000"], ["training.batch_size = 2000", "dataset.train_size = 1000"]),
+        (["run", "expansion=none", "expansion.budget=2"], ["expansion.budget", "there is nothing to set here"]),
+        (["run", "results=r [1"], ["needs quotes"]),
+        (["status", "--foo"], ["--foo is no flag"]),
         (["status", "results=nowhere"], ["results = 'nowhere' is no folder"]),
         (["analyze", "resluts=nowhere"], ["did you mean 'results'?"]),
     ],
@@ -177,6 +185,26 @@ def test_a_sweep_of_ones_own_folder_is_found(mmbench, tmp_path):
     )
     plan = mmbench("plan", "-cd", ".", "sweeps=mine", "metric=parameters")
     assert "3 runs" in plan.stdout, plan.stdout + plan.stderr
+
+
+def test_what_a_sweep_file_sets_counts(mmbench, tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(
+        "# @package _global_\nseed: 7\nresults: elsewhere\nhydra:\n  sweeper:\n    params:\n      metric: parameters\n"
+    )
+    done = mmbench("run", *TINY, "sweeps=mine", "-m", "-cd", ".", "expansion.factor=3")  # flags may stand anywhere
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "elsewhere")
+    (record,) = map(store.read_record, store.record_ids())
+    assert (record["seed"], record["factor"]) == (7, 3.0)
+
+
+def test_with_another_launcher_a_failed_run_does_not_end_the_sweep(mmbench):
+    arguments = [*TINY, "metric=parameters", "training.lr=1e30,0.05", "training.clip_norm=null"]
+    done = mmbench("run", "-m", *arguments, "hydra/launcher=basic")
+    assert done.returncode == 1
+    assert "diverged at step" in done.stdout
+    assert "trained on" in done.stdout
 
 
 def start(tmp_path, *arguments):

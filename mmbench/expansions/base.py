@@ -83,6 +83,11 @@ class Sized(Expansion):
     tolerance: float = Field(0.02, ge=0, le=0.05)
     """Largest relative difference between the count reached and the budget's."""
 
+    def describe(self) -> dict[str, Any]:
+        """The options that the result depends on: not the tolerance, nor a factor that the budget replaces."""
+        without = {"tolerance", "factor"} if self.budget is not None else {"tolerance"}
+        return {key: value for key, value in super().describe().items() if key not in without}
+
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """By the factor, or by the factor that meets the budget."""
 
@@ -119,6 +124,8 @@ def expand(model: nn.Module, expansion: str | Expansion, *, seed: int = 0, **opt
 
     if options and not isinstance(expansion, str):
         raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
+    if {"factor", "budget"} <= options.keys():
+        raise ConfigError("factor and budget both say how large the network becomes; give one of them")
     operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
     base, shape = architecture_of(model)
     target = operator.target(base, shape).architecture

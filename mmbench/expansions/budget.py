@@ -6,6 +6,7 @@ step function of the factor; the solver finds the step where it crosses the targ
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from mmbench.data.base import InputShape
@@ -58,8 +59,9 @@ def solve(
 
 def _simplest(count: Callable[[float], int], factor: float) -> float:
     """The factor rounded to the fewest decimals that give the same count, for tables that people read."""
-    for digits in range(1, 6):
-        rounded = round(factor, digits)
-        if rounded >= 1 and count(rounded) == count(factor):
-            return rounded
+    for digits in range(6):
+        step = 10.0**-digits
+        for rounded in (math.floor(factor / step) * step, math.ceil(factor / step) * step):
+            if rounded >= 1 and count(round(rounded, digits)) == count(factor):
+                return round(rounded, digits)
     return factor

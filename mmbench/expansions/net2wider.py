@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from mmbench.expansions.base import State
-    from mmbench.models.base import Axis, Group, Table
+    from mmbench.models.base import Group, Table
 
 
 @EXPANSIONS.register("net2wider")
@@ -77,7 +77,7 @@ class Net2Wider(Widening):
             for dim, axis in enumerate(growth.new.tensors[name]):
                 if axis.group is None:
                     continue
-                index = _entry_map(axis, maps[axis.group], growth.old.groups[axis.group])
+                index = entries(axis, maps[axis.group], growth.old.groups[axis.group].size)
                 if axis.role == "in":
                     columns = dim, index
                 else:
@@ -116,8 +116,3 @@ def _index_map(old: Group, new: Group, generator: torch.Generator) -> torch.Tens
     rounds = -(-new.size // old.size)
     shuffled = [torch.randperm(old.size, generator=generator) for _ in range(rounds - 1)]
     return torch.cat([torch.arange(old.size), *shuffled])[: new.size]
-
-
-def _entry_map(axis: Axis, channels: torch.Tensor, old: Group) -> torch.Tensor:
-    """The index map of a group, entry by entry along one axis."""
-    return entries(axis, channels, old.size)

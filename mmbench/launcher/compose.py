@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
+from mmbench.paths import choices
 from mmbench.registry import unknown_name
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
 Config = dict[str, Any]
+ONE_VALUE = ("sweeps", "results", "device", "threads")
+"""What all runs of a sweep share."""
 
 
 class Composer:
@@ -48,6 +51,10 @@ class Composer:
                 axes[key] = [f"{key}={override.get_value_element_as_str()}"]
             elif override.is_discrete_sweep():
                 axes[key] = list(dict.fromkeys(f"{key}={value}" for value in override.sweep_string_iterator()))
+                if not axes[key]:
+                    raise ConfigError(f"{override.input_line} matches nothing (allowed: {', '.join(choices(key))})")
+                if len(axes[key]) > 1 and key in ONE_VALUE:
+                    raise ConfigError(f"{override.input_line}: {key} cannot be swept; start one sweep for each value")
             else:
                 raise ConfigError(f"{override.input_line}: only lists, choice(), range() and glob() can be swept")
         return [list(job) for job in product(*axes.values())]

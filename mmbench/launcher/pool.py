@@ -55,10 +55,11 @@ def run_all(runs: list[Run], store: Store, device: str, threads: int, slots: int
     outcome, missing = Outcome(), []
     for run in runs:
         record = store.read_record(run.run_id)
-        if record is not None and is_final(record):
+        undefined = _is_undefined(run)
+        if record is not None and (is_final(record) or (undefined and record["status"] == "skipped")):
             outcome.stored += 1
             outcome.add(record)
-        elif _is_undefined(run):
+        elif undefined:
             outcome.add(execute(run, store))
         else:
             store.forget_record(run.run_id)
@@ -148,4 +149,4 @@ def _work(task: Task, root: Path, device: str, threads: int) -> tuple[list[dict[
 
     torch.set_num_threads(threads)
     store = Store(root)
-    return [execute(run, store, device, notify=lambda stage: None) for run in task], store.computed
+    return [execute(run, store, device) for run in task], store.computed

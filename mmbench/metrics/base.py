@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmbench.data.base import Split
-from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.errors import ConfigError, DataError, ScoreError
 from mmbench.registry import METRICS, Component
 
 if TYPE_CHECKING:
@@ -65,19 +65,23 @@ def measure(
 
     Raises:
         ConfigError: an unknown metric or option, or a value out of its range.
-        MmbenchError: the score is not a finite number.
+        ScoreError: the score is not a finite number.
     """
     import torch
 
     if options and not isinstance(metric, str):
         raise ConfigError(f"a metric has its options already: {', '.join(options)} cannot be given beside it")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
-    reference = next(model.parameters())
     images, labels = data
+    reference = next(model.parameters(), None)
+    if reference is None:
+        raise DataError("measure needs a model with parameters")
     if len(images) != len(labels) or not len(labels):
         raise DataError(
             f"measure needs as many labels as images and at least one: got {len(images)} images, {len(labels)} labels"
         )
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise DataError(f"measure needs integer labels (N,): got {labels.dtype} {tuple(labels.shape)}")
     split = Split(images.to(reference), labels.to(reference.device, torch.long))
     devices = [reference.device] if reference.device.type == "cuda" else []
     start = time.perf_counter()
@@ -88,7 +92,7 @@ def measure(
         private = copy.deepcopy(model).eval().requires_grad_(True)
         estimate = chosen.measure(private, split, torch.Generator().manual_seed(seed))
     if not math.isfinite(estimate.value):
-        raise MmbenchError(f"the metric {chosen.name!r} is {estimate.value}: not a finite number")
+        raise ScoreError(f"the metric {chosen.name!r} is {estimate.value}: not a finite number")
     return replace(estimate, seconds=time.perf_counter() - start)
 
 

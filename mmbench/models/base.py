@@ -186,6 +186,8 @@ def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
     for (name, ours), (expected, theirs) in zip_longest(
         model.named_modules(), twin.named_modules(), fillvalue=("nothing", None)
     ):
+        if ours is not None and (ours._forward_hooks or ours._forward_pre_hooks):
+            return f"{f'module {name!r}' if name else 'it'} has forward hooks"
         if name != expected:
             return f"module {name!r} stands where {expected!r} is expected"
         found = _settings(ours)

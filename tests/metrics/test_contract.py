@@ -126,13 +126,20 @@ def test_the_seed_alone_decides(metric: str, family: str) -> None:
 @each_metric
 def test_a_float64_network_is_measured_in_float64(metric: str, family: str) -> None:
     seen = set()
-    model = network(family).double()
-    for module in model.modules():
-        module.register_forward_hook(lambda module, inputs, output: seen.update({inputs[0].dtype, output.dtype}))
-    value = score(model, metric).value
+
+    def scaled(factor: float) -> float:
+        model = network(family).double()
+        for module in model.modules():
+            module.register_forward_hook(lambda module, inputs, output: seen.update({inputs[0].dtype, output.dtype}))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter *= factor
+        return score(model, metric).value
+
+    value = scaled(1.0)
     assert seen <= {torch.float64}
-    # A score that went through float32 on its way is a float32 number; a float64 one is with probability 2^-29.
-    assert value == round(value) or value != float(np.float32(value))
+    # A change of 1e-10 is lost in float32; a score that does not look at the weights stays under a large one, too.
+    assert scaled(1 + 1e-10) != value or scaled(1.5) == value
     assert value == pytest.approx(score(network(family), metric).value, rel=1e-2, abs=1e-5)
 
 

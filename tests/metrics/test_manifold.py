@@ -179,12 +179,14 @@ def test_a_line_that_leaves_the_finite_numbers_is_no_connection(planted: Plant) 
 def test_the_error_is_the_jackknife_over_branches(planted: Plant, twins: tuple[nn.Module, nn.Module, Split]) -> None:
     first, second, data = twins
     generator = torch.Generator().manual_seed(0)
-    steps = 0.02 * torch.randn(4, len(vector(first)), generator=generator)
-    branches = [displaced(model, step) for model, step in zip([first, first, second, first], steps, strict=True)]
+    steps = 0.02 * torch.randn(5, len(vector(first)), generator=generator)
+    branches = [
+        displaced(model, step) for model, step in zip([first, first, second, first, second], steps, strict=True)
+    ]
     estimate = planted(first, branches, data)
     assert 0 < estimate.details["connected"] < 1
-    left_out = [planted(first, branches[:i] + branches[i + 1 :], data).value for i in range(4)]
-    variance = 3 / 4 * sum((value - sum(left_out) / 4) ** 2 for value in left_out)
+    left_out = [planted(first, branches[:i] + branches[i + 1 :], data).value for i in range(5)]
+    variance = 4 / 5 * sum((value - sum(left_out) / 5) ** 2 for value in left_out)
     assert estimate.stderr == pytest.approx(variance**0.5, rel=1e-6)
     assert estimate.stderr > 0
     assert planted(first, branches[:2], data).stderr is None

@@ -1,0 +1,55 @@
+"""What the README shows must work."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+
+from mmbench.metrics.base import measure
+from mmbench.models.mlp import MLP
+from mmbench.registry import METRICS
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def digits():
+    from mmbench.data.digits import Digits
+
+    return Digits().load()
+
+
+def test_its_example_of_a_metric_is_a_metric(monkeypatch):
+    monkeypatch.setattr(METRICS, "_classes", dict(METRICS._classes))
+    METRICS.names()
+    exec(next(snippet for snippet in SNIPPETS if "gradient_norm" in snippet), {"__name__": "example"})
+    data = digits()
+    estimate = measure(MLP().build(data.shape), (data.train.images, data.train.labels), "gradient_norm", images=64)
+    assert estimate.value > 0
+
+
+def test_its_notebook_lines_work(monkeypatch, tmp_path):
+    (tmp_path / "results" / "records").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    data = digits()
+    names = {"images": data.train.images, "labels": data.train.labels, "model": MLP().build(data.shape)}
+    exec(next(snippet for snippet in SNIPPETS if "import mmbench" in snippet), names)
+    assert torch.allclose(names["large"](names["images"]), names["model"](names["images"]), atol=1e-5)
+    assert names["trace"].stderr > 0
+
+
+def test_what_it_points_to_is_there():
+    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+    assert not re.findall(r"[A-Z]+_[A-Z]+", README.replace("OMP_NUM_THREADS", "")), "a placeholder is left"
+
+
+def test_every_choice_stands_in_it():
+    from mmbench.paths import GROUP_NAMES, choices
+
+    for group in GROUP_NAMES:
+        for name in choices(group):
+            assert name in README, f"{group}={name}"
