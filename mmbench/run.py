@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
@@ -126,8 +126,8 @@ def execute(
     """The run's record: found, or computed and stored.
 
     A failure does not raise: it is a record with status `failed` and the reason, and the columns of the stages that
-    succeeded. A combination without meaning becomes a record with status `skipped`. Found records are final, except
-    failures that need not come again, which are tried again.
+    succeeded. A combination without meaning becomes a record with status `skipped`. A found record stands if it
+    `is_final`; the others are made anew.
     """
     found = store.read_record(run.run_id)
     if found is not None and is_final(found):
@@ -175,7 +175,7 @@ class _Stages:
     def __init__(self, run: Run, store: Store, device: str, progress: Progress[Any], notify: Notify) -> None:
         self.r, self.store, self.device, self.notify, self.progress = run, store, device, notify, progress
 
-    def run(self) -> Any:
+    def run(self) -> Iterator[dict[str, Any]]:
         """Yield the columns of one stage after the other."""
         base = self._stage("base", self.r.base_inputs, self._train_base)
         yield {f"base_{k}": base.values[k] for k in ("accuracy", "loss", "validation_accuracy", "seconds")}

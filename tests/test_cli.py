@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -214,6 +215,7 @@ def start(tmp_path, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,  # a process group of its own, which Ctrl-C reaches as a whole
     )
 
 
@@ -225,7 +227,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(mmbench, tmp_path, blow):
     while len(list(tmp_path.glob("results/records/*.json"))) < 2:
         assert time.monotonic() < deadline and sweep.poll() is None, sweep.stdout.read()
         time.sleep(0.02)
-    sweep.send_signal(blow)
+    os.killpg(sweep.pid, blow) if blow == signal.SIGINT else sweep.send_signal(blow)
     said, _ = sweep.communicate(timeout=60)
     if blow == signal.SIGINT:
         assert sweep.returncode == 130
@@ -237,6 +239,23 @@ def test_an_interrupted_sweep_goes_on_where_it_was(mmbench, tmp_path, blow):
     assert "6 runs: 6 done" in again.stdout
     assert f"{len(finished)} of them were stored already" in again.stdout
     assert all(path.read_bytes() == content for path, content in finished.items())
+
+
+def test_ctrl_c_while_the_workers_load_shows_no_stack_trace(tmp_path):
+    import psutil
+
+    sweep = start(tmp_path, "model=resnet", "seed=0,1")
+    deadline = time.monotonic() + 60
+    while not any("forkserver" in " ".join(child.cmdline()) for child in psutil.Process(sweep.pid).children()):
+        assert time.monotonic() < deadline and sweep.poll() is None, sweep.stdout.read()
+        time.sleep(0.05)
+    time.sleep(1.5)  # torch and timm take longer to load
+    os.killpg(sweep.pid, signal.SIGINT)
+    said, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "stopped: 0 of 2 runs" in said.replace("\n", " ")
+    assert "Traceback" not in said, said
+    assert "KeyboardInterrupt" not in said, said
 
 
 def test_a_worker_that_is_killed_fails_its_own_run_only(mmbench, tmp_path):

@@ -46,7 +46,7 @@ def write_report(
     page = _PAGE.substitute(
         verdict="".join(f"<p>{escape(sentence)}</p>" for sentence in verdict(frame, correlations)),
         overview="".join(_figure(drawing) for drawing in overview),
-        tables="".join(_target_section(correlations, target) for target in TARGETS),
+        tables="".join(_section_of(correlations, target) for target in TARGETS),
         groups=_group_section(correlations),
         scatters="".join(_figure(drawing) for drawing in scatters) or "<p>No run has a score and a gain yet.</p>",
         runs=_runs_section(frame),
@@ -229,7 +229,7 @@ _LONG = (
 )
 
 
-def _target_section(correlations: pd.DataFrame, target: str) -> str:
+def _section_of(correlations: pd.DataFrame, target: str) -> str:
     rows = []
     for row in ranked(correlations, target).to_dict("records"):
         kind = role(**_named(row))

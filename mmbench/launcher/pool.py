@@ -7,15 +7,18 @@ task goes to another worker.
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import sys
 from collections import Counter, defaultdict
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass, field
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 from pebble import ProcessExpired, ProcessPool
 
 from mmbench.config import resolve_device
@@ -112,6 +115,7 @@ def _run_tasks(
             tick()
         pool.close()
     except BaseException:
+        _end_server()  # it may still be loading, to serve workers that nobody waits for any more
         pool.stop()
         raise
     finally:
@@ -137,7 +141,20 @@ def _context(runs: list[Run]) -> Any:
     context = multiprocessing.get_context("forkserver")
     needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
     context.set_forkserver_preload(["mmbench.launcher.pool", "mmbench.landscape.hessian", *sorted(needed)])
+    # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, heard)
     return context
+
+
+def _end_server() -> None:
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if "multiprocessing.forkserver" in " ".join(child.cmdline()):
+                child.kill()
 
 
 def _ignore_interrupts() -> None:
