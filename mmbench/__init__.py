@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmbench.analysis.frame import load_records
     from mmbench.analysis.statistics import correlate
-    from mmbench.expansions.base import expand
+    from mmbench.expansions.apply import expand
     from mmbench.metrics.base import Estimate, measure
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ __all__ = ["Estimate", "correlate", "expand", "load_records", "measure"]
 _HOMES = {
     "load_records": "mmbench.analysis.frame",
     "correlate": "mmbench.analysis.statistics",
-    "expand": "mmbench.expansions.base",
+    "expand": "mmbench.expansions.apply",
     "Estimate": "mmbench.metrics.base",
     "measure": "mmbench.metrics.base",
 }

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from mmbench.data.base import Data, Dataset, Progress, silent
 from mmbench.errors import DataError, DivergedError, MmbenchError, ScoreError, UndefinedError
-from mmbench.expansions.base import Expansion, Target, expand
+from mmbench.expansions.apply import expand
+from mmbench.expansions.base import Expansion, Target
 from mmbench.metrics.base import Metric, measure
 from mmbench.models.base import Architecture
 from mmbench.store import Stage, Store, key_of, seed_of

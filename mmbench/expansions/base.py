@@ -1,28 +1,29 @@
-"""What an expansion is, and the driver that applies one.
-
-The larger network is built by its family's factory and its state is then filled, tensor by tensor, from the small
-network's state through the two axis tables. The given network is never changed.
-"""
+"""What an expansion is: where it leads, and with which weights it fills the larger network."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
-
-from pydantic import Field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
 
 from mmbench.data.base import InputShape
-from mmbench.errors import ConfigError, UndefinedError
-from mmbench.expansions.budget import LARGEST_FACTOR, solve
-from mmbench.models.base import Architecture, Table, architecture_of
-from mmbench.registry import EXPANSIONS, Component
+from mmbench.errors import UndefinedError
+from mmbench.models.base import Architecture
+from mmbench.models.table import Table
+from mmbench.registry import Component
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     State = dict[str, torch.Tensor]
+    Filled = Iterator[tuple[str, torch.Tensor]]
+
+Preserves = Literal["exact", "evaluation", "approximate", "no"]
+Arrangement = Mapping[str, str | None]
+"""For each block of the larger network the block of the small one that it continues, or None."""
 
 
 @dataclass(frozen=True)
@@ -38,129 +39,116 @@ class Target:
 class Growth:
     """Everything an operator needs to fill the larger network's state. All tensors lie on the CPU."""
 
+    base: Architecture
+    target: Architecture
+    shape: InputShape
     small: State
     fresh: State
     """The larger network's own initialisation."""
-    old: Table
-    new: Table
-    source: dict[str, str | None]
-    """For each tensor of the larger network the one of the small that it continues; None in an inserted block."""
-    silent: frozenset[str]
-    """The tensors that, set to zero, make the inserted blocks the identity."""
+    arrangement: Arrangement
     generator: torch.Generator
+    model: nn.Module
+    """The small network. Not to be changed."""
+    data: tuple[torch.Tensor, torch.Tensor] | None
+    """Training images (N, C, H, W) and labels (N,), for operators that need them."""
+
+    @cached_property
+    def old(self) -> Table:
+        """The small network's axis table."""
+        return self.base.table(self.shape)
+
+    @cached_property
+    def new(self) -> Table:
+        """The larger network's axis table."""
+        return self.target.table(self.shape)
+
+    def place(self, name: str) -> tuple[str, str]:
+        """The block of the larger network that a tensor is in, and the rest of its name; no block: an empty text."""
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            if (block := ".".join(parts[:end])) in self.arrangement:
+                return block, name[len(block) :]
+        return "", name
+
+    def source(self, name: str) -> str | None:
+        """The tensor of the small network that one of the larger continues; None in an inserted block."""
+        block, rest = self.place(name)
+        origin = self.arrangement[block] if block else ""
+        return None if origin is None else origin + rest
 
 
 class Expansion(Component):
     """Base of all operators; a subclass says where it leads (`target`) and with which weights (`fill`)."""
 
-    preserves: ClassVar[Literal["exact", "no"]]
-    """Whether the expanded network computes the small one's function, in evaluation and in training mode."""
+    preserves: ClassVar[Preserves]
+    """Whether the expanded network computes the small one's function: `exact` in evaluation and in training mode,
+    `evaluation` only there, approximately, or not."""
     arm: ClassVar[Literal["expansion", "control"]] = "expansion"
     """Controls (`none`, `scratch`) are what an expansion is compared with."""
+    families: ClassVar[tuple[str, ...] | None] = None
+    """The families that it is defined for; None for all that grow along its axis."""
+    needs_data: ClassVar[bool] = False
+    """Whether it looks at training images and labels."""
+
+    @classmethod
+    def axes(cls) -> tuple[str, ...]:
+        """The axes that it can grow a network along."""
+        return get_args(cls.model_fields["axis"].annotation) if "axis" in cls.model_fields else ()
 
     @abstractmethod
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """The larger architecture; `UndefinedError` if the operator is not defined for this one. Needs no torch."""
 
     @abstractmethod
-    def fill(self, growth: Growth) -> State:
-        """The larger network's state."""
+    def fill(self, growth: Growth) -> Filled:
+        """Name and values of every tensor of the larger network's state."""
 
-    def arrange(self, old: list[str], new: list[str]) -> list[str | None]:
+    def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
         """For each block of a stage of the larger network the block of the small one that it continues, or None."""
         return [*old, *[None] * (len(new) - len(old))]
 
+    def arrangement(self, base: Architecture, target: Architecture, shape: InputShape) -> Arrangement:
+        """`arrange`, stage by stage; `UndefinedError` where the small network has no block to continue."""
+        tables = base.table(shape), target.table(shape)
+        stages = zip(base.blocks(), target.blocks(), strict=True)
+        return {
+            block: origin
+            for old, new in stages
+            for block, origin in zip(new, self.arrange(old, new, tables), strict=True)
+        }
 
-class Sized(Expansion):
-    """An expansion along an axis, by a factor or to a parameter budget."""
+    def steps(self, base: Architecture, shape: InputShape) -> list[tuple[Expansion, Architecture]]:
+        """The operators that make up this one, in order, each with the architecture that it leads to."""
+        return [(self, self.target(base, shape).architecture)]
 
-    axis: str
-    """What grows."""
-    factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
-    """Multiplies the channels (width, hidden) or the blocks (depth). Solved for where `budget` is set."""
-    budget: float | None = Field(None, gt=1, le=LARGEST_FACTOR**2)
-    """Target parameter count as a multiple of the base model's."""
-    tolerance: float = Field(0.02, ge=0, le=0.05)
-    """Largest relative difference between the count reached and the budget's."""
+    def training_steps(self, steps: int, base_flops: int, flops: int) -> int:
+        """For how many steps the expanded network is trained, where the base model was trained for `steps`."""
+        return steps
 
-    def describe(self) -> dict[str, Any]:
-        """The options that the result depends on: not the tolerance, nor a factor that the budget replaces."""
-        without = {"tolerance", "factor"} if self.budget is not None else {"tolerance"}
-        return {key: value for key, value in super().describe().items() if key not in without}
+    def refuse_other_families(self, base: Architecture) -> None:
+        """`UndefinedError` unless the operator is defined for the family."""
+        if self.families is not None and base.name not in self.families:
+            raise UndefinedError(
+                f"{self.name} is not defined for the family {base.name!r}{self.because(base)}; it is for "
+                f"{', '.join(self.families)}"
+            )
 
-    def target(self, base: Architecture, shape: InputShape) -> Target:
-        """By the factor, or by the factor that meets the budget."""
+    def because(self, base: Architecture) -> str:
+        """Why the operator is not defined for a family, in words that follow its name."""
+        return ""
 
-        def grown(factor: float) -> Architecture:
-            if self.axis == "depth":
-                return base.deepened(factor)
-            return base.widened(factor, "hidden" if self.axis == "hidden" else "width")
+    @classmethod
+    def traits(cls) -> dict[str, Any]:
+        """What the operator declares, for tables."""
+        return {
+            "axes": cls.axes(),
+            "families": cls.families,
+            "preserves": cls.preserves,
+            "needs_data": cls.needs_data,
+            "arm": cls.arm,
+        }
 
-        factor = self.factor if self.budget is None else solve(grown, base, shape, self.budget, self.tolerance)
-        architecture = grown(factor)
-        self.check(base.table(shape), architecture.table(shape))
-        return Target(architecture, self.axis, factor)
-
-    def check(self, old: Table, new: Table) -> None:
-        """Raise `UndefinedError` where the operator cannot fill this larger network."""
-        if new.parameters() == old.parameters():
-            raise UndefinedError(f"expansion.factor = {self.factor:g} rounds to the base model's own size; raise it")
-
-
-def expand(model: nn.Module, expansion: str | Expansion, *, seed: int = 0, **options: Any) -> nn.Module:
-    """A larger network grown from `model`, on its device, in its dtype and mode. `model` is left as it is.
-
-    Args:
-        model: a network of one of the families in `mmbench.models`.
-        expansion: the name of an operator, with its options as keywords, or an operator.
-        seed: of all random draws; the global random state is left as it was.
-        options: the operator's options, such as `factor=2.0` or `budget=2.0`.
-
-    Raises:
-        ConfigError: an unknown operator or option, or a value out of its range.
-        UndefinedError: the network is of no known family, or the operator is not defined for it.
-    """
-    import torch
-
-    if options and not isinstance(expansion, str):
-        raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
-    if {"factor", "budget"} <= options.keys():
-        raise ConfigError("factor and budget both say how large the network becomes; give one of them")
-    operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
-    base, shape = architecture_of(model)
-    target = operator.target(base, shape).architecture
-    old, new = base.table(shape), target.table(shape)
-    inserted, source = _sources(operator, base, target, new)
-    reference = next(model.parameters())
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device, too
-        large = target.build(shape).to(reference.dtype)
-    growth = Growth(
-        small={name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
-        fresh={name: tensor.detach().clone() for name, tensor in large.state_dict().items()},
-        old=old,
-        new=new,
-        source=source,
-        silent=frozenset(f"{block}.{name}" for block in inserted for name in target.zero_to_silence),
-        generator=torch.Generator().manual_seed(seed),
-    )
-    large.load_state_dict(operator.fill(growth), strict=True)
-    return large.train(model.training).to(reference.device)
-
-
-def _sources(
-    operator: Expansion, base: Architecture, target: Architecture, new: Table
-) -> tuple[list[str], dict[str, str | None]]:
-    """The inserted blocks, and for each tensor of the larger network the one that it continues."""
-    block_source: dict[str, str | None] = {}
-    for old_blocks, new_blocks in zip(base.blocks(), target.blocks(), strict=True):
-        block_source |= dict(zip(new_blocks, operator.arrange(old_blocks, new_blocks), strict=True))
-    source: dict[str, str | None] = {}
-    for name in new.tensors:
-        block = next((b for b in block_source if name.startswith(f"{b}.")), None)
-        if block is None:
-            source[name] = name
-        else:
-            origin = block_source[block]
-            source[name] = None if origin is None else origin + name.removeprefix(block)
-    return [block for block, origin in block_source.items() if origin is None], source
+    @classmethod
+    def defaults(cls) -> Self:
+        """The operator with its default options."""
+        return cls()

@@ -1,7 +1,9 @@
-"""Solve for the factor that brings an expanded network to a parameter budget.
+"""Solve for the sizes that bring an expanded network to a parameter count.
 
-Parameter counts come from the axis tables in closed form, so nothing is built. Sizes are integers, so the count is a
-step function of the factor; the solver finds the step where it crosses the target and takes the nearer side.
+Counts come from the axis tables in closed form, so nothing is built. Sizes are integers, so the count is a step
+function of the factor. The solver finds the step where it crosses the target; where the sizes of single stages can
+grow alone, it then fills up from the lower side, unit by unit, the largest that fits first: a depth of (2, 2, 2) may
+become (2, 2, 3) or (4, 2, 2), all of it short of the next common step.
 """
 
 from __future__ import annotations
@@ -14,54 +16,76 @@ from mmbench.errors import UndefinedError
 from mmbench.models.base import Architecture
 
 LARGEST_FACTOR = 64.0
+Grow = Callable[[Architecture], Architecture]
 
 
 def solve(
-    grow: Callable[[float], Architecture], base: Architecture, shape: InputShape, budget: float, tolerance: float
-) -> float:
-    """A factor f at which `grow(f)` has `budget` times the parameters of `base`, within `tolerance`.
+    base: Architecture,
+    shape: InputShape,
+    axis: str,
+    target: int,
+    wanted: str,
+    tolerance: float,
+    *,
+    whole: bool = False,
+    finish: Grow = lambda grown: grown,
+) -> Architecture:
+    """`base` grown along `axis` to `target` parameters, within `tolerance`; no size shrinks.
 
     Args:
-        grow: the larger architecture for a factor; its parameter count must not fall as the factor rises.
         base: the architecture that is expanded.
         shape: what the networks are built for.
-        budget: target count as a multiple of the base's.
+        axis: what grows.
+        target: parameter count.
+        wanted: the option that asks for it, for the error.
         tolerance: allowed relative difference between the count reached and the target.
+        whole: allow integer factors only.
+        finish: what else is done to the larger architecture before its parameters count.
 
     Raises:
-        UndefinedError: no factor comes close enough; the message gives the nearest counts.
+        UndefinedError: no size comes close enough; the message gives the nearest counts.
     """
     smallest = base.parameters(shape)
-    target = budget * smallest
 
-    def count(factor: float) -> int:
-        return grow(factor).parameters(shape)
+    def count(architecture: Architecture) -> int:
+        return finish(architecture).parameters(shape)
+
+    def grown(factor: float) -> Architecture:
+        return base.grown(axis, math.floor(factor) if whole else factor)
 
     below, above = 1.0, 2.0
-    while count(above) < target:
+    while count(grown(above)) < target:
         below, above = above, above * 2
         if above > LARGEST_FACTOR:
-            raise UndefinedError(f"expansion.budget = {budget:g} needs a factor above {LARGEST_FACTOR:g}")
+            raise UndefinedError(f"{wanted} needs a factor above {LARGEST_FACTOR:g} along {axis}")
     while above - below > 1e-6:
         middle = (below + above) / 2
-        below, above = (middle, above) if count(middle) < target else (below, middle)
-    larger = [factor for factor in (above, below) if count(factor) > smallest]
-    nearest = min(larger, key=lambda factor: abs(count(factor) - target))
-    miss = count(nearest) / target - 1
-    if abs(miss) > tolerance:
-        multiples = " and ".join(f"{count(f):,} ({count(f) / target * budget:.2f}x)" for f in (below, above))
+        below, above = (middle, above) if count(grown(middle)) < target else (below, middle)
+    found = [grown(below), grown(above)]
+    if not whole:
+        found = _filled_up(found, axis, target, count)
+    nearest = min((a for a in found if a != base), key=lambda a: abs(count(a) - target))
+    if abs(count(nearest) / target - 1) > tolerance:
+        counts = {count(a) for a in found}
+        sides = [max((c for c in counts if c < target), default=0), min(c for c in counts if c >= target)]
+        multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
+        hint = "" if tolerance >= 0.05 else "; expansion.tolerance may be up to 0.05"
         raise UndefinedError(
-            f"no size of this network comes within {tolerance:.1%} of expansion.budget = {budget:g} "
-            f"({target:,.0f} parameters); the nearest counts are {multiples}"
+            f"no size of this network along {axis} comes within {tolerance:.1%} of {wanted} ({target:,} parameters); "
+            f"the nearest counts are {multiples}{hint}"
         )
-    return _simplest(count, nearest)
+    return nearest
 
 
-def _simplest(count: Callable[[float], int], factor: float) -> float:
-    """The factor rounded to the fewest decimals that give the same count, for tables that people read."""
-    for digits in range(6):
-        step = 10.0**-digits
-        for rounded in (math.floor(factor / step) * step, math.ceil(factor / step) * step):
-            if rounded >= 1 and count(round(rounded, digits)) == count(factor):
-                return round(rounded, digits)
-    return factor
+def _filled_up(
+    found: list[Architecture], axis: str, target: int, count: Callable[[Architecture], int]
+) -> list[Architecture]:
+    """Also the sizes between the two common steps that single stages reach, closer and closer from below."""
+    current = found[0]
+    while True:
+        larger = list(current.increments(axis))
+        found.extend(a for a in larger if count(a) >= target)
+        fitting = [a for a in larger if count(a) < target]
+        if not fitting:
+            return [*found, current]
+        current = max(fitting, key=count)

@@ -9,7 +9,7 @@ from mmbench.registry import EXPANSIONS
 
 if TYPE_CHECKING:
     from mmbench.data.base import InputShape
-    from mmbench.expansions.base import State
+    from mmbench.expansions.base import Filled
     from mmbench.models.base import Architecture
 
 
@@ -24,6 +24,6 @@ class NoExpansion(Expansion):
         """The base architecture."""
         return Target(base, "none", 1.0)
 
-    def fill(self, growth: Growth) -> State:
+    def fill(self, growth: Growth) -> Filled:
         """The base model's own state."""
-        return growth.small
+        yield from growth.small.items()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mmbench.expansions.widening import Padding
+from mmbench.expansions.widening import Padding, Widening
 from mmbench.registry import EXPANSIONS
 
 if TYPE_CHECKING:
     import torch
 
-    from mmbench.models.base import Axis
+    from mmbench.models.table import Axis
 
 
 @EXPANSIONS.register("random_pad")
-class RandomPad(Padding):
+class RandomPad(Widening, Padding):
     """New rows and new columns both random: old units see the new ones from the first step."""
 
     preserves = "no"

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from mmbench.expansions.base import Growth, Sized
+from mmbench.expansions.sized import Sized
 from mmbench.registry import EXPANSIONS
 
 if TYPE_CHECKING:
-    from mmbench.expansions.base import State
+    from mmbench.expansions.base import Filled, Growth
 
 
 @EXPANSIONS.register("scratch")
@@ -21,9 +21,10 @@ class Scratch(Sized):
     preserves = "no"
     arm = "control"
 
-    axis: Literal["width", "hidden", "depth"] = "width"
-    """What is larger than in the base model: all channels, the blocks' hidden units, or the number of blocks."""
+    axis: Literal["width", "stream", "hidden", "heads", "head_dim", "depth", "kernel"] = "width"
+    """What is larger than in the base model: all channels, those of the residual stream, the units inside the blocks,
+    the attention heads, the channels of each, the number of blocks, or the convolution kernels."""
 
-    def fill(self, growth: Growth) -> State:
+    def fill(self, growth: Growth) -> Filled:
         """The larger network's own initialisation."""
-        return growth.fresh
+        yield from growth.fresh.items()

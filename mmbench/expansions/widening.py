@@ -1,68 +1,95 @@
-"""What the width operators share: index maps and the tensor walk.
+"""What the width operators share: where channels lie along an axis, and the padding of tensors.
 
-An index map m: [C'] -> [C] says for every channel of the larger network which channel of the small one it continues;
-its first C entries are the identity. An axis of `repeat` times `unit` entries per channel (heads, fused q, k, v) is
-indexed entry by entry through `entries`.
+An axis is a product of parts (see `mmbench.models.table`); a list of channels for each of its groups selects the
+entries whose every part is listed, in row-major order.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
 
-from mmbench.expansions.base import Growth, Sized
-from mmbench.models.base import Axis, Table, WidthAxis
+from mmbench.expansions.base import Growth
+from mmbench.expansions.sized import Sized
+from mmbench.models.table import Axis, Table
 
 if TYPE_CHECKING:
     import torch
 
-    from mmbench.expansions.base import State
+    from mmbench.expansions.base import Filled
+
+WidthAxis = Literal["width", "stream", "hidden", "heads", "head_dim"]
 
 
 class Widening(Sized):
     """Base of the operators that add channels to groups."""
 
     axis: WidthAxis = "width"
-    """`width`: all channels; `hidden`: only the hidden units inside the blocks."""
+    """`width`: all channels; `stream`: the residual stream only; `hidden`: the units inside the blocks only; `heads`:
+    attention heads only; `head_dim`: the channels of every head only."""
 
 
-class Padding(Widening):
-    """Base of the operators that put the small tensors in the corner of the larger network's initialisation."""
+class Padding(Sized):
+    """Base of the operators that put the small tensors into a corner of the larger network's initialisation."""
 
-    def fill(self, growth: Growth) -> State:
+    def fill(self, growth: Growth) -> Filled:
         """Every tensor: old entries from the small network, new ones as `new_entries` leaves the fresh ones."""
-        import torch
-
-        state = {}
         for name, fresh in growth.fresh.items():
-            tensor, axes = fresh.clone(), growth.new.tensors[name]
-            kept = [kept_entries(axis, growth.old, growth.new) for axis in axes]
-            self.new_entries(tensor, axes, kept)
-            if kept:
-                tensor[torch.meshgrid(*kept, indexing="ij")] = growth.small[name]
-            else:
-                tensor = growth.small[name].clone()
-            state[name] = tensor
-        return state
+            small, axes = growth.small[name], growth.new.tensors[name]
+            if fresh.shape == small.shape:
+                yield name, small
+                continue
+            pairs = zip(growth.old.tensors[name], axes, strict=True)
+            kept = [kept_entries(*pair, growth.old, growth.new) for pair in pairs]
+            self.new_entries(fresh, axes, kept)
+            put(fresh, kept, small)
+            yield name, fresh
 
     @abstractmethod
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
         """Change the fresh tensor in place before the old entries are written at the index lists `kept`."""
 
 
-def entries(axis: Axis, channels: torch.Tensor, size: int) -> torch.Tensor:
-    """Positions along the axis of a list of channels, where the group has `size` channels: (repeat, channels, unit)."""
+def entries(axis: Axis, table: Table, channels: Callable[[str], torch.Tensor]) -> torch.Tensor:
+    """Positions along the axis, in the sizes of `table`, of the `channels` listed for each group."""
     import torch
 
-    blocks = torch.arange(axis.repeat) * size * axis.unit
-    within = torch.arange(axis.unit)
-    return (blocks[:, None, None] + channels[None, :, None] * axis.unit + within).flatten()
+    positions = torch.zeros(1, dtype=torch.long)
+    for part in axis.parts:
+        size = table.groups[part].size if isinstance(part, str) else part
+        index = channels(part) if isinstance(part, str) else torch.arange(size)
+        positions = (positions[:, None] * size + index).flatten()
+    return positions
 
 
-def kept_entries(axis: Axis, old: Table, new: Table) -> torch.Tensor:
-    """Positions along an axis of the larger network that the small network's entries take: those of its channels."""
+def kept_entries(old_axis: Axis, new_axis: Axis, old: Table, new: Table) -> torch.Tensor:
+    """Positions along an axis of the larger network that the small network's entries take.
+
+    Those of the first channels of each group; of a kernel, the taps around the centre.
+    """
     import torch
 
-    if axis.group is None:
-        return torch.arange(axis.size)
-    return entries(axis, torch.arange(old.groups[axis.group].size), new.groups[axis.group].size)
+    if new_axis.role == "kernel":
+        small, large = old.length(old_axis), new.length(new_axis)
+        return torch.arange(small) + (large - small) // 2
+    return entries(new_axis, new, lambda group: torch.arange(old.groups[group].size))
+
+
+def put(tensor: torch.Tensor, where: list[torch.Tensor], values: torch.Tensor | float) -> None:
+    """Write `values` in place at the product of the index lists, by slices as far as these are without gaps."""
+    import torch
+
+    view, listed = tensor, []
+    for dim, index in enumerate(where):
+        start, length = (int(index[0]), len(index)) if len(index) else (0, 0)
+        if torch.equal(index, torch.arange(start, start + length)):
+            view = view.narrow(dim, start, length)
+        else:
+            listed.append(dim)
+    if len(listed) > 1:
+        tensor[torch.meshgrid(*where, indexing="ij")] = values
+    elif listed:
+        view[(slice(None),) * listed[0] + (where[listed[0]],)] = values
+    else:
+        view.copy_(values) if isinstance(values, torch.Tensor) else view.fill_(values)

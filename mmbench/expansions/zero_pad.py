@@ -9,17 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mmbench.errors import UndefinedError
-from mmbench.expansions.widening import Padding
+from mmbench.expansions.sized import pooled
+from mmbench.expansions.widening import Padding, Widening, put
 from mmbench.registry import EXPANSIONS
 
 if TYPE_CHECKING:
     import torch
 
-    from mmbench.models.base import Axis, Table
+    from mmbench.models.table import Axis, Table
 
 
 @EXPANSIONS.register("zero_pad")
-class ZeroPad(Padding):
+class ZeroPad(Widening, Padding):
     """Random in, zero out."""
 
     preserves = "exact"
@@ -27,12 +28,11 @@ class ZeroPad(Padding):
     def check(self, old: Table, new: Table) -> None:
         """A LayerNorm over the channels would mix new ones into the mean and variance of the old."""
         super().check(old, new)
-        for name, group in new.groups.items():
-            if group.layer_norm and group.size != old.groups[name].size:
-                raise UndefinedError(
-                    f"zero_pad cannot add channels to the group {name!r}: a LayerNorm runs over it, and new channels "
-                    "would change its mean and variance; use expansion.axis=hidden"
-                )
+        for name in pooled(old, new):
+            raise UndefinedError(
+                f"zero_pad cannot add channels to the group {name!r}: {self.why(new, name)}, and new channels would "
+                "change its result; use expansion.axis=hidden"
+            )
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
         """Zero the columns through which an old row would see a new unit; new rows keep all of theirs."""
@@ -45,4 +45,4 @@ class ZeroPad(Padding):
         new[kept[columns]] = False
         where = list(kept)
         where[columns] = new.nonzero().flatten()
-        tensor[torch.meshgrid(*where, indexing="ij")] = 0
+        put(tensor, where, 0.0)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from timm.models.resnet import BasicBlock, downsample_conv
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet, downsample_conv
 from torch import nn
 
 if TYPE_CHECKING:
@@ -12,21 +12,29 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+BLOCKS: dict[str, type[BasicBlock | Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
 
 class SmallResNet(nn.Module):
     """Residual network with a 3x3 stem: images (N, in_channels, H, W) to logits (N, classes)."""
 
-    def __init__(self, in_channels: int, classes: int, channels: Sequence[int], layers: Sequence[int]) -> None:
+    def __init__(
+        self, block: str, in_channels: int, classes: int, channels: Sequence[int], layers: Sequence[int]
+    ) -> None:
         super().__init__()
+        kind = BLOCKS[block]
         self.conv1 = nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels[0])
         self.act1 = nn.ReLU()
         stages, previous = [], channels[0]
         for s, (width, count) in enumerate(zip(channels, layers, strict=True)):
-            shortcut = downsample_conv(previous, width, kernel_size=1, stride=2) if s else None
-            first = BasicBlock(previous, width, stride=2 if s else 1, downsample=shortcut)
-            stages.append(nn.Sequential(first, *(BasicBlock(width, width) for _ in range(count - 1))))
-            previous = width
+            stride, stream = 2 if s else 1, width * kind.expansion
+            shortcut = (
+                downsample_conv(previous, stream, kernel_size=1, stride=stride) if s or stream != previous else None
+            )
+            first = kind(previous, width, stride=stride, downsample=shortcut)
+            stages.append(nn.Sequential(first, *(kind(stream, width) for _ in range(count - 1))))
+            previous = stream
         self.stages = nn.Sequential(*stages)
         self.fc = nn.Linear(previous, classes)
         for module in self.modules():
@@ -37,3 +45,41 @@ class SmallResNet(nn.Module):
         """Logits."""
         features = self.stages(self.act1(self.bn1(self.conv1(images))))
         return cast("Tensor", self.fc(features.mean(dim=(2, 3))))
+
+
+def timm_resnet(
+    block: str, in_channels: int, classes: int, channels: Sequence[int], layers: Sequence[int]
+) -> nn.Module:
+    """timm's `ResNet` with its 7x7 stem and max-pool, the stem as wide as the first stage (an even number).
+
+    timm's own 7x7 stem has 64 channels, whatever the stages have; that of its `deep` stem can be chosen.
+    """
+    wide = channels[0] != 64
+    stem = {"stem_type": "deep", "stem_width": channels[0] // 2} if wide else {}
+    model = ResNet(
+        BLOCKS[block], tuple(layers), num_classes=classes, in_chans=in_channels, channels=tuple(channels), **stem
+    )
+    if wide:
+        model.conv1 = _conv(in_channels, channels[0], 7, stride=2)
+    return model
+
+
+def resize(block: Any, hidden: int, kernel_size: int) -> None:
+    """Give one of timm's residual blocks an inner width and a kernel size that its constructor does not offer."""
+    first, second = block.conv1, block.conv2
+    inner = second.out_channels if isinstance(block, BasicBlock) else hidden
+    square = kernel_size if isinstance(block, BasicBlock) else 1
+    if (first.out_channels, second.kernel_size[0]) == (hidden, kernel_size):
+        return
+    block.conv1 = _conv(first.in_channels, hidden, square, first.stride)
+    block.bn1 = nn.BatchNorm2d(hidden)
+    block.conv2 = _conv(hidden, inner, kernel_size, second.stride)
+    block.bn2 = nn.BatchNorm2d(inner)
+    if isinstance(block, Bottleneck):
+        block.conv3 = _conv(hidden, block.conv3.out_channels, 1)
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int | tuple[int, ...] = 1) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False)  # type: ignore[arg-type]
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return conv

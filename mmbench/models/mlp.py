@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field, Strict
 
 from mmbench.data.base import InputShape
-from mmbench.models.base import Architecture, Group, Table, WidthAxis, fixed, into, out, scaled
+from mmbench.models.base import Architecture, interleaved, scaled
+from mmbench.models.table import Group, Table, fixed, into, out
 from mmbench.registry import MODELS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
 
 @MODELS.register("mlp")
 class MLP(Architecture):
     """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer is a channel group of its own."""
+
+    axes: ClassVar[dict[str, tuple[str, ...]]] = {"width": ("hidden",), "hidden": ("hidden",), "depth": ("hidden",)}
 
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1)] = (8, 8)
     """Widths of the hidden layers."""
@@ -45,13 +50,26 @@ class MLP(Architecture):
         layers["head"] = nn.Linear(previous, shape.classes)
         return nn.Sequential(layers)
 
-    def widened(self, factor: float, axis: WidthAxis = "width") -> Self:
-        """Every hidden layer wider."""
-        return self.model_copy(update={"hidden": tuple(scaled(width, factor) for width in self.hidden)})
+    def grown(self, axis: str, factor: float) -> Self:
+        """Wider hidden layers; or more of them, a new one as wide as the one that it follows."""
+        if axis != "depth":
+            return super().grown(axis, factor)
+        widths: list[int] = []
+        for origin in interleaved(len(self.hidden), scaled(len(self.hidden), factor)):
+            widths.append(widths[-1] if origin is None else self.hidden[origin])
+        return self.of({"hidden": tuple(widths)})
 
-    def depth(self) -> int:
-        """The number of hidden layers."""
-        return len(self.hidden)
+    def increments(self, axis: str) -> Iterator[Self]:
+        """One more unit in one layer; layers are not added one by one."""
+        return iter(()) if axis == "depth" else super().increments(axis)
+
+    def extent(self, axis: str) -> int:
+        """The sum of the widths, or the number of layers."""
+        return len(self.hidden) if axis == "depth" else super().extent(axis)
+
+    def blocks(self) -> list[list[str]]:
+        """The hidden layers `fc1`, `fc2`, ... as one stage."""
+        return [[f"fc{i}" for i, _ in enumerate(self.hidden, 1)]]
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
@@ -70,4 +88,4 @@ class MLP(Architecture):
         shape = (
             InputShape(1, side, head.out_features) if side**2 == pixels else InputShape(pixels, 1, head.out_features)
         )
-        return cls(hidden=tuple(layer.out_features for layer in hidden)), shape
+        return cls.of({"hidden": tuple(layer.out_features for layer in hidden)}), shape

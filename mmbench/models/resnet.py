@@ -1,102 +1,165 @@
-"""A residual network for 8 to 32 pixel images (He et al., 2016, section 4.2), of timm's basic blocks.
+"""Residual networks (He et al., 2016) of timm's basic and bottleneck blocks.
 
-timm's own ResNet begins with a 7x7 stride-2 convolution of 64 channels and a max-pool, which leaves nothing of an 8x8
-image; so the stem here is a thin 3x3 convolution, and the stages are timm's `BasicBlock`.
+timm's own ResNet begins with a 7x7 stride-2 convolution and a max-pool, which leave nothing of an 8x8 image; so the
+default stem here is a thin 3x3 convolution (their section 4.2). With `stem=7x7` the network is timm's `ResNet` itself.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
 from mmbench.data.base import InputShape
-from mmbench.errors import UndefinedError
-from mmbench.models.base import Architecture, Group, Table, WidthAxis, fixed, into, out, scaled
+from mmbench.models.base import Architecture
+from mmbench.models.base import Sizes as AllSizes
+from mmbench.models.table import Group, Table, fixed, into, out, taps
 from mmbench.registry import MODELS
 
 if TYPE_CHECKING:
     from torch import nn
 
-Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=8192)], ...], Strict(False), Field(min_length=1, max_length=6)]
+Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(False), Field(min_length=1, max_length=6)]
 
 
 @MODELS.register("resnet")
 class ResNet(Architecture):
-    """3x3 stem, stages of basic blocks (each later stage halves the image), average pooling, a linear classifier.
+    """Stem, stages of residual blocks (each later stage halves the image), average pooling, a linear classifier.
 
-    Channel groups: one residual stream per stage (the stem writes into the first) and one inner width per block.
+    Channel groups: one residual stream per stage (the stem writes into the first; before bottlenecks it has a group of
+    its own), and the inner widths of each block.
     """
 
     imports: ClassVar[tuple[str, ...]] = ("mmbench.models._networks",)
-    zero_to_silence: ClassVar[tuple[str, ...]] = ("bn2.weight", "bn2.bias")
+    axes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "width": ("channels", "hidden"),
+        "stream": ("channels",),
+        "hidden": ("hidden",),
+        "depth": ("layers",),
+        "kernel": ("kernel_size",),
+    }
 
+    block: Literal["basic", "bottleneck"] = "basic"
+    """Two 3x3 convolutions; or 1x1, 3x3, 1x1, with a stream of four times `channels`."""
     channels: Sizes = (8, 16, 32)
     """Channels per stage."""
     layers: Sizes = (1, 1, 1)
     """Blocks per stage."""
+    hidden: Sizes | None = None
+    """Inner width of the blocks of each stage; as `channels` unless given."""
+    kernel_size: int = Field(3, ge=1, le=31)
+    """Side of the blocks' 3x3 convolutions; odd."""
+    stem: Literal["3x3", "7x7"] = "3x3"
+    """A 3x3 convolution; or timm's 7x7 convolution of stride 2 and max-pool, for four stages."""
 
     @model_validator(mode="after")
-    def _one_entry_per_stage(self) -> Self:
-        if len(self.channels) != len(self.layers):
+    def _fits_together(self) -> Self:
+        for name, sizes in (("layers", self.layers), ("hidden", self.hidden)):
+            if sizes is not None and len(self.channels) != len(sizes):
+                raise ValueError(
+                    f"model.channels has {len(self.channels)} stages and model.{name} {len(sizes)}; give both the same"
+                )
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"model.kernel_size = {self.kernel_size} must be odd")
+        if self.stem == "7x7" and (len(self.channels) != 4 or self.channels[0] % 2):
             raise ValueError(
-                f"model.channels has {len(self.channels)} stages and model.layers {len(self.layers)}; "
-                "give both the same"
+                "model.stem = 7x7 needs four stages, the first with an even number of channels; model.channels = "
+                f"{list(self.channels)}"
             )
         return self
 
+    def sizes(self) -> AllSizes:
+        """With the inner widths in numbers."""
+        return {**dict(self), "hidden": self.hidden or self.channels}
+
+    @classmethod
+    def of(cls, sizes: AllSizes) -> Self:
+        """`hidden` is left out where it equals `channels`."""
+        return super().of({**sizes, "hidden": None if sizes["hidden"] == sizes["channels"] else sizes["hidden"]})
+
+    def unit(self, name: str) -> int:
+        """timm's wide stem has an even number of channels."""
+        return 2 if self.stem == "7x7" and name == "channels" else super().unit(name)
+
     def blocks(self) -> list[list[str]]:
-        """`stages.S.B` per stage."""
-        return [[f"stages.{s}.{b}" for b in range(count)] for s, count in enumerate(self.layers)]
+        """`stages.S.B` per stage, or `layerS.B` in timm's class."""
+        stage = "stages.{}" if self.stem == "3x3" else "layer{}"
+        first = 0 if self.stem == "3x3" else 1
+        return [[f"{stage.format(s)}.{b}" for b in range(count)] for s, count in enumerate(self.layers, first)]
+
+    def silencers(self) -> tuple[str, ...]:
+        """The scale and shift of each block's last batch norm."""
+        last = "bn2" if self.block == "basic" else "bn3"
+        return f"{last}.weight", f"{last}.bias"
 
     def table(self, shape: InputShape) -> Table:
-        """Streams `stage0`, `stage1`, ...; inner groups `stages.S.B`."""
-        table = Table()
-        for s, width in enumerate(self.channels):
-            table.groups[f"stage{s}"] = Group(width)
-            table.groups |= {block: Group(width) for block in self.blocks()[s]}
-        table.linear("conv1", out("stage0"), fixed(shape.channels), 3, 3, bias=False)
-        table.norm("bn1", out("stage0"), batch_statistics=True)
-        for s, stage in enumerate(self.blocks()):
+        """Streams `stage0`, `stage1`, ... (and `stem` before bottlenecks); inner groups `BLOCK.1` and `BLOCK.2`."""
+        table, basic = Table(), self.block == "basic"
+        square = taps(self.kernel_size), taps(self.kernel_size)
+        pixel = fixed(1), fixed(1)
+        stem = fixed(int(self.stem[0])), fixed(int(self.stem[0]))
+
+        def layer(conv: str, norm: str, rows: str, columns: str, kernel: tuple[Any, Any]) -> None:
+            table.linear(conv, out(rows), into(columns), *kernel, bias=False)
+            table.norm(norm, out(rows), batch_statistics=True)
+
+        previous = "stage0" if basic else "stem"
+        table.groups[previous] = Group(self.channels[0])
+        table.linear("conv1", out(previous), fixed(shape.channels), *stem, bias=False)
+        table.norm("bn1", out(previous), batch_statistics=True)
+        for s, (stage, hidden) in enumerate(zip(self.blocks(), self.sizes()["hidden"], strict=True)):
             stream = f"stage{s}"
+            table.groups[stream] = Group(self.channels[s] * (1 if basic else 4))
             for b, block in enumerate(stage):
-                source = f"stage{s - 1}" if s and not b else stream
-                table.linear(f"{block}.conv1", out(block), into(source), 3, 3, bias=False)
-                table.norm(f"{block}.bn1", out(block), batch_statistics=True)
-                table.linear(f"{block}.conv2", out(stream), into(block), 3, 3, bias=False)
-                table.norm(f"{block}.bn2", out(stream), batch_statistics=True)
-                if s and not b:
-                    table.linear(f"{block}.downsample.0", out(stream), into(source), 1, 1, bias=False)
-                    table.norm(f"{block}.downsample.1", out(stream), batch_statistics=True)
-        table.linear("fc", fixed(shape.classes), into(f"stage{len(self.channels) - 1}"))
+                inner = [f"{block}.1"] if basic else [f"{block}.1", f"{block}.2"]
+                table.groups |= {group: Group(hidden) for group in inner}
+                chain = [previous, *inner, stream]
+                kernels = [square, square] if basic else [pixel, square, pixel]
+                for i, kernel in enumerate(kernels, 1):
+                    layer(f"{block}.conv{i}", f"{block}.bn{i}", chain[i], chain[i - 1], kernel)
+                if not b and (s or not basic):
+                    layer(f"{block}.downsample.0", f"{block}.downsample.1", stream, previous, pixel)
+                previous = stream
+        table.linear("fc", fixed(shape.classes), into(previous))
         return table
 
     def build(self, shape: InputShape) -> nn.Module:
-        """A `SmallResNet`."""
-        from mmbench.models._networks import SmallResNet
+        """A `SmallResNet`, or timm's `ResNet`."""
+        from mmbench.models import _networks
 
-        return SmallResNet(shape.channels, shape.classes, self.channels, self.layers)
-
-    def widened(self, factor: float, axis: WidthAxis = "width") -> Self:
-        """Every stage wider; timm's basic block has no inner width of its own."""
-        if axis == "hidden":
-            raise UndefinedError(
-                "timm's BasicBlock ties the inner width to the stage's, so expansion.axis=hidden is not defined for the"
-                " family 'resnet'; use expansion.axis=width"
-            )
-        return self.model_copy(update={"channels": tuple(scaled(c, factor) for c in self.channels)})
-
-    def deepened(self, factor: float) -> Self:
-        """More blocks in every stage, in proportion."""
-        return self.model_copy(update={"layers": tuple(scaled(count, factor) for count in self.layers)})
+        make = _networks.SmallResNet if self.stem == "3x3" else _networks.timm_resnet
+        model = make(self.block, shape.channels, shape.classes, self.channels, self.layers)
+        for stage, hidden in zip(self.blocks(), self.sizes()["hidden"], strict=True):
+            for block in stage:
+                _networks.resize(model.get_submodule(block), hidden, self.kernel_size)
+        return model
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
-        """From a `SmallResNet`; the image size does not enter its sizes and is given as 32."""
+        """From a `SmallResNet` or timm's `ResNet`; the image size is no part of it and given as 32 or 224."""
+        from timm.models.resnet import ResNet as TimmResNet
+
         from mmbench.models._networks import SmallResNet
 
-        if not isinstance(model, SmallResNet):
+        stages: list[Any]
+        if isinstance(model, SmallResNet):
+            small, stages = True, [*model.stages]
+        elif isinstance(model, TimmResNet):
+            small, stages = False, [model.layer1, model.layer2, model.layer3, model.layer4]
+        else:
             return None
-        stages: list[list[Any]] = [list(stage.children()) for stage in model.stages]
-        sizes = cls(channels=tuple(s[0].conv2.out_channels for s in stages), layers=tuple(map(len, stages)))
-        return sizes, InputShape(model.conv1.in_channels, 32, model.fc.out_features)
+        if not hasattr(model.conv1, "in_channels"):
+            raise ValueError(f"module 'conv1', its stem, is a {type(model.conv1).__name__}, expected one convolution")
+        first = [stage[0] for stage in stages]
+        basic = not hasattr(first[0], "conv3")
+        sizes = cls.of(
+            {
+                "block": "basic" if basic else "bottleneck",
+                "channels": tuple(b.conv2.out_channels if basic else b.conv3.out_channels // 4 for b in first),
+                "layers": tuple(map(len, stages)),
+                "hidden": tuple(block.conv1.out_channels for block in first),
+                "kernel_size": first[0].conv2.kernel_size[0],
+                "stem": "3x3" if small else "7x7",
+            }
+        )
+        return sizes, InputShape(model.conv1.in_channels, 32 if small else 224, model.fc.out_features)

@@ -1,14 +1,15 @@
-"""Vision Transformer (Dosovitskiy et al., 2021): timm's `VisionTransformer` with a class token."""
+"""Vision Transformer (Dosovitskiy et al., 2021): timm's `VisionTransformer`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mmbench.data.base import InputShape
-from mmbench.errors import UndefinedError
-from mmbench.models.base import Architecture, Group, Table, WidthAxis, fixed, into, out, scaled
+from mmbench.models._patches import count_patches
+from mmbench.models.base import Architecture, Sizes, scaled
+from mmbench.models.table import Group, Table, fixed, into, out
 from mmbench.registry import MODELS
 
 if TYPE_CHECKING:
@@ -19,92 +20,151 @@ if TYPE_CHECKING:
 class ViT(Architecture):
     """Pre-norm transformer blocks on image patches.
 
-    Channel groups: one `stream` that every LayerNorm runs over; per block its attention heads (each `head_dim`
-    channels, three times in the fused q, k, v) and the hidden units of its MLP.
+    Channel groups: one `stream` that every LayerNorm runs over; per block its attention heads and the hidden units of
+    its MLP; and `head_dim`, the channels of a head, one group for all blocks. The rows of the fused q, k, v are
+    (3, heads, head_dim).
     """
 
     imports: ClassVar[tuple[str, ...]] = ("timm.models.vision_transformer",)
-    zero_to_silence: ClassVar[tuple[str, ...]] = (
-        "attn.proj.weight",
-        "attn.proj.bias",
-        "mlp.fc2.weight",
-        "mlp.fc2.bias",
-    )
+    axes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "width": ("heads", "hidden"),
+        "stream": ("embed_dim",),
+        "hidden": ("hidden",),
+        "heads": ("heads",),
+        "head_dim": ("head_dim",),
+        "depth": ("layers",),
+    }
 
-    embed_dim: int = Field(32, ge=1, le=8192)
+    embed_dim: int = Field(32, ge=1, le=16384)
     """Channels of the stream."""
-    heads: int = Field(2, ge=1, le=256)
+    heads: int = Field(2, ge=1, le=1024)
     """Attention heads per block."""
-    hidden: int = Field(128, ge=1, le=65536)
+    head_dim: int | None = Field(None, ge=1, le=16384)
+    """Channels of a head; embed_dim / heads unless given."""
+    hidden: int = Field(128, ge=1, le=131072)
     """Hidden units of each block's MLP."""
-    layers: int = Field(2, ge=1, le=256)
+    layers: int = Field(2, ge=1, le=1024)
     """Blocks."""
     patch_size: int = Field(2, ge=1, le=64)
     """Side of a patch in pixels; must divide the image size."""
+    pool: Literal["token", "avg"] = "token"
+    """What the classifier sees: the class token, or the average of the patches (then LayerNorm follows the pooling)."""
+    class_token: bool = True
+    """Whether there is a class token; `pool=token` needs it."""
+    registers: int = Field(0, ge=0, le=64)
+    """Register tokens (Darcet et al., 2024)."""
+    embed_prefix: bool = True
+    """Whether the class and register tokens have position embeddings."""
+    pre_norm: bool = False
+    """A LayerNorm on the embeddings, which then have no bias, as in CLIP."""
+    qkv_bias: bool = True
+    """Whether queries, keys and values have biases."""
+    layer_scale: bool = False
+    """A learned scale per channel on each residual branch (Touvron et al., 2021)."""
+    eps: float = Field(1e-6, gt=0, le=0.1)
+    """Epsilon of every LayerNorm."""
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> Self:
-        if self.embed_dim % self.heads:
-            raise ValueError(f"model.embed_dim = {self.embed_dim} must be a multiple of model.heads = {self.heads}")
+    def _fits_together(self) -> Self:
+        if self.head_dim is None and self.embed_dim % self.heads:
+            raise ValueError(
+                f"model.embed_dim = {self.embed_dim} must be a multiple of model.heads = {self.heads}, unless "
+                "model.head_dim is given"
+            )
+        if self.pool == "token" and not self.class_token:
+            raise ValueError("model.pool = token needs model.class_token = true; or use model.pool = avg")
         return self
+
+    def sizes(self) -> Sizes:
+        """With the heads' channels in numbers."""
+        return {**dict(self), "head_dim": self.head_dim or self.embed_dim // self.heads}
+
+    @classmethod
+    def of(cls, sizes: Sizes) -> Self:
+        """`head_dim` is left out where it follows from the others."""
+        follows = sizes["heads"] * sizes["head_dim"] == sizes["embed_dim"]
+        return super().of({**sizes, "head_dim": None if follows else sizes["head_dim"]})
+
+    def grown(self, axis: str, factor: float) -> Self:
+        """`width`: more heads of the same size, and the stream and hidden units in proportion."""
+        grown = super().grown(axis, factor)
+        if axis != "width":
+            return grown
+        stream = scaled(self.embed_dim, grown.heads / self.heads)
+        return self.of({**self.sizes(), "embed_dim": stream, "heads": grown.heads, "hidden": grown.hidden})
 
     def blocks(self) -> list[list[str]]:
         """`blocks.B`, one stage."""
         return [[f"blocks.{b}" for b in range(self.layers)]]
 
+    def silencers(self) -> tuple[str, ...]:
+        """Each branch's layer scale or, without one, its last linear layer."""
+        if self.layer_scale:
+            return "ls1.gamma", "ls2.gamma"
+        return "attn.proj.weight", "attn.proj.bias", "mlp.fc2.weight", "mlp.fc2.bias"
+
     def table(self, shape: InputShape) -> Table:
-        """Groups `stream`, `blocks.B.heads`, `blocks.B.hidden`."""
-        if shape.image_size % self.patch_size:
-            raise UndefinedError(
-                f"model.patch_size = {self.patch_size} does not divide the image size {shape.image_size}"
-            )
-        head_dim = self.embed_dim // self.heads
-        table = Table({"stream": Group(self.embed_dim, layer_norm=True)})
-        stream, tokens = out("stream"), (shape.image_size // self.patch_size) ** 2 + 1
-        table.add("cls_token", fixed(1), fixed(1), stream)
+        """Groups `stream`, `head_dim`, `blocks.B.heads`, `blocks.B.hidden`."""
+        prefix = self.class_token + self.registers
+        tokens = count_patches(shape, self.patch_size) + prefix * self.embed_prefix
+        head_dim = self.sizes()["head_dim"]
+        table = Table({"stream": Group(self.embed_dim, "LayerNorm"), "head_dim": Group(head_dim, "attention")})
+        stream, patch = out("stream"), fixed(self.patch_size)
+        if self.class_token:
+            table.add("cls_token", fixed(1), fixed(1), stream)
+        if self.registers:
+            table.add("reg_token", fixed(1), fixed(self.registers), stream)
         table.add("pos_embed", fixed(1), fixed(tokens), stream)
-        table.linear("patch_embed.proj", stream, fixed(shape.channels), self.patch_size, self.patch_size)
+        table.linear("patch_embed.proj", stream, fixed(shape.channels), patch, patch, bias=not self.pre_norm)
+        if self.pre_norm:
+            table.norm("norm_pre", stream)
         for block in self.blocks()[0]:
             heads, hidden = f"{block}.heads", f"{block}.hidden"
             table.groups |= {heads: Group(self.heads), hidden: Group(self.hidden)}
             table.norm(f"{block}.norm1", stream)
-            table.linear(f"{block}.attn.qkv", out(heads, unit=head_dim, repeat=3), into("stream"))
-            table.linear(f"{block}.attn.proj", stream, into(heads, unit=head_dim))
+            table.linear(f"{block}.attn.qkv", out(3, heads, "head_dim"), into("stream"), bias=self.qkv_bias)
+            table.linear(f"{block}.attn.proj", stream, into(heads, "head_dim"))
             table.norm(f"{block}.norm2", stream)
             table.linear(f"{block}.mlp.fc1", out(hidden), into("stream"))
             table.linear(f"{block}.mlp.fc2", stream, into(hidden))
-        table.norm("norm", stream)
+            if self.layer_scale:
+                table.add(f"{block}.ls1.gamma", stream)
+                table.add(f"{block}.ls2.gamma", stream)
+        table.norm("norm" if self.pool == "token" else "fc_norm", stream)
         table.linear("head", fixed(shape.classes), into("stream"))
         return table
 
     def build(self, shape: InputShape) -> nn.Module:
         """timm's class, without dropout."""
-        from timm.models.vision_transformer import VisionTransformer
+        from functools import partial
 
-        self.table(shape)  # refuses a patch size that does not fit
-        return VisionTransformer(
+        from timm.layers import LayerNorm
+        from timm.models.vision_transformer import Attention, VisionTransformer
+
+        count_patches(shape, self.patch_size)
+        model = VisionTransformer(
             img_size=shape.image_size,
             patch_size=self.patch_size,
             in_chans=shape.channels,
             num_classes=shape.classes,
+            global_pool=self.pool,
             embed_dim=self.embed_dim,
             depth=self.layers,
-            num_heads=self.heads,
+            num_heads=self.heads if self.head_dim is None else 1,
             mlp_ratio=(self.hidden + 0.5) / self.embed_dim,  # timm truncates: without the half, 61 / 7 * 7 makes 60
+            qkv_bias=self.qkv_bias,
+            init_values=1e-5 if self.layer_scale else None,
+            class_token=self.class_token,
+            no_embed_class=not self.embed_prefix,
+            reg_tokens=self.registers,
+            pre_norm=self.pre_norm,
+            norm_layer=partial(LayerNorm, eps=self.eps),
         )
-
-    def widened(self, factor: float, axis: WidthAxis = "width") -> Self:
-        """`width`: more heads of the same size, stream and hidden units in proportion; `hidden`: hidden units only."""
-        hidden = scaled(self.hidden, factor)
-        if axis == "hidden":
-            return self.model_copy(update={"hidden": hidden})
-        heads = scaled(self.heads, factor)
-        stream = heads * (self.embed_dim // self.heads)
-        return self.model_copy(update={"heads": heads, "embed_dim": stream, "hidden": hidden})
-
-    def deepened(self, factor: float) -> Self:
-        """More blocks."""
-        return self.model_copy(update={"layers": scaled(self.layers, factor)})
+        if self.head_dim is not None:  # timm's class cannot choose it, its attention layer can
+            for block in model.blocks:
+                block.attn = Attention(self.embed_dim, self.heads, self.head_dim, qkv_bias=self.qkv_bias)
+            model.init_weights(needs_reset=False)
+        return model
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
@@ -114,11 +174,22 @@ class ViT(Architecture):
         if not isinstance(model, VisionTransformer) or not len(model.blocks):
             return None
         embedding, block = model.patch_embed, model.blocks[0]
-        sizes = cls(
-            embed_dim=model.embed_dim,
-            heads=block.attn.num_heads,
-            hidden=block.mlp.fc1.out_features,
-            layers=len(model.blocks),
-            patch_size=embedding.patch_size[0],
+        sizes = cls.of(
+            {
+                "embed_dim": model.embed_dim,
+                "heads": block.attn.num_heads,
+                "head_dim": block.attn.head_dim,
+                "hidden": block.mlp.fc1.out_features,
+                "layers": len(model.blocks),
+                "patch_size": embedding.patch_size[0],
+                "pool": "token" if model.global_pool == "token" else "avg",
+                "class_token": model.has_class_token,
+                "registers": model.num_reg_tokens,
+                "embed_prefix": not model.no_embed_class,
+                "pre_norm": hasattr(model.norm_pre, "eps"),
+                "qkv_bias": block.attn.qkv.bias is not None,
+                "layer_scale": hasattr(block.ls1, "gamma"),
+                "eps": block.norm1.eps,
+            }
         )
         return sizes, InputShape(embedding.proj.in_channels, embedding.img_size[0], model.num_classes)

@@ -1,0 +1,72 @@
+"""`bert2bert_aki`: new rows from the next block (Chen et al., 2022, bert2BERT, arXiv:2110.07143).
+
+Advanced knowledge initialisation: as in Net2Wider the columns of a consumer are split among the copies of a channel, but the rows of a new channel are
+those that its original has in the block after: they are different from the first step, and the function is not kept.
+The last block of a stage, and what stands outside the blocks, copies its own rows. Columns are split by projection, so
+that the copies in the last block part, too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+from mmbench.errors import UndefinedError
+from mmbench.expansions.copying import Copying, shuffled
+from mmbench.expansions.depth import alike
+from mmbench.expansions.widening import kept_entries
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmbench.data.base import InputShape
+    from mmbench.expansions.base import Growth, Target
+    from mmbench.expansions.copying import Maps
+    from mmbench.models.base import Architecture
+    from mmbench.models.table import Group, Table
+
+
+@EXPANSIONS.register("bert2bert_aki")
+class Bert2BertAKI(Copying):
+    """New channels from the layer above."""
+
+    preserves = "no"
+
+    def target(self, base: Architecture, shape: InputShape) -> Target:
+        """As of every widening; there must be two blocks of equal shape, one after the other."""
+        target = super().target(base, shape)
+        if not _next_blocks(base, base.table(shape)):
+            raise UndefinedError(
+                "bert2bert_aki takes new rows from the next block, and this network has no two blocks of equal shape "
+                "one after the other; use expansion=net2wider, or a model of more layers"
+            )
+        return target
+
+    def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
+        """Old channels from the block itself, new ones from the next."""
+        tensor = super().rows(growth, name, maps)
+        block, rest = growth.place(name)
+        above = _next_blocks(growth.base, growth.old).get(block)
+        if above is None:
+            return tensor
+        other = super().rows(growth, above + rest, maps)
+        for dim, axes in enumerate(zip(growth.old.tensors[name], growth.new.tensors[name], strict=True)):
+            if axes[1].role == "out" and tensor.dim():
+                old = kept_entries(*axes, growth.old, growth.new)
+                other = other.index_copy(dim, old, tensor.index_select(dim, old))
+        return other
+
+    def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
+        """Shuffled rounds."""
+        return shuffled(old, new, generator)
+
+
+def _next_blocks(base: Architecture, table: Table) -> dict[str, str]:
+    """For each block the one after it in its stage, where that has the same shapes."""
+    return {
+        block: after
+        for stage in base.blocks()
+        for block, after in itertools.pairwise(stage)
+        if alike(table, block, table, after)
+    }

@@ -1,0 +1,159 @@
+"""What the operators share that copy channels: index maps, and the split of outgoing weights.
+
+An index map m: [C'] -> [C] says for every channel of the larger network which channel of the small one it copies; its
+first C entries are the identity. Rows of a producer are copied, W'[c] = W[m(c)]. Columns of a consumer are split so
+that the copies of a channel add up to it, sum over c in m^-1(i) of W'[:, c] = W[:, i]: the function is kept exactly.
+
+Attention divides the dot product of queries and keys by the square root of the channels of a head: r copies of each
+channel multiply it by r / sqrt(r), so queries are divided by sqrt(r).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from mmbench.expansions.widening import Widening, entries
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmbench.expansions.base import Filled, Growth
+    from mmbench.models.table import Axis, Group
+
+    Maps = dict[str, torch.Tensor]
+
+Split = Literal["projection", "unequal", "paired", "equal"]
+CHUNK = 2**18
+"""Weights that are split at a time."""
+
+
+class Copying(Widening):
+    """Base of the operators whose new channels are copies of old ones."""
+
+    copies = True
+
+    @abstractmethod
+    def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
+        """Which channel each channel of the larger group copies."""
+
+    def share(self, tensor: torch.Tensor, fresh: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> None:
+        """Fill `fresh` with the columns `index` of `tensor` so that the copies of each add up to it."""
+        split_columns("projection", tensor, fresh, index, generator)
+
+    def fill(self, growth: Growth) -> Filled:
+        """Copy rows, split columns."""
+        old, new = growth.old, growth.new
+        maps = {name: self.index_map(group, new.groups[name], growth.generator) for name, group in old.groups.items()}
+        for name, fresh in growth.fresh.items():
+            axes = new.tensors[name]
+            tensor = self.rows(growth, name, maps)
+            if tensor.shape != fresh.shape:  # the columns, always the second axis, have copies
+                self.share(tensor, fresh, entries(axes[1], old, partial(_copied, maps)), growth.generator)
+                tensor = fresh
+            yield name, tensor
+
+    def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
+        """A tensor of the small network with the channels that it produces copied."""
+        tensor = growth.small[name]
+        for dim, axis in enumerate(growth.new.tensors[name]):
+            if axis.role == "out" and growth.old.length(axis) != growth.new.length(axis):
+                tensor = tensor.index_select(dim, entries(axis, growth.old, partial(_copied, maps)))
+                if (factor := _query_factor(growth, axis)) != 1.0:
+                    tensor[: len(tensor) // 3] *= factor
+        return tensor
+
+
+def _copied(maps: Maps, group: str) -> torch.Tensor:
+    return maps[group]
+
+
+def _query_factor(growth: Growth, axis: Axis) -> float:
+    """What keeps the attention scores where the heads' channels are copied; queries are the first third of the rows."""
+    factor = 1.0
+    for group in axis.groups:
+        if growth.new.groups[group].pooled_by == "attention":
+            factor *= (growth.old.groups[group].size / growth.new.groups[group].size) ** 0.5
+    return factor
+
+
+def shuffled(old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
+    """The identity, then shuffled rounds of all channels, so that copies stay balanced.
+
+    An integer factor makes whole rounds: as many copies of each channel, which a LayerNorm needs.
+    """
+    import torch
+
+    rounds = -(-new.size // old.size)
+    draws = [torch.randperm(old.size, generator=generator) for _ in range(rounds - 1)]
+    return torch.cat([torch.arange(old.size), *draws])[: new.size]
+
+
+def tiled(old: Group, new: Group) -> torch.Tensor:
+    """The identity, again and again."""
+    import torch
+
+    return torch.arange(new.size) % old.size
+
+
+def split_columns(
+    split: Split,
+    tensor: torch.Tensor,
+    fresh: torch.Tensor,
+    index: torch.Tensor,
+    generator: torch.Generator,
+    snr_db: float = 10.0,
+) -> None:
+    """Share the columns of `tensor` among their copies, in place in `fresh`: column c copies column `index[c]`.
+
+    For a channel i of r copies c, with V the larger network's own initialisation, which `fresh` holds before:
+
+    * `equal`: W'[:, c] = W[:, i] / r;
+    * `unequal`: W'[:, c] = a_c W[:, i], the a_c random and adding up to one;
+    * `paired`: W'[:, c] = W[:, i] / r + N_c, the N_c normal and adding up to zero, their power in every row `snr_db`
+      decibels under that of W / r (HyperCloning, Samragh et al., 2024);
+    * `projection`: W'[:, c] = V[:, c] - (sum of V over the copies - W[:, i]) / r (LEMON, Wang et al., 2024).
+
+    Args:
+        split: the rule.
+        tensor: (rows, old columns, ...), the small network's weights.
+        fresh: (rows, new columns, ...).
+        index: (new columns,) positions among the old columns.
+        generator: of the random draws.
+        snr_db: signal-to-noise ratio of `paired`.
+    """
+    import torch
+
+    exact = torch.promote_types(tensor.dtype, torch.float32)
+    along = (1, -1, *[1] * (tensor.dim() - 2))
+    copies = torch.bincount(index, minlength=tensor.shape[1])
+    count = copies.to(exact).view(along)
+    draws = torch.rand(len(index), generator=generator, dtype=torch.float64) + 0.5
+    shares = draws / torch.zeros(len(copies), dtype=torch.float64).index_add(0, index, draws)[index]
+    at_once = max(1, CHUNK // max(1, fresh[0].numel()))  # what fits the cache is several times faster
+    for old, new in zip(tensor.split(at_once), fresh.split(at_once), strict=True):
+        old = old.to(exact)
+        if split == "projection":
+            new.copy_(_sum_to(old, new.to(exact), index, count))
+        elif split == "unequal":
+            new.copy_(old.index_select(1, index) * shares.to(exact).view(along))
+        elif split == "equal":
+            new.copy_((old / count).index_select(1, index))
+        else:
+            mean = old / count
+            noise = torch.randn(new.shape, generator=generator, dtype=torch.float64).to(exact)
+            noise = _sum_to(torch.zeros_like(old), noise, index, count)
+            rows = tuple(range(1, old.dim()))
+            power = mean.square().mean(rows, keepdim=True)
+            power = torch.where(power > 0, power, new.to(exact).square().mean(rows, keepdim=True))
+            kept = (1 - 1 / count).clamp(min=1e-9).sqrt().index_select(1, index)  # of the noise, for copies alone
+            new.copy_(mean.index_select(1, index) + noise / kept * (power * 10 ** (-snr_db / 10)).sqrt())
+
+
+def _sum_to(sums: torch.Tensor, values: torch.Tensor, index: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+    """The nearest columns to `values` whose copies add up to `sums`."""
+    import torch
+
+    excess = torch.zeros_like(sums).index_add_(1, index, values).sub_(sums).div_(count)
+    return values - excess.index_select(1, index)

@@ -1,0 +1,32 @@
+"""`kernel_pad`: larger convolution kernels, the new taps zero (Wei et al., 2016, Network Morphism, arXiv:1603.01670).
+
+The padding of the image grows with the kernel, so the function is the same bit by bit. New taps receive gradients from
+the first step on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mmbench.expansions.widening import Padding
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmbench.models.table import Axis
+
+
+@EXPANSIONS.register("kernel_pad")
+class KernelPad(Padding):
+    """A border of zeros around every kernel inside the blocks."""
+
+    preserves = "exact"
+    families = ("resnet", "convnext")
+
+    axis: Literal["kernel"] = "kernel"
+    """Sides of the kernels only; they stay odd: a factor of 2 takes 3 to 7."""
+
+    def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
+        """All of them zero."""
+        tensor.zero_()

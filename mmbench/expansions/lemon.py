@@ -1,0 +1,97 @@
+"""`lemon`: any width of a Vision Transformer, exactly, by average expansion (Wang et al., 2024, arXiv:2310.07999).
+
+Of a stream of C channels k whole copies are made, as in Net2Wider, and the remaining q = C' - kC channels carry the
+mean over the old ones: x' = [x; ...; x; mean(x)]. Every layer that writes into the stream gets q more rows, each the
+mean of its rows. The LayerNorm's mean stays, its variance becomes eta^2 times as large, eta^2 = kC / C', so
+
+    gamma' = [eta gamma; ...; eta gamma; free],  beta' = [beta; ...; beta; 0],  eps' = eta^2 eps
+
+give LN(x') = [LN(x); ...; LN(x); 0]: what the q new columns of the layers that read the stream hold is free. Attention
+heads and hidden units have no LayerNorm and are copied as in Net2Wider.
+
+Not for MLP-Mixer and ConvNeXt: between stream and LayerNorm they treat every channel by itself (a token MLP, a
+depthwise filter), so a channel that carries the mean would not stay the mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mmbench.errors import UndefinedError
+from mmbench.expansions.copying import Copying, shuffled, split_columns
+from mmbench.models.table import Group, out
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmbench.data.base import InputShape
+    from mmbench.expansions.base import Growth, Target
+    from mmbench.expansions.copying import Maps
+    from mmbench.models.base import Architecture
+
+
+@EXPANSIONS.register("lemon")
+class Lemon(Copying):
+    """Copies, and the mean where they do not fill the stream."""
+
+    preserves = "exact"
+    families = ("vit",)
+    copies = False  # the stream need not be whole copies
+
+    axis: Literal["width", "stream", "hidden", "heads"] = "width"
+    """`width`: all channels; `stream`: the residual stream only; `hidden`: the units inside the blocks only; `heads`:
+    attention heads only."""
+
+    def because(self, base: Architecture) -> str:
+        """Which other families have what it needs."""
+        if base.name in ("mixer", "convnext"):
+            return ", where a channel that carries the mean over the others would not stay their mean"
+        return ", which has no LayerNorm; net2wider is exact there for every size"
+
+    def target(self, base: Architecture, shape: InputShape) -> Target:
+        """As of every widening."""
+        if getattr(base, "pre_norm", False):
+            raise UndefinedError("lemon is not defined for model.pre_norm = true, whose LayerNorm feeds the stream")
+        return super().target(base, shape)
+
+    def adapted(self, base: Architecture, architecture: Architecture) -> Architecture:
+        """The LayerNorms' epsilon shrinks with the variance; it is part of the configuration, not of the state."""
+        old, new = base.sizes(), architecture.sizes()
+        whole = new["embed_dim"] // old["embed_dim"] * old["embed_dim"]
+        return architecture.of({**new, "eps": old["eps"] * (whole / new["embed_dim"])})
+
+    def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
+        """Shuffled rounds; of the stream, whole ones only."""
+        size = new.size // old.size * old.size if old.pooled_by == "LayerNorm" else new.size
+        return shuffled(old, Group(size), generator)
+
+    def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
+        """Copies and, after them, what makes the remaining channels of the stream carry the mean."""
+        import torch
+
+        tensor = super().rows(growth, name, maps)
+        dim = next((d for d, axis in enumerate(growth.new.tensors[name]) if axis == out("stream")), None)
+        rest = growth.new.groups["stream"].size - len(maps["stream"])
+        if dim is None or not rest:
+            return tensor
+        block, local = growth.place(name)
+        tensor = tensor.double()
+        if "norm" in name.rpartition(".")[0].rpartition(".")[2]:
+            if name.endswith("bias"):
+                return torch.cat([tensor, tensor.new_zeros(rest)])
+            eta = (growth.target.sizes()["eps"] / growth.base.sizes()["eps"]) ** 0.5
+            free = torch.rand(rest, generator=growth.generator, dtype=torch.float64) * 2 - 1
+            return torch.cat([eta * tensor, free])
+        if local.endswith(".gamma"):
+            return torch.cat([tensor, tensor.new_ones(rest)])
+        original = growth.small[name].double()
+        scale = {".attn.proj": ".ls1.gamma", ".mlp.fc2": ".ls2.gamma"}.get(local.rsplit(".", 1)[0])
+        if scale is not None and block + scale in growth.small:
+            original = (original.movedim(dim, -1) * growth.small[block + scale].double()).movedim(-1, dim)
+        mean = original.mean(dim, keepdim=True)
+        return torch.cat([tensor, mean.expand(*(rest if d == dim else -1 for d in range(mean.dim())))], dim)
+
+    def share(self, tensor: torch.Tensor, fresh: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> None:
+        """By projection; the columns that see zeros stay as initialised."""
+        split_columns("projection", tensor, fresh.narrow(1, 0, len(index)), index, generator)

@@ -1,0 +1,55 @@
+"""`ligo`: a learned linear growth operator (Wang et al., 2023, arXiv:2303.00980).
+
+Every tensor of the larger network is a linear function of the small network's, W'_l = sum_j D_lj B W_j A^T: B mixes
+the channels that the tensor produces, A those that it consumes, one pair for each channel group, and D the blocks of a
+stage, one row for each tensor of a block. All are learned by AdamW on the training loss, a hundred steps from the start
+that Net2Wider and interpolation give (with a little noise, or copies would stay copies). The function is not kept.
+
+Batch norm's running statistics are taken anew from the training images at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from mmbench.expansions.depth import repeated
+from mmbench.expansions.sized import Sized
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    from mmbench.expansions.base import Filled, Growth
+    from mmbench.models.table import Table
+
+
+@EXPANSIONS.register("ligo")
+class LiGO(Sized):
+    """Learn how to grow, then grow."""
+
+    preserves = "no"
+    needs_data = True
+
+    axis: Literal["width", "stream", "hidden", "heads", "depth"] = "width"
+    """All channels, those of the residual stream, the units inside the blocks, attention heads, or blocks."""
+    learning_steps: int = Field(100, ge=1)
+    """Steps in which the operator is learned; they are charged to the expansion's time."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """AdamW's."""
+    batch_size: int = Field(64, ge=1)
+    """Images per step."""
+    noise: float = Field(0.03, gt=0)
+    """Standard deviation of the noise on the new rows of A, B and D."""
+
+    def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
+        """As `interpolate`: what the mixture of blocks starts from."""
+        return repeated(self.name, old, new, tables, lambda place, count, places: place * count // places)
+
+    def fill(self, growth: Growth) -> Filled:
+        """Learn A, B and D, and apply them."""
+        from mmbench.expansions._linear_growth import LinearGrowth
+
+        assert growth.data is not None
+        operator = LinearGrowth(growth, self.noise)
+        operator.learn(*growth.data, self.learning_steps, self.learning_rate, self.batch_size)
+        yield from operator.state().items()

@@ -1,0 +1,72 @@
+"""`width_then_depth`: a width operator, then a depth operator. Both keep the function, and so does their composition.
+
+It can also fill up what an axis of coarse steps leaves of a budget: `axis=hidden` with a `depth_factor` is a deeper
+network topped up by hidden units.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from pydantic import Field
+
+from mmbench.expansions.base import Expansion, Target
+from mmbench.expansions.budget import LARGEST_FACTOR
+from mmbench.expansions.sized import Sized
+from mmbench.registry import EXPANSIONS
+
+if TYPE_CHECKING:
+    from mmbench.data.base import InputShape
+    from mmbench.expansions.base import Filled, Growth
+    from mmbench.models.base import Architecture
+
+
+@EXPANSIONS.register("width_then_depth")
+class WidthThenDepth(Sized):
+    """Two exact operators, one after the other."""
+
+    preserves = "exact"
+
+    axis: Literal["width", "stream", "hidden", "heads", "head_dim"] = "width"
+    """What the width operator grows."""
+    width: Literal["net2wider", "zero_pad", "hypercloning", "lemon"] = "net2wider"
+    """The width operator, with its default options."""
+    depth: Literal["identity_block", "net2deeper"] = "identity_block"
+    """The depth operator, with its default options: net2deeper for an MLP, identity_block for all others."""
+    depth_factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
+    """Multiplies the blocks per stage."""
+    solve: Literal["width", "depth"] = "width"
+    """Which of the two factors a budget solves for; the other stays as given."""
+
+    def target(self, base: Architecture, shape: InputShape) -> Target:
+        """Where the second step leads."""
+        architecture = self.steps(base, shape)[-1][1]
+        factor = self.factor
+        if self.goal(base, shape) is not None and self.solve == "width":
+            factor = round(architecture.extent(self.axis) / base.extent(self.axis), 4)
+        return Target(architecture, f"{self.axis}+depth", factor)
+
+    def steps(self, base: Architecture, shape: InputShape) -> list[tuple[Expansion, Architecture]]:
+        """The width operator, then the depth operator."""
+        wider = self._part(self.width, axis=self.axis)
+        deeper = self._part(self.depth)
+        for part in (wider, deeper):
+            part.refuse_other_families(base)
+        goal = self.goal(base, shape)
+        if goal is not None and self.solve == "width":
+            wide = wider.reach(base, shape, goal, finish=lambda grown: grown.grown("depth", self.depth_factor))
+        else:
+            wide = base.grown(self.axis, self.factor)
+        wide = wider.settled(base, wide, shape)
+        if goal is not None and self.solve == "depth":
+            deep = deeper.reach(wide, shape, goal)
+        else:
+            deep = wide.grown("depth", self.depth_factor)
+        return [(wider, wide), (deeper, deeper.settled(wide, deep, shape))]
+
+    def _part(self, name: str, **options: Any) -> Sized:
+        return cast("Sized", EXPANSIONS.create({"name": name, "tolerance": self.tolerance, **options}))
+
+    def fill(self, growth: Growth) -> Filled:
+        """Never called: each step fills its own network."""
+        raise NotImplementedError

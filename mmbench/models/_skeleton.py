@@ -1,0 +1,47 @@
+"""Networks without values: their modules, shapes and operation counts, at no cost in memory and hardly any in time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmbench.data.base import InputShape
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mmbench.models.base import Architecture
+
+INITIALISERS = {"uniform_", "normal_", "fill_", "zero_", "clamp_", "erfinv_", "mul_", "add_", "div_", "trunc_normal_"}
+
+
+class _WithoutValues(TorchFunctionMode):
+    """In-place changes of the values of meta tensors, which have none, are left out: torch takes its time over them."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") in INITIALISERS and args and getattr(args[0], "is_meta", False):
+            return args[0]
+        return function(*args, **(kwargs or {}))
+
+
+def skeleton(architecture: Architecture, shape: InputShape) -> nn.Module:
+    """The network on the meta device."""
+    with torch.device("meta"), _WithoutValues():
+        return architecture.build(shape)
+
+
+@lru_cache(maxsize=64)
+def flops(architecture: Architecture, shape: InputShape) -> int:
+    """Floating-point operations of the forward pass of one image, a multiply-add counted as two.
+
+    Convolutions, matrix products and attention count; what works entry by entry (norms, activations) does not.
+    """
+    network = skeleton(architecture, shape).eval()
+    image = torch.empty(1, shape.channels, shape.image_size, shape.image_size, device="meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return int(counter.get_total_flops())

@@ -1,0 +1,101 @@
+"""Read the family and sizes of a given network, and build a network from what was read."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any
+
+from mmbench.data.base import InputShape
+from mmbench.errors import ConfigError, UndefinedError
+from mmbench.registry import MODELS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mmbench.models.base import Architecture
+    from mmbench.models.table import Table
+
+HARMLESS = ("training", "inplace", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init", "init_values")
+"""Attributes that leave a module's function as it is."""
+
+
+def configuration(model: nn.Module) -> dict[str, Any]:
+    """A network's configuration as plain JSON data: `build` makes the same network of it, for its state dict to load.
+
+    It holds all that a state dict does not: numbers of heads, LayerNorm epsilons, the image size.
+
+    Raises:
+        UndefinedError: the network is of no known family; the message names the part that does not fit.
+    """
+    architecture, shape = architecture_of(model)
+    return {"model": architecture.describe(), "shape": shape._asdict()}
+
+
+def build(configuration: dict[str, Any]) -> nn.Module:
+    """The network of a `configuration`, freshly initialised.
+
+    Raises:
+        ConfigError: the configuration is not one, or has unknown or wrong entries.
+    """
+    if configuration.keys() != {"model", "shape"} or configuration["shape"].keys() != set(InputShape._fields):
+        raise ConfigError(
+            f"a configuration has the keys model and shape ({', '.join(InputShape._fields)}); this one has "
+            f"{', '.join(configuration) or 'none'}"
+        )
+    return MODELS.create(configuration["model"]).build(InputShape(**configuration["shape"]))
+
+
+def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
+    """Family, sizes and input of a built network; `UndefinedError` names the part that does not fit.
+
+    The network is compared with what the family's factory builds from the sizes read, module by module, and with
+    its axis table, so that a variant that they do not describe (another norm or pooling, a dropout, an extra layer) is
+    refused, never guessed.
+    """
+    from mmbench.models._skeleton import skeleton
+
+    for name in MODELS.names():
+        try:
+            found = MODELS[name].read(model)
+            if found is None:
+                continue
+            architecture, shape = found
+            if shape.classes < 1:
+                raise ValueError("it has no classifier (num_classes = 0), whose output an expansion could keep")
+            difference = _first_difference(model, skeleton(architecture, shape), architecture.table(shape))
+        except (AttributeError, ValueError, UndefinedError) as error:  # a part is missing, or too large for the family
+            difference = str(error)
+        if difference:
+            raise UndefinedError(
+                f"this {type(model).__name__} is not a plain network of the family {name!r}: {difference}"
+            )
+        return architecture, shape
+    raise UndefinedError(
+        f"a {type(model).__name__} belongs to no family that can be expanded (families: {', '.join(MODELS.names())})"
+    )
+
+
+def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
+    for (name, ours), (expected, theirs) in zip_longest(
+        model.named_modules(), twin.named_modules(), fillvalue=("nothing", None)
+    ):
+        if ours is not None and (ours._forward_hooks or ours._forward_pre_hooks):
+            return f"{f'module {name!r}' if name else 'it'} has forward hooks"
+        if name != expected:
+            return f"module {name!r} stands where {expected!r} is expected"
+        found = _settings(ours)
+        for key, value in _settings(theirs).items():
+            if found.get(key) != value:
+                return f"{f'module {name!r}' if name else 'it'} has {key} = {found.get(key)}, expected {value}"
+    tensors = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    for name in sorted(tensors.keys() | table.tensors.keys()):
+        shape = table.shape(name) if name in table.tensors else "nothing"
+        if tensors.get(name) != shape:
+            return f"tensor {name!r} is {tensors.get(name, 'missing')}, expected {shape}"
+    return ""
+
+
+def _settings(module: nn.Module | None) -> dict[str, Any]:
+    """A module's class and its plain attributes, except those that leave its function as it is."""
+    plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
+    return {"class": type(module).__name__, **{k: v for k, v in plain.items() if k not in HARMLESS and k[0] != "_"}}
