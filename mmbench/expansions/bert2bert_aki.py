@@ -1,9 +1,9 @@
 """`bert2bert_aki`: new rows from the next block (Chen et al., 2022, bert2BERT, arXiv:2110.07143).
 
-Advanced knowledge initialisation: as in Net2Wider the columns of a consumer are split among the copies of a channel, but the rows of a new channel are
-those that its original has in the block after: they are different from the first step, and the function is not kept.
-The last block of a stage, and what stands outside the blocks, copies its own rows. Columns are split by projection, so
-that the copies in the last block part, too.
+Advanced knowledge initialisation: as in Net2Wider the columns of a consumer are split among the copies of a channel,
+but the rows of a new channel are those that its original has in the block after. They are different from the first
+step, and the function is not kept. The last block of a stage, and what stands outside the blocks, copies its own rows.
+Columns are split by projection, so that the copies in the last block part, too.
 """
 
 from __future__ import annotations

@@ -9,11 +9,13 @@ from mmbench.data.base import InputShape
 from mmbench.models.base import Architecture
 from mmbench.registry import MODELS
 
-SHAPE = InputShape(channels=2, image_size=4, classes=3)
+SHAPE = InputShape(channels=2, image_size=8, classes=3)
 SMALL = {
     "mlp": {"hidden": (7, 5)},
     "resnet": {"channels": (3, 5), "layers": (1, 2)},
-    "vit": {"embed_dim": 6, "heads": 2, "hidden": 7, "layers": 2, "patch_size": 2},
+    "vit": {"embed_dim": 6, "heads": 2, "hidden": 7, "layers": 2, "patch_size": 4},
+    "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 7, "layers": 2, "patch_size": 4},
+    "convnext": {"channels": (3, 4, 5, 6), "layers": (1, 2, 1, 1), "hidden": (5, 6, 7, 8), "kernel_size": 3},
 }
 FAMILIES = MODELS.names()
 
