@@ -3,6 +3,7 @@
 frame = mmbench.load_records("results")
 table = mmbench.correlate(frame)
 large = mmbench.expand(model, "net2wider", factor=2.0)
+again = mmbench.build(mmbench.configuration(large))
 trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
 """
 
@@ -16,14 +17,17 @@ if TYPE_CHECKING:
     from mmbench.analysis.statistics import correlate
     from mmbench.expansions.apply import expand
     from mmbench.metrics.base import Estimate, measure
+    from mmbench.models.reading import build, configuration
 
 __version__ = "0.1.0"
-__all__ = ["Estimate", "correlate", "expand", "load_records", "measure"]
+__all__ = ["Estimate", "build", "configuration", "correlate", "expand", "load_records", "measure"]
 
 _HOMES = {
     "load_records": "mmbench.analysis.frame",
     "correlate": "mmbench.analysis.statistics",
     "expand": "mmbench.expansions.apply",
+    "configuration": "mmbench.models.reading",
+    "build": "mmbench.models.reading",
     "Estimate": "mmbench.metrics.base",
     "measure": "mmbench.metrics.base",
 }

@@ -7,6 +7,7 @@ hash of exactly those inputs: the base model does not know which metric asked fo
 from __future__ import annotations
 
 import math
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,10 +89,8 @@ class Run:
     @property
     def label(self) -> str:
         """The run in a few words, for people."""
-        size = getattr(self.expansion, "budget", None)
-        size = f" {size:g}x" if size else f" f={self.expansion.factor:g}" if hasattr(self.expansion, "factor") else ""
         return (
-            f"{self.model.name} {self.dataset.title} {self.expansion.name}{size} {self.metric.name} "
+            f"{self.model.name} {self.dataset.title} {self.expansion.label} {self.metric.name} "
             f"{self.training.name} seed {self.seed}"
         )
 
@@ -110,6 +109,7 @@ class Run:
             "dataset": self.dataset.title,
             "expansion": self.expansion.name,
             "arm": self.expansion.arm,
+            "preserves": self.expansion.preserves,
             "training": self.training.name,
             "seed": self.seed,
             "metric": self.metric.name,
@@ -160,13 +160,17 @@ def is_final(record: dict[str, Any]) -> bool:
 
 
 def _sizes(run: Run, target: Target) -> dict[str, Any]:
+    from mmbench.models._skeleton import flops
+
     shape = run.dataset.shape()
     base, large = run.model.parameters(shape), target.architecture.parameters(shape)
     return {
         "parameters": large,
         "base_parameters": base,
-        "budget": getattr(run.expansion, "budget", None) or round(large / base, 2),
+        "budget": run.expansion.asked_for(run.model, shape) or round(large / base, 2),
         "depth": target.architecture.depth(),
+        "flops": flops(target.architecture, shape),
+        "base_flops": flops(run.model, shape),
     }
 
 
@@ -181,7 +185,7 @@ class _Stages:
         base = self._stage("base", self.r.base_inputs, self._train_base)
         yield {f"base_{k}": base.values[k] for k in ("accuracy", "loss", "validation_accuracy", "seconds")}
         expanded = self._stage("expanded", self.r.expanded_inputs, lambda: self._expand(base))
-        yield {"max_difference": expanded.values["max_difference"]}
+        yield {"max_difference": expanded.values["max_difference"], "expand_seconds": expanded.values["seconds"]}
         score = self._stage("score", self.r.score_inputs, lambda: self._measure(expanded))
         yield {
             "score": score.values["value"],
@@ -197,6 +201,7 @@ class _Stages:
             "final_validation_accuracy": final["validation_accuracy"],
             "final_train_loss": final["train_loss"],
             "gain": final["accuracy"] - base.values["accuracy"],
+            "train_steps": self._recipe.steps,
             "train_seconds": final["seconds"],
         }
 
@@ -219,11 +224,9 @@ class _Stages:
         return load_data(self.r.dataset, self.device, self.progress)
 
     def _network(self, architecture: Architecture, stage: Stage) -> nn.Module:
-        import torch
+        from mmbench.models._skeleton import skeleton
 
-        shape = self.data.shape  # before the context: in it, loading the data would make them meta tensors too
-        with torch.device("meta"):
-            model = architecture.build(shape)
+        model = skeleton(architecture, self.data.shape)
         model.load_state_dict(stage.tensors("weights"), strict=True, assign=True)
         return model.to(self.device)
 
@@ -234,17 +237,20 @@ class _Stages:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = self.r.model.build(self.data.shape)
-        return self._train(model.to(self.device), seed_of("base order", self._order))
+        return self._train(model.to(self.device), self.r.training, seed_of("base order", self._order))
 
     def _expand(self, base: Stage) -> Computed:
         import torch
 
         small = self._network(self.r.model, base).eval()
-        large = expand(small, self.r.expansion, seed=seed_of("expand", self.r.expanded_inputs)).eval()
+        train, seed = self.data.train, seed_of("expand", self.r.expanded_inputs)
+        start = time.perf_counter()
+        large = expand(small, self.r.expansion, data=(train.images, train.labels), seed=seed).eval()
+        seconds = time.perf_counter() - start
         with torch.no_grad():
             images = self.data.validation.images[:256]
             difference = (large(images) - small(images)).abs().max()
-        return {"max_difference": float(difference)}, {"weights": large.state_dict()}
+        return {"max_difference": float(difference), "seconds": seconds}, {"weights": large.state_dict()}
 
     def _measure(self, expanded: Stage) -> Computed:
         model = self._network(self.r.target().architecture, expanded)
@@ -260,22 +266,32 @@ class _Stages:
         }, {}
 
     def _train_expanded(self, expanded: Stage) -> Computed:
-        return self._train(self._network(self.r.target().architecture, expanded), seed_of("trained order", self._order))
+        model = self._network(self.r.target().architecture, expanded)
+        return self._train(model, self._recipe, seed_of("trained order", self._order))
+
+    @property
+    def _recipe(self) -> Training:
+        """The training, for as many steps as the expansion is given."""
+        from mmbench.models._skeleton import flops
+
+        training, shape = self.r.training, self.r.dataset.shape()
+        costs = flops(self.r.model, shape), flops(self.r.target().architecture, shape)
+        return training.model_copy(update={"steps": self.r.expansion.training_steps(training.steps, *costs)})
 
     @property
     def _order(self) -> dict[str, Any]:
         """What the order of the images depends on: all expansions see the same one, so their gains compare in pairs."""
         return {k: self.r.base_inputs[k] for k in ("dataset", "training", "seed")}
 
-    def _train(self, model: nn.Module, seed: int) -> Computed:
+    def _train(self, model: nn.Module, training: Training, seed: int) -> Computed:
         import torch
 
         from mmbench.training import evaluate, train
 
-        history = train(model, self.data.train, self.r.training, torch.Generator().manual_seed(seed))
+        history = train(model, self.data.train, training, torch.Generator().manual_seed(seed))
         test, validation = evaluate(model, self.data.test), evaluate(model, self.data.validation)
         if not math.isfinite(test.loss):  # the weights are finite, but not what they make of other images
-            raise DivergedError(self.r.training.steps, test.loss)
+            raise DivergedError(training.steps, test.loss)
         values = {
             "accuracy": test.accuracy,
             "loss": test.loss,

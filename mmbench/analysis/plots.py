@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
-CONTROL_COLOURS = {"none": "#222222", "scratch": "#999999"}
+CONTROL_COLOURS = {"none": "#222222", "scratch": "#999999", "scratch_matched": "#BBBBBB"}
 MARKERS = "osD^vPXp*h<>"
 AGREES, CONTRADICTS, OPEN = "#0072B2", "#D55E00", "#8A8A8A"
 INK = "#333333"

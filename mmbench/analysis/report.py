@@ -391,8 +391,8 @@ $runs
 <p>The unit is the configuration, not the run: score and target are averaged over seeds, then ranked. Intervals are
 95 %, after Bonett and Wright (2000); they are rough below $enough configurations and where |ρ| exceeds 0.8. Two metrics
 are compared by the test of Meng, Rosenthal and Rubin (1992). Configurations that share a base model are not
-independent, so the true uncertainty is larger than the intervals say. All runs count, those of the controls none and
-scratch included; the group arm=expansion leaves these out.</p>
+independent, so the true uncertainty is larger than the intervals say. All runs count, those of the controls none,
+scratch and scratch_matched included; the group arm=expansion leaves these out.</p>
 $made
 </body>
 </html>

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("gain", "final_accuracy")
 KEYS = ("dataset", "model", "axis", "budget", "training")
-CONTROLS = ("none", "scratch")
+CONTROLS = ("none", "scratch", "scratch_matched")
 """The expansions that others are compared with; left out of the group `arm=expansion`."""
 SIZE = "parameters"
 BASELINES = (SIZE, "flops", "loss_after_k_steps")
@@ -68,7 +68,7 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     """Judge every metric: one row per (metric, target, group) that has a record, with the columns of the contract.
 
     Targets are `gain` and `final_accuracy`. Groups are `all`, `key=value` for each dataset, model, axis, budget and
-    training, and `arm=expansion`, which is all without the controls `none` and `scratch`. A metric whose runs all
+    training, and `arm=expansion`, which is all without the controls. A metric whose runs all
     failed has a row with n = 0. What is undefined is null: no statistic is made up from too little.
 
     * n, n_configurations: the runs that count, and the configurations that they make.

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
@@ -125,6 +125,15 @@ class Expansion(Component):
         """For how many steps the expanded network is trained, where the base model was trained for `steps`."""
         return steps
 
+    @property
+    def label(self) -> str:
+        """The operator in a few words, for people."""
+        return self.name
+
+    def asked_for(self, base: Architecture, shape: InputShape) -> float | None:
+        """The parameter count that the options ask for as a multiple of the base model's; None where none is."""
+        return None
+
     def refuse_other_families(self, base: Architecture) -> None:
         """`UndefinedError` unless the operator is defined for the family."""
         if self.families is not None and base.name not in self.families:
@@ -136,19 +145,3 @@ class Expansion(Component):
     def because(self, base: Architecture) -> str:
         """Why the operator is not defined for a family, in words that follow its name."""
         return ""
-
-    @classmethod
-    def traits(cls) -> dict[str, Any]:
-        """What the operator declares, for tables."""
-        return {
-            "axes": cls.axes(),
-            "families": cls.families,
-            "preserves": cls.preserves,
-            "needs_data": cls.needs_data,
-            "arm": cls.arm,
-        }
-
-    @classmethod
-    def defaults(cls) -> Self:
-        """The operator with its default options."""
-        return cls()

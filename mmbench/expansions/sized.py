@@ -53,6 +53,13 @@ class Sized(Expansion):
         without = {"tolerance", "factor"} if self.budget is not None else {"tolerance"}
         return {key: value for key, value in super().describe().items() if key not in without}
 
+    @property
+    def label(self) -> str:
+        """Name, axis unless it is the only one, and size."""
+        axis = f" {self.axis}" if len(self.axes()) > 1 else ""
+        size = f"{self.budget:g}x" if self.budget else f"={self.match}" if self.match else f"f={self.factor:g}"
+        return f"{self.name}{axis} {size}"
+
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """By the factor, or to the parameter count asked for."""
         self.refuse_other_families(base)
@@ -68,8 +75,12 @@ class Sized(Expansion):
         self, base: Architecture, shape: InputShape, goal: tuple[int, str], finish: Grow = lambda grown: grown
     ) -> Architecture:
         """`base` grown along the axis to the parameter count asked for, counted after `finish`."""
-        whole = self.copies and bool(pooled(base.table(shape), base.grown(self.axis, 2.0).table(shape)))
+        whole = self.whole(base.table(shape), base.grown(self.axis, 2.0).table(shape))
         return solve(base, shape, self.axis, *goal, self.tolerance, whole=whole, finish=finish)
+
+    def whole(self, old: Table, new: Table) -> bool:
+        """Whether only integer factors lead from one table to the other."""
+        return self.copies and bool(pooled(old, new))
 
     def settled(self, base: Architecture, architecture: Architecture, shape: InputShape) -> Architecture:
         """The larger architecture as the operator fills it; `UndefinedError` where it cannot."""
@@ -92,6 +103,11 @@ class Sized(Expansion):
         except UndefinedError as error:
             raise UndefinedError(f"expansion.match = {self.match} leads nowhere: {error}") from None
         return count, f"expansion.match = {self.match}"
+
+    def asked_for(self, base: Architecture, shape: InputShape) -> float | None:
+        """The budget, or that of the operator to match, to two decimals."""
+        goal = self.goal(base, shape)
+        return self.budget or (goal and round(goal[0] / base.parameters(shape), 2))
 
     def adapted(self, base: Architecture, architecture: Architecture) -> Architecture:
         """The larger architecture with what the operator changes in it besides its sizes."""

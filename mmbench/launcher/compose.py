@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.paths import choices
-from mmbench.registry import unknown_name
+from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,8 @@ class Composer:
         """The job's resolved config, and the overrides that have no meaning for its choices.
 
         An option that the choice does not have (`expansion.budget` with `expansion=none`) is left out, so that one
-        sweep can vary the options of some choices; the caller refuses options that no job has.
+        sweep can vary the options of some choices; the caller refuses options that no job has. So is an axis that this
+        operator does not have and another has (`expansion.axis=hidden` with `expansion=identity_block`).
         """
         parsed = [self._parse(text) for text in overrides]
         if any(o.is_add() or o.is_force_add() or o.is_delete() for o in parsed):
@@ -72,7 +73,10 @@ class Composer:
         config = copy.deepcopy(self._parts(choices))
         without_meaning = []
         for text, override in zip(overrides, parsed, strict=True):
-            if text not in choices and not _set(config, override.key_or_group, override.value()):
+            if text in choices:
+                continue
+            key, value = override.key_or_group, override.value()
+            if _axis_of_another(config, key, value) or not _set(config, key, value):
                 without_meaning.append(text)
         return self._resolved(config), without_meaning
 
@@ -103,6 +107,14 @@ class Composer:
         container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         assert isinstance(container, dict)
         return {str(key): value for key, value in container.items()}
+
+
+def _axis_of_another(config: Config, key: str, value: Any) -> bool:
+    """Whether the override is an axis that the chosen operator does not have and another has."""
+    name = config.get("expansion", {}).get("name")
+    if key != "expansion.axis" or name not in EXPANSIONS.names():
+        return False
+    return value not in EXPANSIONS[name].axes() and any(value in EXPANSIONS[n].axes() for n in EXPANSIONS.names())
 
 
 def _set(config: Config, key: str, value: Any) -> bool:

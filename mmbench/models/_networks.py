@@ -64,19 +64,19 @@ def timm_resnet(
     return model
 
 
-def resize(block: Any, hidden: int, kernel_size: int) -> None:
+def resize(block: Any, inner: int, kernel_size: int) -> None:
     """Give one of timm's residual blocks an inner width and a kernel size that its constructor does not offer."""
     first, second = block.conv1, block.conv2
-    inner = second.out_channels if isinstance(block, BasicBlock) else hidden
+    middle = second.out_channels if isinstance(block, BasicBlock) else inner
     square = kernel_size if isinstance(block, BasicBlock) else 1
-    if (first.out_channels, second.kernel_size[0]) == (hidden, kernel_size):
+    if (first.out_channels, second.kernel_size[0]) == (inner, kernel_size):
         return
-    block.conv1 = _conv(first.in_channels, hidden, square, first.stride)
-    block.bn1 = nn.BatchNorm2d(hidden)
-    block.conv2 = _conv(hidden, inner, kernel_size, second.stride)
-    block.bn2 = nn.BatchNorm2d(inner)
+    block.conv1 = _conv(first.in_channels, inner, square, first.stride)
+    block.bn1 = nn.BatchNorm2d(inner)
+    block.conv2 = _conv(inner, middle, kernel_size, second.stride)
+    block.bn2 = nn.BatchNorm2d(middle)
     if isinstance(block, Bottleneck):
-        block.conv3 = _conv(hidden, block.conv3.out_channels, 1)
+        block.conv3 = _conv(inner, block.conv3.out_channels, 1)
 
 
 def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int | tuple[int, ...] = 1) -> nn.Conv2d:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
@@ -54,10 +55,16 @@ class Architecture(Component):
             return cls(**sizes)
         except ValidationError as error:
             first = error.errors()[0]
+            if not first["loc"]:  # the sizes do not fit together
+                raise UndefinedError(f"no network of the family {cls.name!r}: {first['ctx']['error']}") from None
             where = " ".join(map(str, first["loc"]))
             raise UndefinedError(
                 f"no network of the family {cls.name!r} has {where} = {first['input']}: {first['msg']}"
             ) from None
+
+    def describe(self) -> dict[str, Any]:
+        """Name and options, the same for two ways to give the same sizes."""
+        return super(Architecture, self.of(self.sizes())).describe()
 
     def grown(self, axis: str, factor: float) -> Self:
         """Larger along an axis: its sizes multiplied by `factor` and rounded; never smaller."""
@@ -71,7 +78,8 @@ class Architecture(Component):
             if isinstance(sizes[name], tuple):
                 for i, size in enumerate(sizes[name]):
                     larger = (*sizes[name][:i], size + self.unit(name), *sizes[name][i + 1 :])
-                    yield self.of({**sizes, name: larger})
+                    with contextlib.suppress(UndefinedError):  # at its largest
+                        yield self.of({**sizes, name: larger})
 
     def extent(self, axis: str) -> int:
         """The sum of the sizes that grow along an axis."""

@@ -34,11 +34,11 @@ class Mixer(Architecture):
 
     embed_dim: int = Field(32, ge=1, le=16384)
     """Channels of the stream."""
-    token_hidden: int = Field(16, ge=1, le=131072)
+    token_hidden: int = Field(32, ge=1, le=131072)
     """Hidden units of the MLP across patches."""
-    channel_hidden: int = Field(128, ge=1, le=131072)
+    channel_hidden: int = Field(96, ge=1, le=131072)
     """Hidden units of the MLP across channels."""
-    layers: int = Field(2, ge=1, le=1024)
+    layers: int = Field(3, ge=1, le=1024)
     """Blocks."""
     patch_size: int = Field(2, ge=1, le=64)
     """Side of a patch in pixels; must divide the image size."""

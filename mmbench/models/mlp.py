@@ -18,13 +18,18 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+Widths = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1, max_length=1024)
+]
+
+
 @MODELS.register("mlp")
 class MLP(Architecture):
     """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer is a channel group of its own."""
 
     axes: ClassVar[dict[str, tuple[str, ...]]] = {"width": ("hidden",), "hidden": ("hidden",), "depth": ("hidden",)}
 
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1)] = (8, 8)
+    hidden: Widths = (8, 8)
     """Widths of the hidden layers."""
 
     def table(self, shape: InputShape) -> Table:

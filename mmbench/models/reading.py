@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -31,18 +32,28 @@ def configuration(model: nn.Module) -> dict[str, Any]:
     return {"model": architecture.describe(), "shape": shape._asdict()}
 
 
-def build(configuration: dict[str, Any]) -> nn.Module:
+def build(configuration: Mapping[str, Any]) -> nn.Module:
     """The network of a `configuration`, freshly initialised.
 
     Raises:
         ConfigError: the configuration is not one, or has unknown or wrong entries.
+        UndefinedError: the network does not fit images of that size.
     """
-    if configuration.keys() != {"model", "shape"} or configuration["shape"].keys() != set(InputShape._fields):
+    found = dict(configuration) if isinstance(configuration, Mapping) else {}
+    model, shape = found.get("model"), found.get("shape")
+    if (
+        not isinstance(model, Mapping)
+        or not isinstance(shape, Mapping)
+        or found.keys() != {"model", "shape"}
+        or shape.keys() != set(InputShape._fields)
+        or any(type(n) is not int or n < 1 for n in shape.values())
+    ):
         raise ConfigError(
-            f"a configuration has the keys model and shape ({', '.join(InputShape._fields)}); this one has "
-            f"{', '.join(configuration) or 'none'}"
+            "a configuration is a dictionary of model (its name and options) and shape "
+            f"({', '.join(InputShape._fields)}, all integers >= 1), as mmbench.configuration makes it; this one is "
+            f"{configuration!r}"
         )
-    return MODELS.create(configuration["model"]).build(InputShape(**configuration["shape"]))
+    return MODELS.create(model).build(InputShape(**shape))
 
 
 def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
@@ -83,6 +94,8 @@ def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
             return f"{f'module {name!r}' if name else 'it'} has forward hooks"
         if name != expected:
             return f"module {name!r} stands where {expected!r} is expected"
+        if ours is not None and "forward" in vars(ours):
+            return f"{f'module {name!r}' if name else 'it'} has a forward of its own"
         found = _settings(ours)
         for key, value in _settings(theirs).items():
             if found.get(key) != value:
@@ -98,4 +111,8 @@ def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
 def _settings(module: nn.Module | None) -> dict[str, Any]:
     """A module's class and its plain attributes, except those that leave its function as it is."""
     plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
-    return {"class": type(module).__name__, **{k: v for k, v in plain.items() if k not in HARMLESS and k[0] != "_"}}
+    kind = type(module)
+    # torch's and timm's LayerNorm are one function; a class of the same name from elsewhere may be anything
+    known = kind.__module__.partition(".")[0] in ("torch", "timm", "mmbench")
+    name = kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"
+    return {"class": name, **{k: v for k, v in plain.items() if k not in HARMLESS and k[0] != "_"}}

@@ -32,9 +32,9 @@ class ResNet(Architecture):
 
     imports: ClassVar[tuple[str, ...]] = ("mmbench.models._networks",)
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
-        "width": ("channels", "hidden"),
+        "width": ("channels", "inner"),
         "stream": ("channels",),
-        "hidden": ("hidden",),
+        "hidden": ("inner",),
         "depth": ("layers",),
         "kernel": ("kernel_size",),
     }
@@ -45,7 +45,7 @@ class ResNet(Architecture):
     """Channels per stage."""
     layers: Sizes = (1, 1, 1)
     """Blocks per stage."""
-    hidden: Sizes | None = None
+    inner: Sizes | None = None
     """Inner width of the blocks of each stage; as `channels` unless given."""
     kernel_size: int = Field(3, ge=1, le=31)
     """Side of the blocks' 3x3 convolutions; odd."""
@@ -54,7 +54,7 @@ class ResNet(Architecture):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name, sizes in (("layers", self.layers), ("hidden", self.hidden)):
+        for name, sizes in (("layers", self.layers), ("inner", self.inner)):
             if sizes is not None and len(self.channels) != len(sizes):
                 raise ValueError(
                     f"model.channels has {len(self.channels)} stages and model.{name} {len(sizes)}; give both the same"
@@ -70,12 +70,12 @@ class ResNet(Architecture):
 
     def sizes(self) -> AllSizes:
         """With the inner widths in numbers."""
-        return {**dict(self), "hidden": self.hidden or self.channels}
+        return {**dict(self), "inner": self.inner or self.channels}
 
     @classmethod
     def of(cls, sizes: AllSizes) -> Self:
-        """`hidden` is left out where it equals `channels`."""
-        return super().of({**sizes, "hidden": None if sizes["hidden"] == sizes["channels"] else sizes["hidden"]})
+        """`inner` is left out where it equals `channels`."""
+        return super().of({**sizes, "inner": None if sizes["inner"] == sizes["channels"] else sizes["inner"]})
 
     def unit(self, name: str) -> int:
         """timm's wide stem has an even number of channels."""
@@ -107,13 +107,13 @@ class ResNet(Architecture):
         table.groups[previous] = Group(self.channels[0])
         table.linear("conv1", out(previous), fixed(shape.channels), *stem, bias=False)
         table.norm("bn1", out(previous), batch_statistics=True)
-        for s, (stage, hidden) in enumerate(zip(self.blocks(), self.sizes()["hidden"], strict=True)):
+        for s, (stage, inner) in enumerate(zip(self.blocks(), self.sizes()["inner"], strict=True)):
             stream = f"stage{s}"
             table.groups[stream] = Group(self.channels[s] * (1 if basic else 4))
             for b, block in enumerate(stage):
-                inner = [f"{block}.1"] if basic else [f"{block}.1", f"{block}.2"]
-                table.groups |= {group: Group(hidden) for group in inner}
-                chain = [previous, *inner, stream]
+                inside = [f"{block}.1"] if basic else [f"{block}.1", f"{block}.2"]
+                table.groups |= {group: Group(inner) for group in inside}
+                chain = [previous, *inside, stream]
                 kernels = [square, square] if basic else [pixel, square, pixel]
                 for i, kernel in enumerate(kernels, 1):
                     layer(f"{block}.conv{i}", f"{block}.bn{i}", chain[i], chain[i - 1], kernel)
@@ -129,9 +129,9 @@ class ResNet(Architecture):
 
         make = _networks.SmallResNet if self.stem == "3x3" else _networks.timm_resnet
         model = make(self.block, shape.channels, shape.classes, self.channels, self.layers)
-        for stage, hidden in zip(self.blocks(), self.sizes()["hidden"], strict=True):
+        for stage, inner in zip(self.blocks(), self.sizes()["inner"], strict=True):
             for block in stage:
-                _networks.resize(model.get_submodule(block), hidden, self.kernel_size)
+                _networks.resize(model.get_submodule(block), inner, self.kernel_size)
         return model
 
     @classmethod
@@ -148,6 +148,8 @@ class ResNet(Architecture):
             small, stages = False, [model.layer1, model.layer2, model.layer3, model.layer4]
         else:
             return None
+        if not all(map(len, stages)):
+            raise ValueError("a stage has no blocks")
         if not hasattr(model.conv1, "in_channels"):
             raise ValueError(f"module 'conv1', its stem, is a {type(model.conv1).__name__}, expected one convolution")
         first = [stage[0] for stage in stages]
@@ -157,9 +159,10 @@ class ResNet(Architecture):
                 "block": "basic" if basic else "bottleneck",
                 "channels": tuple(b.conv2.out_channels if basic else b.conv3.out_channels // 4 for b in first),
                 "layers": tuple(map(len, stages)),
-                "hidden": tuple(block.conv1.out_channels for block in first),
+                "inner": tuple(block.conv1.out_channels for block in first),
                 "kernel_size": first[0].conv2.kernel_size[0],
                 "stem": "3x3" if small else "7x7",
             }
         )
-        return sizes, InputShape(model.conv1.in_channels, 32 if small else 224, model.fc.out_features)
+        classes: Any = model.fc.out_features if small else model.num_classes
+        return sizes, InputShape(model.conv1.in_channels, 32 if small else 224, classes)

@@ -1,111 +1,267 @@
-"""Parameter budgets: what is reachable is reached, what is not is refused with the nearest counts."""
+"""Parameter budgets and matches: what is reachable is reached, what is not is refused with the nearest counts."""
 
+import itertools
 from functools import cache
 
 import pytest
-from models.networks import FAMILIES
+import torch
+from models.networks import FAMILIES, SHAPE
 
-from expansions.cells import OPERATORS
+from expansions.cells import DEFINED, OPERATORS, QUICKLY
 from mmbench.data.base import InputShape
-from mmbench.errors import UndefinedError
-from mmbench.expansions.base import expand
+from mmbench.errors import ConfigError, UndefinedError
+from mmbench.expansions.apply import expand
 from mmbench.expansions.budget import LARGEST_FACTOR, solve
-from mmbench.models.base import architecture_of
+from mmbench.expansions.copying import Copying
+from mmbench.expansions.sized import pooled
 from mmbench.registry import EXPANSIONS, MODELS
 
 DIGITS = InputShape(1, 8, 10)
 SIZED = [name for name in OPERATORS if "budget" in EXPANSIONS[name].model_fields]
-GROWTHS = {
-    "width": lambda base: base.widened,
-    "hidden": lambda base: lambda factor: base.widened(factor, "hidden"),
-    "depth": lambda base: base.deepened,
-}
-SOLVABLE = [
-    (f, axis) for f in FAMILIES for axis in GROWTHS if (f, axis) not in {("mlp", "depth"), ("resnet", "hidden")}
-]
+AXES = [(family, axis, False) for family in FAMILIES for axis in MODELS[family].axes]
+WHOLE_AXES = [(family, axis, True) for family, axis, _ in AXES if axis not in ("depth", "kernel")]
+BASES = {family: MODELS[family](**({"hidden": 61} if family == "vit" else {})) for family in FAMILIES}
+BUDGETS = (1.0001, 1.004, 1.01, 1.08, 1.35, 1.5, 1.99, 2.0, 2.6, 3.3, 4.0)
 
 
 @cache
-def all_counts(growth, base):
-    """By a walk through the factors up to 9 in steps of 0.004, finer than any size of these networks can see."""
-    return sorted({growth(base)(1 + i / 250).parameters(DIGITS) for i in range(2000)})
+def all_counts(family, axis, whole):
+    """By a walk through the factors in steps of 0.004 up to 9, finer than any size of these networks can see."""
+    factors = range(1, 10) if whole else [1 + i / 250 for i in range(2000)]
+    if (family, axis) == ("mlp", "depth"):  # its layers are far smaller than the input's
+        factors = [*factors, *(i / 2 for i in range(18, 60))]
+    return sorted({BASES[family].grown(axis, factor).parameters(DIGITS) for factor in factors})
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.02, 0.05])
-@pytest.mark.parametrize(("family", "axis"), SOLVABLE, ids=str)
-def test_the_solver_finds_the_nearest_count_of_all(family, axis, tolerance):
-    base = MODELS[family](**({"hidden": 61} if family == "vit" else {}))
-    grow = GROWTHS[axis](base)
-    smallest, *reachable = all_counts(GROWTHS[axis], base)
-    for budget in (1.0001, 1.004, 1.01, 1.08, 1.35, 1.5, 1.99, 2.0, 2.6, 3.3, 4.0):
-        target = budget * smallest
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize(("family", "axis", "whole"), [*AXES, *WHOLE_AXES], ids=str)
+def test_the_solver_finds_the_nearest_count_of_all(family, axis, whole, tolerance):
+    base = BASES[family]
+    smallest, *reachable = all_counts(family, axis, whole)
+    assert smallest == base.parameters(DIGITS)
+    by_stage = bool(list(base.increments(axis))) and not whole  # single stages can grow: more counts than these
+    for budget in BUDGETS:
+        target = round(budget * smallest)
         nearest = min(reachable, key=lambda count: abs(count - target))
         try:
-            factor = solve(grow, base, DIGITS, budget, tolerance)
+            found = solve(base, DIGITS, axis, target, f"budget = {budget}", tolerance, whole=whole)
         except UndefinedError as error:
             assert abs(nearest / target - 1) > tolerance
-            below = max(count for count in [smallest, *reachable] if count < target)
-            above = min(count for count in reachable if count >= target)
-            assert f"the nearest counts are {below:,} (" in str(error)
-            assert f" and {above:,} (" in str(error)
-            assert f"expansion.budget = {budget:g}" in str(error)
+            assert f"within {tolerance:.1%} of budget = {budget} ({target:,} parameters)" in str(error)
+            assert ("expansion.tolerance may be up to 0.05" in str(error)) == (tolerance < 0.05)
+            if not by_stage and target > smallest:
+                below = max(count for count in [smallest, *reachable] if count < target)
+                above = min(count for count in reachable if count >= target)
+                assert f"the nearest counts are {below:,} (" in str(error)
+                assert f" and {above:,} ({above / smallest:.2f}x)" in str(error)
         else:
-            assert abs(nearest / target - 1) <= tolerance
-            assert abs(grow(factor).parameters(DIGITS) - target) == abs(nearest - target)
+            count = found.parameters(DIGITS)
+            assert found != base
+            assert abs(count / target - 1) <= tolerance
+            assert abs(count - target) <= abs(nearest - target)
+            assert by_stage or abs(count - target) == abs(nearest - target)
+            closer = [a for a in found.increments(axis) if abs(a.parameters(DIGITS) - target) < abs(count - target)]
+            assert whole or not closer, "one unit more in one stage comes closer"
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext"])
+def test_depths_are_found_stage_by_stage(family):
+    """Whatever mixture of depths a count comes from, some mixture comes within half a percent of it."""
+    base = MODELS[family]()
+    for added in itertools.product((0, 1, 2), repeat=len(base.layers)):
+        wanted = base.of({**base.sizes(), "layers": tuple(1 + extra for extra in added)})
+        if wanted != base:
+            target = wanted.parameters(DIGITS)
+            found = solve(base, DIGITS, "depth", target, "", 0.005)
+            assert abs(found.parameters(DIGITS) / target - 1) <= 0.005
+            assert sum(added) > 1 or found == wanted, "one block in one stage is found exactly"
+
+
+def options_for(name, family):
+    """What makes an operator defined on more families: another axis or depth operator than by default."""
+    if name == "width_then_depth" and family == "mlp":
+        return {"depth": "net2deeper"}
+    return {"axis": "hidden"} if name == "zero_pad" and family in ("vit", "mixer", "convnext") else {}
+
+
+def defined_sizes(name, family, base=None, shape=DIGITS, **options):
+    """The target, or the reason why there is none."""
+    operator = EXPANSIONS[name](**options_for(name, family), **options)
+    try:
+        return operator.target(base or MODELS[family](), shape).architecture
+    except UndefinedError as error:
+        reasons = (
+            "nearest counts are",
+            "is not defined for the family",
+            "no two blocks of equal shape",
+            "the stage of",
+            "is no integer factor",
+            "leads nowhere",
+            "needs a factor above",
+        )
+        assert any(reason in str(error) for reason in reasons), error
+        return str(error)
 
 
 @pytest.mark.parametrize("budget", [1.35, 2.0, 4.0])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", SIZED)
 def test_a_budget_is_met_by_the_network_itself(name, family, budget):
-    model = MODELS[family]().build(DIGITS)
-    smallest = sum(p.numel() for p in model.parameters())
-    operator = EXPANSIONS[name](budget=budget, tolerance=0.05)
-    try:
-        large = expand(model, operator)
-    except UndefinedError as error:
-        assert any(word in str(error) for word in ("nearest counts", "LayerNorm", "no residual blocks"))
+    options = {"budget": budget, "tolerance": 0.05}
+    planned = defined_sizes(name, family, **options)
+    if isinstance(planned, str):
         return
-    count = sum(p.numel() for p in large.parameters())
-    base, shape = architecture_of(model)
-    target = operator.target(base, shape)
-    assert target.architecture.parameters(shape) == count
-    assert target.axis == operator.axis
-    assert abs(count / (budget * smallest) - 1) <= operator.tolerance
+    model = MODELS[family]().build(DIGITS)
+    x = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    options |= {**options_for(name, family), **QUICKLY.get(name, {})}
+    large = expand(model, EXPANSIONS[name](**options), data=(x, torch.arange(16) % 10))
+    count, smallest = (sum(p.numel() for p in network.parameters()) for network in (large, model))
+    assert planned.parameters(DIGITS) == count
+    assert abs(count / (budget * smallest) - 1) <= 0.05
 
 
-def test_budgets_that_the_comparisons_need_are_reachable_on_digits():
-    """Equal-parameter groups exist only where several operators reach the same budget."""
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", SIZED)
+def test_a_match_has_as_many_parameters_as_the_other_operator(name, family):
+    base = MODELS[family]()
+    for other, tolerance in itertools.product(SIZED, (0.01, 0.05)):
+        found = defined_sizes(name, family, match=other, tolerance=tolerance)
+        try:
+            goal = EXPANSIONS[other]().target(base, DIGITS).architecture.parameters(DIGITS)
+        except UndefinedError as error:
+            assert isinstance(found, str)
+            assert str(error) in found or "is not defined for the family" in found
+            continue
+        if not isinstance(found, str):
+            assert abs(found.parameters(DIGITS) / goal - 1) <= tolerance
+        if other == name and not options_for(name, family):
+            assert found.parameters(DIGITS) == goal, "an operator matches itself"
 
-    def reached(budget: float) -> set:
-        found = set()
-        for name in SIZED:
-            for family in FAMILIES:
-                try:
-                    EXPANSIONS[name](budget=budget, tolerance=0.05).target(MODELS[family](), DIGITS)
-                except UndefinedError:
-                    continue
-                found.add((name, family))
-        return found
 
-    assert {(name, "mlp") for name in ("net2wider", "zero_pad", "random_pad", "scratch")} <= reached(2.0)
-    assert {(name, "resnet") for name in ("net2wider", "zero_pad", "random_pad", "scratch")} <= reached(2.0)
-    assert {(name, "vit") for name in ("net2wider", "random_pad", "scratch")} <= reached(4.0)
-    assert ("identity_block", "vit") in reached(4.0)
+MATCHED = {  # what all that is defined reaches within 1% of width x2 on 8x8 images, by default axis
+    "mlp": {"gradmax", "hypercloning", "ligo", "net2wider", "random_pad", "zero_pad"},
+    "resnet": {"hypercloning", "identity_block", "ligo", "net2wider", "random_pad", "zero_pad"},
+    "vit": {"gradmax", "hypercloning", "lemon", "net2wider", "random_pad", "zero_pad", "bert2bert_aki", "ligo"},
+    "mixer": {"gradmax", "hypercloning", "net2wider", "random_pad", "zero_pad", "bert2bert_aki", "ligo"},
+    "convnext": {"gradmax", "hypercloning", "identity_block", "net2wider", "random_pad", "zero_pad", "ligo"},
+}
+
+
+@pytest.mark.parametrize("family", MATCHED)
+def test_the_equal_parameter_group_of_width_times_two_is_reached(family):
+    found = {name for name in SIZED if not isinstance(defined_sizes(name, family, match="scratch"), str)}
+    assert found >= MATCHED[family] | {"scratch", "scratch_matched"}
+
+
+def test_a_match_takes_the_other_operators_factor():
+    base = MODELS["vit"]()
+    target = EXPANSIONS["gradmax"](match="net2wider", factor=3.0).target(base, DIGITS)
+    wide = EXPANSIONS["net2wider"](factor=3.0).target(base, DIGITS).architecture
+    assert target.architecture.parameters(DIGITS) == pytest.approx(wide.parameters(DIGITS), rel=0.01)
+    assert target.factor == round(target.architecture.hidden / base.hidden, 4) > 8
+    with pytest.raises(
+        UndefinedError, match=r"expansion.match = lemon leads nowhere: lemon is not defined for the fam"
+    ):
+        EXPANSIONS["net2wider"](match="lemon").target(MODELS["mlp"](), DIGITS)
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_what_cannot_be_matched_is_refused_with_what_can(name):
+    for wrong in ("none", "net2winder"):
+        with pytest.raises(ConfigError) as caught:
+            EXPANSIONS.create({"name": name, "match": wrong})
+        assert f"expansion.match = '{wrong}' is unknown" in str(caught.value)
+        assert f"(allowed: {', '.join(SIZED)})" in str(caught.value)
+    with pytest.raises(ConfigError, match=r"expansion.budget and expansion.match both say how large .* give one"):
+        EXPANSIONS.create({"name": name, "match": "scratch", "budget": 2.0})
+
+
+WHOLE = [name for name in SIZED if issubclass(EXPANSIONS[name], Copying) and EXPANSIONS[name].copies]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", [*WHOLE, "width_then_depth"])
+def test_whole_copies_only_ever_have_integer_factors(name, family):
+    base, more = MODELS[family](), options_for(name, family)
+    for axis, factor in itertools.product(EXPANSIONS[name].axes(), [1.5, 2.0, 2.6, 3.0, 4.0]):
+        try:
+            budget = base.grown(axis, factor).parameters(DIGITS) / base.parameters(DIGITS)
+            operator = EXPANSIONS[name](**{**more, "axis": axis, "budget": budget, "tolerance": 0.05})
+            wide = operator.steps(base, DIGITS)[0][1]
+        except UndefinedError:
+            assert not factor.is_integer() or name in ("bert2bert_aki", "width_then_depth") or axis not in base.axes
+            continue
+        old, new = base.table(DIGITS), wide.table(DIGITS)
+        every = new.groups if name == "hypercloning" else pooled(old, new)
+        assert all(new.groups[group].size % old.groups[group].size == 0 for group in every)
+
+
+@pytest.mark.parametrize("cell", [c for c in DEFINED if c.operator != "none"], ids=str)
+def test_no_tensor_shrinks(cell):
+    """Every block of the larger network is at least as large as the one that it continues; no block is lost."""
+    base = cell.architecture
+    for operator, larger in EXPANSIONS[cell.operator](**cell.options).steps(base, SHAPE):
+        arrangement = operator.arrangement(base, larger, SHAPE)
+        old, new = base.table(SHAPE), larger.table(SHAPE)
+        origins = {f"{block}.": f"{origin}." for block, origin in arrangement.items() if origin}
+        assert {o.rstrip(".") for o in origins.values()} == set(itertools.chain(*base.blocks()))
+        for name in new.tensors:
+            block = next((b for b in sorted(arrangement, key=len, reverse=True) if name.startswith(f"{b}.")), None)
+            if block is None or arrangement[block]:
+                source = name if block is None else arrangement[block] + name.removeprefix(block)
+                assert all(a >= b for a, b in zip(new.shape(name), old.shape(source), strict=True)), name
+        assert larger.parameters(SHAPE) > base.parameters(SHAPE)
+        base = larger
+
+
+@pytest.mark.parametrize("solved", ["width", "depth"])
+@pytest.mark.parametrize("axis", ["width", "hidden"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_composition_meets_a_budget_by_either_factor(family, axis, solved):
+    base, more = MODELS[family](), {"axis": axis, **options_for("width_then_depth", family)}
+    both = EXPANSIONS["width_then_depth"](**more).target(base, DIGITS).architecture
+    budget = both.parameters(DIGITS) / base.parameters(DIGITS)
+    target = EXPANSIONS["width_then_depth"](**more, budget=budget, solve=solved).target(base, DIGITS)
+    found = target.architecture
+    assert found.parameters(DIGITS) == both.parameters(DIGITS)
+    assert found.depth() > base.depth()
+    assert target.axis == f"{axis}+depth"
+    if solved == "width":
+        assert [*map(len, found.blocks())] == [*map(len, both.blocks())], "the depth factor stays as given"
+    else:
+        assert found.extent("hidden") == both.extent("hidden"), "the width factor stays as given"
+
+
+@pytest.mark.parametrize("solved", ["width", "depth"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_budget_below_a_compositions_other_factor_is_refused(family, solved):
+    """Twice the blocks, or twice the width, are more than 1.2 times the parameters before anything is solved for."""
+    more = {"axis": "hidden", "depth_factor": 3.0, **options_for("width_then_depth", family)}
+    operator = EXPANSIONS["width_then_depth"](budget=1.2, solve=solved, **more)
+    with pytest.raises(UndefinedError, match="the nearest counts are"):
+        operator.target(MODELS[family](), DIGITS)
+
+
+@pytest.mark.parametrize("budget", [2.5, 3.0, 4.0, 6.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hidden_units_fill_up_what_depth_leaves_of_a_budget(family, budget):
+    """Deeper by a common step, then as many hidden units as bring it within 1%."""
+    base = MODELS[family](**({"hidden": (32, 32)} if family == "mlp" else {}))
+    options = {"axis": "hidden", "depth_factor": 2.0, "budget": budget, **options_for("width_then_depth", family)}
+    count = EXPANSIONS["width_then_depth"](**options).target(base, DIGITS).architecture.parameters(DIGITS)
+    assert count == pytest.approx(budget * base.parameters(DIGITS), rel=0.01)
 
 
 def test_the_factor_of_a_budget_is_recorded_with_few_digits():
     base = MODELS["mlp"]()
     target = EXPANSIONS["net2wider"](budget=2.0, factor=5.0).target(base, DIGITS)
     assert target.factor < 2.5, "the factor is solved for, the given one ignored"
-    assert target.factor == round(target.factor, 5)
-    assert target.architecture == base.widened(target.factor)
+    assert target.factor == round(sum(target.architecture.hidden) / sum(base.hidden), 4)
 
 
 def test_a_budget_beyond_all_factors_is_refused():
     base = MODELS["vit"]()
-    with pytest.raises(UndefinedError, match=r"expansion.budget = 100 needs a factor above 64"):
-        solve(lambda factor: base.widened(min(factor, 1.5)), base, DIGITS, 100.0, 0.05)
-    largest = base.deepened(LARGEST_FACTOR)
-    factor = solve(base.deepened, base, DIGITS, largest.parameters(DIGITS) / base.parameters(DIGITS), 0.001)
-    assert base.deepened(factor) == largest
+    with pytest.raises(UndefinedError, match=r"expansion.budget = 4000 needs a factor above 64 along hidden"):
+        EXPANSIONS["net2wider"](axis="hidden", budget=4000.0).target(base, DIGITS)
+    largest = base.grown("depth", LARGEST_FACTOR)
+    assert solve(base, DIGITS, "depth", largest.parameters(DIGITS), "", 0.001) == largest

@@ -9,12 +9,13 @@ import yaml
 from models.networks import images, network, small
 
 import mmbench
-from expansions.cells import DEFAULTS, EXACT, OPERATORS, Cell
+from expansions.cells import DEFAULTS, EXACT, OPERATORS, QUICKLY, examples
 from mmbench.errors import ConfigError, UndefinedError
-from mmbench.expansions.base import expand
+from mmbench.expansions.apply import PREPROCESSING, expand
 from mmbench.registry import EXPANSIONS
 
 CONF = Path(__file__).parents[2] / "conf" / "expansion"
+NOTHING_DRAWN = ("none", "kernel_pad", "net2deeper", "stack", "interpolate")
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -26,16 +27,16 @@ def same(a, b):
 
 @pytest.mark.parametrize("cell", DEFAULTS, ids=str)
 def test_the_seed_decides_all_draws_and_nothing_else_does(cell):
-    base = network(small(cell.family))
+    base = cell.base()
     first = cell.expand(base, seed=3)
     torch.rand(11)
     assert same(first, cell.expand(base, seed=3))
-    assert same(first, cell.expand(base, seed=4)) == (cell.operator == "none")
+    assert same(first, cell.expand(base, seed=4)) == (cell.operator in NOTHING_DRAWN)
 
 
 @pytest.mark.parametrize("cell", DEFAULTS, ids=str)
 def test_the_global_random_state_is_left(cell):
-    base, before = network(small(cell.family)), torch.get_rng_state()
+    base, before = cell.base(), torch.get_rng_state()
     cell.expand(base, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -43,7 +44,7 @@ def test_the_global_random_state_is_left(cell):
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
 @pytest.mark.parametrize("cell", DEFAULTS, ids=str)
 def test_the_given_network_is_left_and_shares_no_memory(cell, training):
-    base = network(small(cell.family)).train(training)
+    base = cell.base().train(training)
     base(images()).sum().backward()
     before, gradients = copy.deepcopy(base), [p.grad.clone() for p in base.parameters()]
     large = cell.expand(base)
@@ -61,16 +62,17 @@ def test_the_given_network_is_left_and_shares_no_memory(cell, training):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("cell", DEFAULTS, ids=str)
 def test_dtype_and_device_are_kept(cell, dtype, device):
-    base = network(small(cell.family), dtype).to(device)
+    base = cell.base(dtype).to(device)
     large = cell.expand(base)
     assert {(t.dtype, t.device.type) for t in large.state_dict().values() if t.is_floating_point()} == {(dtype, device)}
     with torch.no_grad():
         assert large(images(dtype=dtype).to(device)).dtype == dtype
 
 
-@pytest.mark.parametrize("cell", [cell for cell in EXACT if not cell.options], ids=str)
+# What gradmax computes from images is rounded otherwise in another layout.
+@pytest.mark.parametrize("cell", [cell for cell in DEFAULTS if cell.operator != "gradmax"], ids=str)
 def test_weights_that_are_laid_out_otherwise_in_memory_are_read_alike(cell):
-    base = network(small(cell.family))
+    base = cell.base()
     other = copy.deepcopy(base).to(memory_format=torch.channels_last)
     assert same(cell.expand(base), cell.expand(other))
 
@@ -82,14 +84,65 @@ def test_the_package_offers_expand_by_name_or_by_operator():
     assert by_name.fc1.out_features == 21
 
 
+def test_factor_beside_budget_is_refused():
+    with pytest.raises(ConfigError, match="factor and budget both say how large the network becomes"):
+        expand(network(small("mlp")), "net2wider", factor=3.0, budget=2.0)
+
+
 def test_options_beside_an_operator_are_refused_and_not_ignored():
     with pytest.raises(ConfigError, match="factor, split cannot be given beside it"):
         expand(network(small("mlp")), EXPANSIONS["net2wider"](), factor=3.0, split="unequal")
 
 
-def test_none_is_a_copy():
-    base = network(small("resnet"))
-    assert same(base, Cell("none", {}, "resnet").expand(base))
+@pytest.mark.parametrize("cell", [cell for cell in EXACT if cell.operator == "none"], ids=str)
+def test_none_is_a_copy(cell):
+    base = cell.base()
+    assert same(base, cell.expand(base))
+
+
+@pytest.mark.parametrize("cell", DEFAULTS, ids=str)
+def test_what_timm_knows_of_the_images_is_carried_over(cell):
+    base = cell.base()
+    for attribute in PREPROCESSING:
+        assert not hasattr(cell.expand(base), attribute) or hasattr(base, attribute)
+        setattr(base, attribute, {"mean": (0.1, 0.2), attribute: cell.operator})
+    large = cell.expand(base)
+    assert all(getattr(large, attribute) == getattr(base, attribute) for attribute in PREPROCESSING)
+
+
+LOOKING = [cell for cell in DEFAULTS if EXPANSIONS[cell.operator].needs_data]
+WRONG_DATA = {
+    "images alone": lambda x, y: x,
+    "a list of pairs": lambda x, y: [*zip(x, y, strict=True)],
+    "arrays": lambda x, y: (x.numpy(), y.numpy()),
+    "fewer labels than images": lambda x, y: (x, y[:5]),
+    "fewer images than labels": lambda x, y: (x[:5], y),
+    "no images": lambda x, y: (x[:0], y[:0]),
+    "other channels": lambda x, y: (x[:, :1], y),
+    "no channels": lambda x, y: (x[:, 0], y),
+    "labels that are no integers": lambda x, y: (x, y.double()),
+    "labels beyond the classes": lambda x, y: (x, y + 3),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_DATA)
+@pytest.mark.parametrize("cell", [cell for cell in LOOKING if cell.family == "vit"], ids=str)
+def test_data_of_the_wrong_kind_are_refused(cell, wrong):
+    options = {**cell.options, **QUICKLY.get(cell.operator, {})}
+    with pytest.raises(ConfigError, match="data"):
+        expand(cell.base(), cell.operator, data=WRONG_DATA[wrong](*examples()), **options)
+
+
+@pytest.mark.parametrize("cell", LOOKING, ids=str)
+def test_data_are_left_and_read_in_any_precision(cell):
+    x, y = examples()
+    before, options = (x.clone(), y.clone()), {**cell.options, **QUICKLY.get(cell.operator, {})}
+    base = cell.base()
+    expand(base, cell.operator, data=(x, y), **options)
+    assert torch.equal(x, before[0])
+    assert torch.equal(y, before[1])
+    single = expand(base, cell.operator, data=(x.float(), y), **options)
+    assert all(tensor.isfinite().all() for tensor in single.state_dict().values())
 
 
 def test_blocks_are_inserted_where_the_position_says():
@@ -120,20 +173,35 @@ def test_a_network_of_no_family_is_refused():
         ({"name": "net2wider", "factor": 65}, "expansion.factor = 65 is not allowed: must be a number > 1 and <= 64"),
         ({"name": "net2wider", "factor": "2"}, "expansion.factor = '2' is not allowed: must be a number"),
         ({"name": "zero_pad", "budget": 0.5}, "expansion.budget = 0.5 is not allowed: must be a number > 1"),
-        ({"name": "zero_pad", "tolerance": 0.06}, "expansion.tolerance = 0.06 is not allowed: must be a number >= 0"),
-        ({"name": "random_pad", "axis": "depth"}, "expansion.axis = 'depth' is not allowed: must be one of width, hid"),
-        (
-            {"name": "scratch", "axis": "heads"},
-            "expansion.axis = 'heads' is not allowed: must be one of width, hidden, d",
-        ),
+        ({"name": "zero_pad", "tolerance": 0.06}, "tolerance = 0.06 is not allowed: must be a number >= 0 and <= 0.05"),
+        ({"name": "random_pad", "axis": "depth"}, "expansion.axis = 'depth' is not allowed: must be one of width, str"),
+        ({"name": "scratch", "axis": "layers"}, "must be one of width, stream, hidden, heads, head_dim, depth, kernel"),
         ({"name": "identity_block", "axis": "width"}, "expansion.axis = 'width' is not allowed: must be one of depth"),
+        ({"name": "kernel_pad", "axis": "width"}, "expansion.axis = 'width' is not allowed: must be one of kernel"),
+        ({"name": "gradmax", "axis": "width"}, "expansion.axis = 'width' is not allowed: must be one of hidden"),
+        ({"name": "lemon", "axis": "head_dim"}, "must be one of width, stream, hidden, heads"),
+        ({"name": "ligo", "axis": "kernel"}, "must be one of width, stream, hidden, heads, depth"),
         ({"name": "identity_block", "position": "bottom"}, "must be one of interleave, top"),
-        ({"name": "net2wider", "split": "even"}, "must be one of projection, unequal, equal"),
+        ({"name": "identity_block", "content": "empty"}, "must be one of fresh, copy"),
+        ({"name": "net2wider", "split": "even"}, "must be one of projection, unequal, paired, equal"),
         ({"name": "net2wider", "split": "equal"}, "expansion.split = equal makes copies that stay identical for ever"),
         ({"name": "net2wider", "split": "equal"}, "set expansion.allow_symmetric=true"),
+        ({"name": "hypercloning", "snr_db": None}, "expansion.snr_db = null makes copies that stay identical for ever"),
+        ({"name": "hypercloning", "snr_db": None}, "set expansion.allow_symmetric=true"),
+        ({"name": "hypercloning", "snr_db": 121.0}, "expansion.snr_db = 121.0 is not allowed: must be a number >= -40"),
+        ({"name": "gradmax", "images": 0}, "expansion.images = 0 is not allowed: must be an integer >= 1"),
+        ({"name": "ligo", "learning_steps": 0}, "expansion.learning_steps = 0 is not allowed: must be an integer >= 1"),
+        ({"name": "ligo", "learning_rate": 0.0}, "expansion.learning_rate = 0.0 is not allowed: must be a number > 0"),
+        ({"name": "ligo", "noise": 0.0}, "expansion.noise = 0.0 is not allowed: must be a number > 0"),
+        ({"name": "width_then_depth", "width": "ligo"}, "must be one of net2wider, zero_pad, hypercloning, lemon"),
+        ({"name": "width_then_depth", "depth": "stack"}, "must be one of identity_block, net2deeper"),
+        ({"name": "width_then_depth", "depth_factor": 1.0}, "expansion.depth_factor = 1.0 is not allowed: must be a n"),
+        ({"name": "width_then_depth", "solve": "both"}, "must be one of width, depth"),
+        ({"name": "stack", "match": "none"}, "expansion.match = 'none' is unknown"),
+        ({"name": "stack", "match": "scratch", "budget": 2.0}, "expansion.budget and expansion.match both say how lar"),
         ({"name": "none", "factor": 2.0}, "option expansion.factor = 'factor' is unknown"),
     ],
-    ids=lambda value: None if isinstance(value, str) else " ".join(map(str, value.values())),
+    ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value.values())),
 )
 def test_wrong_options_are_named_with_what_is_allowed(options, message):
     with pytest.raises(ConfigError) as caught:

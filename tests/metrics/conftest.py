@@ -15,6 +15,8 @@ SMALL = {
     "mlp": {"hidden": (6, 5)},
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
+    "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},
+    "convnext": {"channels": (4, 5, 6, 7), "hidden": (5, 6, 7, 8), "kernel_size": 3},
 }
 """Sizes of the known families; one that is added later is tested at its own defaults."""
 
@@ -44,6 +46,8 @@ def _network(family: str) -> nn.Module:
             if isinstance(module, nn.BatchNorm2d):  # nothing at its neutral value, where errors would not show
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.2)
+            if isinstance(gamma := getattr(module, "gamma", None), nn.Parameter):
+                nn.init.uniform_(gamma, 0.5, 1.5)
         model.train()
         with torch.no_grad():
             model(images().images)

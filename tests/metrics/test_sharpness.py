@@ -20,7 +20,7 @@ def by_hand(model: nn.Module, data: Split, rho: float) -> float:
     """The rise of the loss on one batch, as written in the paper."""
     start = parameters_to_vector(model.parameters()).detach().clone()
     loss = cross_entropy(model(data.images), data.labels)
-    gradient = parameters_to_vector(torch.autograd.grad(loss, list(model.parameters())))
+    gradient = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
     vector_to_parameters(start + rho * gradient / gradient.norm(), model.parameters())
     with torch.no_grad():
         risen = cross_entropy(model(data.images), data.labels)
@@ -77,7 +77,7 @@ def test_a_small_ball_sees_the_gradient(family: str) -> None:
     """As rho goes to 0, the rise goes to rho ||g||, with an error of the order of rho^2."""
     model, data = network(family, torch.float64), images(20, torch.float64)
     loss = cross_entropy(model(data.images), data.labels)
-    norm = parameters_to_vector(torch.autograd.grad(loss, list(model.parameters()))).norm().item()
+    norm = torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))]).norm().item()
     errors = []
     for rho in (1e-5, 1e-6):  # so small that no ReLU switches in between
         value = measure(model, (data.images, data.labels), "sharpness", rho=rho, batch_size=20).value

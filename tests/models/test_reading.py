@@ -1,175 +1,217 @@
-"""`architecture_of`: a given network is read exactly, or refused with the part that does not fit."""
+"""A given network is read exactly, and what is read makes the same network again."""
 
-from collections import OrderedDict
+import copy
+import json
 from functools import partial
 
 import pytest
 import timm
 import torch
-from timm.layers import DropPath
-from timm.models.resnet import ResNet
-from timm.models.vision_transformer import ParallelScalingBlock, VisionTransformer
 from torch import nn
-from torchvision.models import resnet18
 
-from mmbench.errors import UndefinedError
-from mmbench.models.base import architecture_of
+from mmbench.errors import ConfigError, UndefinedError
+from mmbench.models.reading import architecture_of, build, configuration
 from mmbench.registry import MODELS
-from models.networks import FAMILIES, SHAPE, small
+from models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
+from models.stock import convnext, mixer, stock, vit
 
-SIZES = [
-    *(size for family in FAMILIES for size in (small(family), small(family).widened(2.0), MODELS[family]())),
-    MODELS["mlp"](hidden=(4,)),
-    MODELS["resnet"](channels=(2, 3, 4, 5), layers=(1, 3, 2, 1)),
-    MODELS["vit"](embed_dim=7, heads=7, hidden=61, layers=3, patch_size=1),
-]
-
-
-@pytest.mark.parametrize("architecture", SIZES, ids=repr)
-def test_a_built_network_is_read_as_what_it_was_built_from(architecture):
-    found, shape = architecture_of(architecture.build(SHAPE))
-    assert found == architecture
-    table, expected = found.table(shape), architecture.table(SHAPE)
-    assert {name: table.shape(name) for name in table.tensors} == {n: expected.shape(n) for n in expected.tensors}
-    if architecture.name == "vit":
-        assert shape == SHAPE
-
-
-def test_reading_leaves_the_random_state_and_the_network_alone():
-    for family in FAMILIES:
-        model = small(family).build(SHAPE)
-        before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-        architecture_of(model)
-        assert torch.equal(torch.get_rng_state(), random)
-        assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-def test_a_model_of_timms_own_factory_is_read():
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=5).eval()
-    model.set_grad_checkpointing()
-    model.epochs_trained = 3
-    architecture, shape = architecture_of(model)
-    assert architecture == MODELS["vit"](embed_dim=192, heads=3, hidden=768, layers=2, patch_size=16)
-    assert shape == (3, 32, 5)
-
-
-def vit(**changes):
-    options = {
-        **{"img_size": 4, "patch_size": 2, "in_chans": 2, "num_classes": 3},
-        **{"embed_dim": 6, "depth": 2, "num_heads": 2, "mlp_ratio": 2.0},
-    }
-    return VisionTransformer(**options | changes)
-
-
-def altered(family, path, part):
-    """The family's small network with one module or attribute replaced or added."""
-    model = small(family).build(SHAPE)
-    parent, _, name = path.rpartition(".")
-    setattr(model.get_submodule(parent), name, part)
-    return model
-
-
-def with_buffer(family):
-    model = small(family).build(SHAPE)
-    model.register_buffer("seen", torch.zeros(2))
-    return model
-
-
-def mlp(*layers):
-    return nn.Sequential(OrderedDict(layers))
-
-
-class Scaled(nn.Linear):
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-FLAT, FC1, FC2, HEAD = (
-    ("flatten", nn.Flatten()),
-    ("fc1", nn.Linear(32, 7)),
-    ("fc2", nn.Linear(7, 7)),
-    ("head", nn.Linear(7, 3)),
-)
-ACT1, ACT2 = ("act1", nn.ReLU()), ("act2", nn.ReLU())
-
-VARIANTS = {
-    "MLP with dropout": (lambda: mlp(FLAT, FC1, ACT1, ("drop", nn.Dropout(0.1)), HEAD), "'drop'"),
-    "MLP with a norm": (lambda: mlp(FLAT, FC1, ("norm", nn.LayerNorm(7)), ACT1, HEAD), "'norm'"),
-    "MLP with GELU": (lambda: altered("mlp", "act1", nn.GELU()), "'act1' has class = GELU, expected ReLU"),
-    "MLP with a layer after the head": (lambda: altered("mlp", "scale", nn.Softmax(dim=1)), "'scale'"),
-    "MLP with unnamed layers": (
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 7), nn.ReLU(), nn.Linear(7, 3)),
-        "'0'",
-    ),
-    "MLP without a bias": (lambda: altered("mlp", "fc2", nn.Linear(7, 5, bias=False)), "'fc2.bias' is missing"),
-    "MLP with a layer of another class": (lambda: altered("mlp", "fc2", Scaled(7, 5)), "'fc2' has class = Scaled"),
-    "MLP with layers in another order": (lambda: mlp(FLAT, FC1, FC2, ACT1, ACT2, HEAD), "'fc2' stands where 'act1'"),
-    "MLP with sizes that do not chain": (lambda: altered("mlp", "fc2", nn.Linear(8, 5)), "'fc2' has in_features = 8"),
-    "MLP that flattens from the second axis on": (
-        lambda: altered("mlp", "flatten", nn.Flatten(2)),
-        "'flatten' has start_dim",
-    ),
-    "MLP with a buffer": (lambda: with_buffer("mlp"), "'seen' is (2,), expected nothing"),
-    "MLP wider than the family allows": (
-        lambda: mlp(
-            FLAT, ("fc1", nn.Linear(32, 65537, device="meta")), ACT1, ("head", nn.Linear(65537, 3, device="meta"))
-        ),
-        "less than or equal to 65536",
-    ),
-    "ResNet with another eps": (lambda: altered("resnet", "bn1", nn.BatchNorm2d(3, eps=1e-3)), "'bn1' has eps = 0.001"),
-    "ResNet without running statistics": (
-        lambda: altered("resnet", "bn1", nn.BatchNorm2d(3, track_running_stats=False)),
-        "'bn1' has track_running_stats = False",
-    ),
-    "ResNet with stochastic depth": (
-        lambda: altered("resnet", "stages.1.1.drop_path", DropPath(0.1)),
-        "stages.1.1.drop_path",
-    ),
-    "ResNet with another stride": (
-        lambda: altered("resnet", "conv1", nn.Conv2d(2, 3, 3, padding=1, stride=2, bias=False)),
-        "'conv1' has stride = (2, 2)",
-    ),
-    "ResNet with SiLU": (lambda: altered("resnet", "stages.0.0.act2", nn.SiLU()), "'stages.0.0.act2' has class = SiLU"),
-    "ViT with qk_norm": (lambda: vit(qk_norm=True), "'blocks.0.attn.q_norm' has class = LayerNorm, expected Identity"),
-    "ViT with LayerScale": (lambda: vit(init_values=1e-5), "'blocks.0.ls1' has class = LayerScale"),
-    "ViT with dropout": (lambda: vit(proj_drop_rate=0.1), "'blocks.0.attn.proj_drop' has p = 0.1, expected 0.0"),
-    "ViT with stochastic depth": (lambda: vit(drop_path_rate=0.1), "'blocks.1.drop_path1'"),
-    "ViT with patch dropout": (lambda: vit(patch_drop_rate=0.1), "'patch_drop'"),
-    "ViT with another eps": (
-        lambda: vit(norm_layer=partial(nn.LayerNorm, eps=1e-5)),
-        "'blocks.0.norm1' has eps = 1e-05",
-    ),
-    "ViT with ReLU": (lambda: vit(act_layer=nn.ReLU), "'blocks.0.mlp.act' has class = ReLU, expected GELU"),
-    "ViT without qkv bias": (lambda: vit(qkv_bias=False), "'blocks.0.attn.qkv.bias' is missing"),
-    "ViT with average pooling": (lambda: vit(global_pool="avg"), "global_pool = avg, expected token"),
-    # The same modules and tensors as the plain network: only an attribute tells them apart.
-    "ViT with average pooling after the norm": (lambda: vit(global_pool="avg", fc_norm=False), "global_pool = avg"),
-    "ViT of any image size": (lambda: vit(dynamic_img_size=True), "dynamic_img_size = True"),
-    "ViT with other heads in one block": (
-        lambda: altered("vit", "blocks.1.attn.num_heads", 3),
-        "'blocks.1.attn' has num_heads = 3",
-    ),
-    "ViT with another attention scale": (lambda: altered("vit", "blocks.1.attn.scale", 0.5), "has scale = 0.5"),
-    "ViT with registers": (lambda: vit(reg_tokens=2), "num_prefix_tokens = 3"),
-    "ViT with a pre-norm": (lambda: vit(pre_norm=True), "'norm_pre'"),
-    "ViT without a classifier": (lambda: vit(num_classes=0), "'head.bias' is missing"),
-    "ViT with an extra layer": (lambda: altered("vit", "neck", nn.Linear(6, 6)), "'neck'"),
-    "ViT of parallel blocks": (
-        lambda: vit(block_fn=ParallelScalingBlock),
-        "'ParallelScalingBlock' object has no attribute",
-    ),
-    "timm's ResNet": (lambda: ResNet(timm.models.resnet.BasicBlock, (1, 1, 1, 1)), "a ResNet belongs to no family"),
-    "torchvision's ResNet": (
-        lambda: resnet18(),
-        "belongs to no family that can be expanded (families: mlp, resnet, vit)",
-    ),
-    "one linear layer": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "belongs to no family"),
-    "a wrapped network": (lambda: nn.ModuleList([small("vit").build(SHAPE)]), "a ModuleList belongs to no family"),
+NETWORKS = {
+    **{f"small {family}": (small(family), SHAPE) for family in FAMILIES},
+    **{f"default {family}": (MODELS[family](), SHAPE) for family in FAMILIES},
+    **{
+        f"small {family} grown along {axis}": (small(family).grown(axis, 2.0), SHAPE)
+        for family in FAMILIES
+        for axis in MODELS[family].axes
+    },
+    **VARIANTS,
+    "mlp of one layer": (MODELS["mlp"](hidden=(4,)), SHAPE),
+    "resnet of four stages": (MODELS["resnet"](channels=(2, 3, 4, 5), layers=(1, 3, 2, 1)), SHAPE),
+    "vit of awkward sizes": (MODELS["vit"](embed_dim=7, heads=7, hidden=61, layers=3, patch_size=1), SHAPE),
 }
 
 
-@pytest.mark.parametrize(("build", "part"), VARIANTS.values(), ids=VARIANTS.keys())
-def test_a_variant_is_refused_and_the_part_named(build, part):
-    with pytest.raises(UndefinedError) as caught:
-        architecture_of(build())
-    assert part in str(caught.value)
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_a_built_network_is_read_as_what_it_was_built_from(architecture, shape):
+    found, read = architecture_of(architecture.build(shape))
+    assert found == architecture
+    table, expected = found.table(read), architecture.table(shape)
+    assert {name: table.shape(name) for name in table.tensors} == {n: expected.shape(n) for n in expected.tensors}
+    if architecture.name != "mlp":
+        assert (read.channels, read.classes) == (shape.channels, shape.classes)
+    if architecture.name in ("vit", "mixer"):
+        assert read == shape
+
+
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_a_configuration_and_a_state_dict_reproduce_the_network_bit_for_bit(architecture, shape):
+    model = network(architecture, torch.float32, shape=shape)
+    plain = json.loads(json.dumps(configuration(model)))
+    twin = build(plain).eval()
+    assert configuration(twin) == plain
+    twin.load_state_dict(model.state_dict(), strict=True)
+    with torch.no_grad():
+        x = images(dtype=torch.float32, shape=shape)
+        assert torch.equal(twin(x), model(x))
+
+
+WRONG = {
+    "nothing": (
+        lambda c: {},
+        "is a dictionary of model (its name and options) and shape (channels, image_size, classes, all integers >= 1)",
+    ),
+    "no model": (lambda c: {"shape": c["shape"]}, "this one is {'shape'"),
+    "an extra entry": (lambda c: {**c, "weights": 1}, "'weights': 1"),
+    "a shape without classes": (lambda c: {**c, "shape": {"channels": 2, "image_size": 8}}, "(channels, image_size"),
+    "a model without a name": (lambda c: {**c, "model": {}}, "model.name is missing; allowed: convnext, mixer, mlp"),
+    "an unknown model": (
+        lambda c: {**c, "model": {"name": "wit"}},
+        "model.name = 'wit' is unknown; did you mean 'vit'",
+    ),
+    "an unknown option": (
+        lambda c: {**c, "model": {"name": "vit", "stem": 1}},
+        "option model.stem = 'stem' is unknown",
+    ),
+    "a wrong option": (lambda c: {**c, "model": {"name": "vit", "eps": -1.0}}, "model.eps = -1.0 is not allowed"),
+    "options that do not fit": (lambda c: {**c, "model": {"name": "vit", "heads": 3, "embed_dim": 4}}, "a multiple of"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG.values(), ids=WRONG.keys())
+def test_what_is_no_configuration_is_refused(change, message):
+    right = configuration(small("vit").build(SHAPE))
+    with pytest.raises(ConfigError) as caught:
+        build(change(right))
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_reading_leaves_the_random_state_and_the_network_alone(family):
+    model = network(small(family)).train()
+    state = copy.deepcopy(model.state_dict())
+    modules, random = [*model.named_modules()], torch.get_rng_state()
+    configuration(model)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert [*model.named_modules()] == modules
+    assert model.state_dict().keys() == state.keys()
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_a_network_with_forward_hooks_is_refused_until_they_are_gone(family, register):
+    model = small(family).build(SHAPE)
+    name, module = [*model.named_modules()][-1]
+    for hooked, where in ((module, f"module {name!r} has forward hooks"), (model, "it has forward hooks")):
+        handle = getattr(hooked, register)(lambda *_: None)
+        with pytest.raises(UndefinedError, match=where):
+            architecture_of(model)
+        handle.remove()
+    assert architecture_of(model)[0] == small(family)
+
+
+RESNET50 = {"block": "bottleneck", "channels": (64, 128, 256, 512), "layers": (3, 4, 6, 3), "stem": "7x7"}
+DEIT = {"embed_dim": 384, "heads": 6, "hidden": 1536, "layers": 12, "patch_size": 16}
+GAP = {"embed_dim": 320, "heads": 5, "hidden": 1792, "layers": 14, "patch_size": 16, "registers": 4}
+STOCK = {
+    "resnet18": (MODELS["resnet"](**RESNET50 | {"block": "basic", "layers": (2, 2, 2, 2)}), 224),
+    "resnet50": (MODELS["resnet"](**RESNET50), 224),
+    "wide_resnet50_2": (MODELS["resnet"](**RESNET50, inner=(128, 256, 512, 1024)), 224),
+    "vit_tiny_patch16_224": (MODELS["vit"](embed_dim=192, heads=3, hidden=768, layers=12, patch_size=16), 224),
+    "deit3_small_patch16_224": (MODELS["vit"](**DEIT, embed_prefix=False, layer_scale=True), 224),
+    "vit_base_patch32_clip_224": (
+        MODELS["vit"](embed_dim=768, heads=12, hidden=3072, layers=12, patch_size=32, pre_norm=True, eps=1e-5),
+        224,
+    ),
+    "vit_little_patch16_reg4_gap_256": (
+        MODELS["vit"](**GAP, pool="avg", class_token=False, embed_prefix=False, layer_scale=True),
+        256,
+    ),
+    "mixer_s32_224": (
+        MODELS["mixer"](embed_dim=512, token_hidden=256, channel_hidden=2048, layers=8, patch_size=32),
+        224,
+    ),
+    "convnext_atto": (
+        MODELS["convnext"](channels=(40, 80, 160, 320), layers=(2, 2, 6, 2), patch_size=4, conv_mlp=True),
+        128,
+    ),
+    "convnext_tiny": (MODELS["convnext"](channels=(96, 192, 384, 768), layers=(3, 3, 9, 3), patch_size=4), 128),
+}
+
+
+@pytest.mark.parametrize(("name", "architecture", "size"), [(name, *read) for name, read in STOCK.items()])
+def test_a_model_of_timms_own_factory_is_read(name, architecture, size):
+    model = stock(name, num_classes=5)
+    with torch.device("meta"):
+        assert architecture_of(model) == (architecture, (3, size, 5))
+        assert shapes(build(configuration(model))) == shapes(model)
+
+
+def test_what_training_changes_in_a_model_is_no_obstacle():
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, num_classes=5, in_chans=1).eval()
+    model.set_grad_checkpointing()
+    model.epochs_trained = 3
+    model.head.requires_grad_(False)
+    architecture, shape = architecture_of(model)
+    assert architecture == MODELS["vit"](embed_dim=192, heads=3, hidden=768, layers=2, patch_size=16)
+    assert shape == (1, 32, 5)
+
+
+READ = {
+    "ViT with LayerScale": (lambda: vit(init_values=1e-5), {"layer_scale": True}),
+    "ViT with another eps": (lambda: vit(norm_layer=partial(nn.LayerNorm, eps=1e-5)), {"eps": 1e-5}),
+    "ViT without qkv bias": (lambda: vit(qkv_bias=False), {"qkv_bias": False}),
+    "ViT with average pooling": (lambda: vit(global_pool="avg"), {"pool": "avg"}),
+    "ViT without a class token": (
+        lambda: vit(global_pool="avg", class_token=False),
+        {"pool": "avg", "class_token": False},
+    ),
+    "ViT with registers": (lambda: vit(reg_tokens=2), {"registers": 2}),
+    "ViT with a pre-norm": (lambda: vit(pre_norm=True), {"pre_norm": True}),
+    "ViT whose class token has no position": (lambda: vit(no_embed_class=True), {"embed_prefix": False}),
+    "ViT with another initialisation": (lambda: vit(weight_init="jax", fix_init=True), {}),
+    "Mixer": (mixer, {"embed_dim": 6, "token_hidden": 3, "channel_hidden": 24}),
+    "Mixer with another eps": (lambda: mixer(norm_layer=partial(nn.LayerNorm, eps=1e-5)), {"eps": 1e-5}),
+    "Mixer with other hidden units": (lambda: mixer(mlp_ratio=(1.5, 0.5)), {"token_hidden": 9, "channel_hidden": 3}),
+    "ConvNeXt": (convnext, {"channels": (2, 3, 4, 5), "layers": (1, 1, 2, 1), "hidden": None, "patch_size": 4}),
+    "ConvNeXt with 5x5 kernels": (lambda: convnext(kernel_sizes=5, patch_size=2), {"kernel_size": 5, "patch_size": 2}),
+    "ConvNeXt without LayerScale": (lambda: convnext(ls_init_value=None), {"layer_scale": False}),
+    "ConvNeXt with another eps": (lambda: convnext(norm_eps=1e-5), {"eps": 1e-5}),
+    "ConvNeXt of convolutions": (lambda: convnext(conv_mlp=True), {"conv_mlp": True}),
+}
+
+
+@pytest.mark.parametrize(("make", "expected"), READ.values(), ids=READ.keys())
+def test_a_variant_of_timms_classes_is_read_and_rebuilt(make, expected):
+    model = make().eval()
+    architecture, shape = architecture_of(model)
+    sizes = dict(architecture)
+    assert {key: sizes[key] for key in expected} == expected
+    twin = build(configuration(model)).eval()
+    twin.load_state_dict(model.state_dict(), strict=True)
+    x = images(2, torch.float32, shape=shape)
+    with torch.no_grad():
+        assert torch.equal(twin(x), model(x))
+
+
+SHAPES = {
+    "negative pixels": {"channels": 2, "image_size": -8, "classes": 3},
+    "no channels": {"channels": 0, "image_size": 8, "classes": 3},
+    "no classes": {"channels": 2, "image_size": 8, "classes": 0},
+    "text": {"channels": "2", "image_size": 8, "classes": 3},
+    "a fraction": {"channels": 2, "image_size": 8.0, "classes": 3},
+    "a list": [2, 8, 3],
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
+def test_a_configuration_with_a_wrong_shape_is_refused(shape):
+    with pytest.raises(ConfigError):
+        build({**configuration(small("vit").build(SHAPE)), "shape": shape})
+
+
+@pytest.mark.parametrize("wrong", [None, [1], {"model": None, "shape": SHAPE._asdict()}], ids=str)
+def test_what_is_no_dictionary_is_no_configuration(wrong):
+    with pytest.raises(ConfigError):
+        build(wrong)

@@ -1,88 +1,312 @@
 """The axis tables against the networks they describe."""
 
+import re
+
 import pytest
 import torch
+from torch import nn
 from torch.func import functional_call
 
 from mmbench.data.base import InputShape
+from mmbench.errors import UndefinedError
+from mmbench.models._skeleton import skeleton
+from mmbench.models.base import interleaved
 from mmbench.registry import MODELS
-from models.networks import FAMILIES, SHAPE, images, network, small
+from models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
 
-DIGITS, COLOUR = InputShape(1, 8, 10), InputShape(3, 12, 2)
-SIZES = [
-    *((small(family), SHAPE) for family in FAMILIES),
-    *((MODELS[family](), shape) for family in FAMILIES for shape in (DIGITS, COLOUR)),
-    *((small(family).widened(2.0), SHAPE) for family in FAMILIES),
-    (MODELS["mlp"](hidden=(5,)), COLOUR),
-    (MODELS["mlp"](hidden=(9, 2, 4, 3)), DIGITS),
-    (MODELS["resnet"](channels=(4,), layers=(2,)), COLOUR),
-    (MODELS["resnet"](channels=(6, 6, 2), layers=(2, 1, 3)), DIGITS),
-    (MODELS["vit"](embed_dim=7, heads=1, hidden=61, patch_size=4), DIGITS),  # 61 / 7 * 7 < 61 in floating point
-    (MODELS["vit"](embed_dim=176, heads=11, hidden=403, layers=1, patch_size=4), COLOUR),
-    (MODELS["vit"](embed_dim=12, heads=3, hidden=5, layers=3, patch_size=1), InputShape(3, 3, 4)),
-]
+DIGITS, COLOUR, DOT = InputShape(1, 8, 10), InputShape(3, 12, 2), InputShape(1, 1, 1)
+NETWORKS = {**{f"small {family}": (small(family), SHAPE) for family in FAMILIES}, **VARIANTS}
+SIZES = {
+    **NETWORKS,
+    **{f"{name} twice as wide": (architecture.grown("width", 2.0), s) for name, (architecture, s) in NETWORKS.items()},
+    **{f"default {family} for digits": (MODELS[family](), DIGITS) for family in FAMILIES},
+    **{f"default {family} for colour images": (MODELS[family](), COLOUR) for family in FAMILIES},
+    # 61 / 7 * 7 < 61 in floating point, and timm truncates the product
+    "vit of awkward hidden units": (MODELS["vit"](embed_dim=7, heads=1, hidden=61, patch_size=4), DIGITS),
+    "mixer of awkward hidden units": (MODELS["mixer"](embed_dim=7, token_hidden=61, channel_hidden=29), DIGITS),
+    "wide vit": (MODELS["vit"](embed_dim=176, heads=11, hidden=403, layers=1, patch_size=4), COLOUR),
+    "resnet of six stages": (MODELS["resnet"](channels=(2, 3, 2, 3, 2, 3), layers=(1, 1, 2, 1, 1, 1)), DIGITS),
+    "mlp of one unit for one pixel": (MODELS["mlp"](hidden=(1,)), DOT),
+    "resnet of one channel for one pixel": (MODELS["resnet"](channels=(1,), layers=(1,), kernel_size=1), DOT),
+    "bottleneck of one channel": (MODELS["resnet"](block="bottleneck", channels=(1,), layers=(1,)), DOT),
+    "7x7 stem on one pixel": (MODELS["resnet"](channels=(2, 1, 1, 1), layers=(1, 1, 1, 1), stem="7x7"), DOT),
+    "vit of one channel": (MODELS["vit"](embed_dim=1, heads=1, hidden=1, layers=1, patch_size=1), DOT),
+    "vit of more heads than channels": (MODELS["vit"](embed_dim=2, heads=3, head_dim=1, patch_size=1), DOT),
+    "mixer of one channel": (
+        MODELS["mixer"](embed_dim=1, token_hidden=1, channel_hidden=1, layers=1, patch_size=1),
+        DOT,
+    ),
+    "convnext of one channel": (MODELS["convnext"](channels=(1,) * 4, hidden=(1,) * 4, kernel_size=1), DIGITS),
+    "convnext whose halvings leave a rest": (MODELS["convnext"](patch_size=3, kernel_size=9), InputShape(1, 25, 2)),
+}
+GROWTHS = [(family, axis) for family in FAMILIES for axis in MODELS[family].axes]
+GROWING = {
+    ("mlp", "width"): r"fc\d+",
+    ("mlp", "hidden"): r"fc\d+",
+    ("resnet", "width"): r"stage\d|stages\.\d\.\d\.1",
+    ("resnet", "stream"): r"stage\d",
+    ("resnet", "hidden"): r"stages\.\d\.\d\.1",
+    ("vit", "width"): r"stream|blocks\.\d\.(heads|hidden)",
+    ("vit", "stream"): r"stream",
+    ("vit", "hidden"): r"blocks\.\d\.hidden",
+    ("vit", "heads"): r"blocks\.\d\.heads",
+    ("vit", "head_dim"): r"head_dim",
+    ("mixer", "width"): r"stream|blocks\.\d\.(tokens|channels)",
+    ("mixer", "stream"): r"stream",
+    ("mixer", "hidden"): r"blocks\.\d\.(tokens|channels)",
+    ("convnext", "width"): r"stage\d|stages\.\d\.blocks\.\d\.hidden",
+    ("convnext", "stream"): r"stage\d",
+    ("convnext", "hidden"): r"stages\.\d\.blocks\.\d\.hidden",
+}
+"""The groups, as a pattern, that are larger after growing along an axis; none after growing `kernel`."""
 
 
-def axes_of(family: str) -> list[tuple[str, str, int]]:
-    """All (group, tensor, dim) of a family's small network."""
-    tensors = small(family).table(SHAPE).tensors
-    return [(axis.group, name, dim) for name, axes in tensors.items() for dim, axis in enumerate(axes) if axis.group]
-
-
-GROUPS = [(family, group) for family in FAMILIES for group in small(family).table(SHAPE).groups]
-AXES = [(family, *axis) for family in FAMILIES for axis in axes_of(family)]
-
-
-@pytest.mark.parametrize(("architecture", "shape"), SIZES, ids=lambda value: f"{type(value).__name__} {value}")
+@pytest.mark.parametrize(("architecture", "shape"), SIZES.values(), ids=SIZES.keys())
 def test_a_table_has_the_names_and_shapes_of_the_state_dict(architecture, shape):
     model, table = architecture.build(shape), architecture.table(shape)
-    assert {name: table.shape(name) for name in table.tensors} == {k: tuple(v.shape) for k, v in _state(model).items()}
+    assert {name: table.shape(name) for name in table.tensors} == shapes(model)
     assert table.buffers == {name for name, _ in model.named_buffers()}
-    assert {axis.group for axes in table.tensors.values() for axis in axes} - {None} == table.groups.keys()
+    assert {group for axes in table.tensors.values() for axis in axes for group in axis.groups} == table.groups.keys()
     assert architecture.parameters(shape) == sum(p.numel() for p in model.parameters())
     with torch.no_grad():
-        x = torch.randn(2, shape.channels, shape.image_size, shape.image_size)
-        assert model.eval()(x).shape == (2, shape.classes)
+        assert model.eval()(images(2, torch.float32, shape=shape)).shape == (2, shape.classes)
 
 
-@pytest.mark.parametrize(("family", "group"), GROUPS, ids=lambda value: value)
-def test_permuting_all_axes_of_a_group_leaves_the_function(family, group):
-    assert _change_by_permuting(family, [axis for axis in axes_of(family) if axis[0] == group]) < 1e-10
+def test_the_networks_use_every_option_of_every_family():
+    defaults = {(family, *option) for family in FAMILIES for option in MODELS[family]()}
+    changed = {(architecture.name, *option) for architecture, _ in NETWORKS.values() for option in architecture}
+    options = {(family, option) for family in FAMILIES for option in MODELS[family].model_fields}
+    assert {changed_option[:2] for changed_option in changed - defaults} == options
 
 
-@pytest.mark.parametrize(("family", "group", "name", "dim"), AXES, ids=str)
-def test_permuting_one_axis_of_a_group_alone_changes_the_function(family, group, name, dim):
-    assert _change_by_permuting(family, [(group, name, dim)]) > 1e-3
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_roles_and_pooling_are_those_of_the_modules(architecture, shape):
+    table, normed, square = architecture.table(shape), set(), set()
+    for name, module in skeleton(architecture, shape).named_modules():
+        axes = table.tensors.get(f"{name}.weight", ())
+        if isinstance(module, nn.LayerNorm):
+            normed |= {*axes[0].groups}
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            rows, columns, *kernel = (axis.role for axis in axes)
+            assert rows in ("out", "fixed")
+            assert columns in ("in", "fixed")
+            assert {*kernel} <= {"kernel", "fixed"}
+            square |= {name} if "kernel" in kernel else set()
+        else:
+            assert {axis.role for axis in axes} <= {"out"}
+    assert {group for group, entry in table.groups.items() if entry.pooled_by == "LayerNorm"} == normed
+    attention = {group for group, entry in table.groups.items() if entry.pooled_by == "attention"}
+    assert attention == ({"head_dim"} if architecture.name == "vit" else set())
+    resnet = ("conv1", "conv2") if getattr(architecture, "block", "") == "basic" else ("conv2",)
+    convolutions = {"resnet": resnet, "convnext": ("conv_dw",)}.get(architecture.name, ())
+    blocks = [block for stage in architecture.blocks() for block in stage]
+    assert square == {f"{block}.{convolution}" for block in blocks for convolution in convolutions}
 
 
-def _change_by_permuting(family, which):
-    """max |change of logits| after a cyclic shift of the channels along the axes `which`."""
-    table, model = small(family).table(SHAPE), network(small(family))
-    state = dict(_state(model))
+def test_a_bottleneck_has_two_inner_groups_and_the_stem_before_it_its_own():
+    architecture, shape = NETWORKS["ResNet of bottlenecks"]
+    inner = [f"stages.{block}.{i}" for block in ("0.0", "1.0", "1.1") for i in (1, 2)]
+    sizes = {group: entry.size for group, entry in architecture.table(shape).groups.items()}
+    assert sizes == {"stem": 3, "stage0": 12, "stage1": 8} | dict(zip(inner, (3, 3, 2, 2, 2, 2), strict=True))
+
+
+def occurrences(table) -> list[tuple[str, str, int]]:
+    """All (group, tensor, dim) of a table."""
+    return [
+        (group, name, dim)
+        for name, axes in table.tensors.items()
+        for dim, axis in enumerate(axes)
+        for group in axis.groups
+    ]
+
+
+def permuted(table, state, which):
+    """The state after a cyclic shift of the channels of the groups along the axes `which`."""
+    state = dict(state)
     for group, name, dim in which:
-        axis, size = table.tensors[name][dim], table.groups[group].size
-        last = state[name].movedim(dim, -1)
-        rolled = last.reshape(*last.shape[:-1], axis.repeat, size, axis.unit).roll(1, dims=-2)
-        state[name] = rolled.reshape(last.shape).movedim(-1, dim)
+        axis = table.tensors[name][dim]
+        lengths = [table.groups[part].size if isinstance(part, str) else part for part in axis.parts]
+        unflattened = state[name].unflatten(dim, lengths)
+        state[name] = unflattened.roll(1, dim + axis.parts.index(group)).flatten(dim, dim + len(lengths) - 1)
+    return state
+
+
+def changes(architecture, shape, states):
+    """max |change of logits| for each of several changed states, by its key."""
+    model, x = network(architecture, shape=shape), images(shape=shape)
+    table, state = architecture.table(shape), model.state_dict()
     with torch.no_grad():
-        return float((functional_call(model, state, images()) - model(images())).abs().max())
+        logits = model(x)
+        return {
+            key: float((functional_call(model, changed, x) - logits).abs().max())
+            for key, changed in states(table, state).items()
+        }
 
 
-def _state(model):
-    return model.state_dict()
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_permuting_all_axes_of_a_group_leaves_the_function(architecture, shape):
+    def every_group(table, state):
+        axes = occurrences(table)
+        return {group: permuted(table, state, [axis for axis in axes if axis[0] == group]) for group in table.groups}
+
+    found = changes(architecture, shape, every_group)
+    assert {group: change for group, change in found.items() if not change < 1e-10} == {}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_tensor_matters_to_the_small_network_that_the_tests_use(family):
-    model = network(small(family))
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_permuting_one_axis_of_a_group_alone_changes_the_function(architecture, shape):
+    def every_axis(table, state):
+        assert all(group.size > 1 for group in table.groups.values()), "there is nothing to permute"
+        return {axis: permuted(table, state, [axis]) for axis in occurrences(table)}
+
+    found = changes(architecture, shape, every_axis)
+    assert {axis: change for axis, change in found.items() if not change > 1e-3} == {}
+
+
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+def test_every_tensor_and_block_matters_to_the_networks_that_the_tests_use(architecture, shape):
+    model = network(architecture, shape=shape)
     with torch.no_grad():
-        logits = model(images())
-        assert logits.std(0).min() > 1e-2, "the logits hardly depend on the input"
-        assert logits.abs().max() < 100
-        for name, tensor in _state(model).items():
-            if tensor.dtype.is_floating_point:
-                moved = {name: tensor + 0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2))}
-                assert (functional_call(model, moved, images()) - logits).abs().max() > 1e-3, name
+        logits = model(images(shape=shape))
+    assert logits.std(0).min() > 1e-2, "the logits hardly depend on the input"
+    assert logits.abs().max() < 100
+    blocks = [block for stage in architecture.blocks() for block in stage]
+
+    def every_tensor_and_block(table, state):
+        moved = {
+            name: tensor + 0.1 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(2))
+            for name, tensor in state.items()
+            if tensor.dtype.is_floating_point
+        }
+        inside = {block: {name: moved[name] for name in moved if name.startswith(f"{block}.")} for block in blocks}
+        assert all(inside.values())
+        return {name: {name: tensor} for name, tensor in moved.items()} | inside
+
+    # What mixes the patches adds its last bias to all channels of a patch alike, which every LayerNorm takes out again.
+    unseen = {f"{block}.mlp_tokens.fc2.bias" for block in blocks if architecture.name == "mixer"}
+    found = changes(architecture, shape, every_tensor_and_block)
+    assert {name for name, change in found.items() if not change > 1e-3} == unseen
+    assert all(found[name] < 1e-10 for name in unseen)
+
+
+def test_only_plain_networks_have_blocks_without_silencers():
+    assert {architecture.name for architecture, _ in NETWORKS.values() if not architecture.silencers()} == {"mlp"}
+
+
+@pytest.mark.parametrize("name", [name for name, (architecture, _) in NETWORKS.items() if architecture.silencers()])
+def test_a_block_whose_silencers_are_zero_is_the_identity(name):
+    architecture, shape = NETWORKS[name]
+    model, x = network(architecture, shape=shape), images(shape=shape)
+    for prefix in (block for stage in architecture.blocks() for block in stage[1:]):
+        block = model.get_submodule(prefix)
+        before, different = through(model, block, x)
+        for parameter in architecture.silencers():
+            block.get_parameter(parameter).data.zero_()
+        after, same = through(model, block, x)
+        assert (different - before).abs().max() > 1e-2
+        assert torch.equal(same, after), prefix
+
+
+def through(model, block, x):
+    """What enters a block and what leaves it."""
+    seen = []
+    handle = block.register_forward_hook(lambda _, inputs, output: seen.extend((inputs[0].clone(), output.clone())))
+    with torch.no_grad():
+        model(x)
+    handle.remove()
+    return seen
+
+
+def sizes_that_differ(before, after):
+    """All (tensor, dim) of different sizes; both have the same tensors."""
+    assert before.keys() == after.keys()
+    return {
+        (name, dim)
+        for name in before
+        for dim, sizes in enumerate(zip(before[name], after[name], strict=True))
+        if len({*sizes}) > 1
+    }
+
+
+@pytest.mark.parametrize(("family", "axis"), [growth for growth in GROWTHS if growth[1] != "depth"])
+def test_growth_changes_exactly_the_axes_of_the_groups_that_grow(family, axis):
+    base, grown = small(family), small(family).grown(axis, 2.0)
+    table, larger = base.table(SHAPE), grown.table(SHAPE)
+    growing = {group for group in table.groups if larger.groups[group] != table.groups[group]}
+    pattern = GROWING.get((family, axis), "")
+    assert growing == {group for group in table.groups if re.fullmatch(pattern, group)}
+    assert bool(growing) == (axis != "kernel")
+    expected = {
+        (name, dim)
+        for name, axes in table.tensors.items()
+        for dim, entry in enumerate(axes)
+        if growing & {*entry.groups} or (axis == "kernel" and entry.role == "kernel")
+    }
+    assert expected
+    assert sizes_that_differ(shapes(skeleton(base, SHAPE)), shapes(skeleton(grown, SHAPE))) == expected
+
+
+def test_every_growth_of_groups_has_its_expectation():
+    assert GROWING.keys() == {growth for growth in GROWTHS if growth[1] not in ("depth", "kernel")}
+
+
+@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
+def test_growth_in_depth_adds_exactly_the_tensors_of_the_new_blocks(architecture, shape, factor):
+    grown = architecture.grown("depth", factor)
+    before, after = shapes(skeleton(architecture, shape)), shapes(skeleton(grown, shape))
+    for old, new in zip(architecture.blocks(), grown.blocks(), strict=True):
+        for place, origin in zip(new, interleaved(len(old), len(new)), strict=True):
+            block = taken(after, place)
+            assert block
+            if origin is not None:
+                assert block == taken(before, old[origin])
+    assert grown.depth() > architecture.depth()
+    assert before == after, "something changed outside the blocks"
+
+
+def taken(tensors, block):
+    """A block's tensors by the name in it, taken out of the dictionary."""
+    names = [name for name in tensors if name.startswith(f"{block}.")]
+    return {name.removeprefix(block): tensors.pop(name) for name in names}
+
+
+@pytest.mark.parametrize(("family", "axis"), GROWTHS)
+def test_a_network_64_times_as_large_has_its_table_or_is_undefined(family, axis):
+    base = small(family)
+    try:
+        grown = base.grown(axis, 64.0)
+    except UndefinedError as error:
+        assert axis == "kernel"
+        assert f"no network of the family {family!r} has kernel_size = 193" in str(error)
+        return
+    table = grown.table(SHAPE)
+    assert grown.extent(axis) == 64 * base.extent(axis)
+    assert {name: table.shape(name) for name in table.tensors} == shapes(skeleton(grown, SHAPE))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "size", "message"),
+    [
+        (MODELS["vit"](patch_size=3), 8, "model.patch_size = 3 does not divide the image size 8"),
+        (MODELS["vit"](patch_size=16), 8, "model.patch_size = 16 does not divide the image size 8"),
+        (MODELS["mixer"](patch_size=3), 8, "model.patch_size = 3 does not divide the image size 8"),
+        (
+            MODELS["convnext"](),
+            7,
+            "images of 7 pixels are too small for model.patch_size = 1: 3 halvings follow; at le",
+        ),
+        (MODELS["convnext"](patch_size=2), 31, "4 halvings follow; at least 32 pixels are needed"),
+        (MODELS["convnext"](patch_size=3), 23, "3 halvings follow; at least 24 pixels are needed"),
+        (MODELS["convnext"](patch_size=4), 31, "3 halvings follow; at least 32 pixels are needed"),
+    ],
+    ids=lambda value: value.name if hasattr(value, "name") else None,
+)
+def test_an_image_that_does_not_fit_is_refused_with_both_sizes(architecture, size, message):
+    for use in (architecture.table, architecture.build, architecture.parameters):
+        with pytest.raises(UndefinedError) as caught:
+            use(InputShape(1, size, 10))
+        assert message in str(caught.value)
 
 
 def test_sizes_are_planned_without_torch(in_fresh_python):
@@ -94,7 +318,8 @@ from mmbench.registry import EXPANSIONS, MODELS
 shape, defined = InputShape{tuple(DIGITS)}, 0
 for family in MODELS.names():
     base = MODELS[family]()
-    assert base.widened(1.5).parameters(shape) > base.parameters(shape) > 0
+    for axis in base.axes:
+        assert base.grown(axis, 1.7).parameters(shape) > base.parameters(shape) > 0
     base.table(shape)
     for name in EXPANSIONS.names():
         for budget in [{{}}, {{"budget": 2.0}}] if "budget" in EXPANSIONS[name].model_fields else [{{}}]:
