@@ -39,7 +39,7 @@ def expand(
         options: the operator's options, such as `factor=2.0` or `budget=2.0`.
 
     Raises:
-        ConfigError: an unknown operator or option, a value out of its range, or data missing.
+        ConfigError: an unknown operator or option, a value out of its range, or data missing or wrong.
         UndefinedError: the network is of no known family, or the operator is not defined for it.
     """
     if options and not isinstance(expansion, str):
@@ -49,13 +49,39 @@ def expand(
     operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
     base, shape = architecture_of(model)
     steps = operator.steps(base, shape)
-    for step, _ in steps:
-        if step.needs_data and data is None:
-            raise ConfigError(f"{step.name} looks at training data: give data=(images, labels)")
+    if any(step.needs_data for step, _ in steps):
+        data = _checked(data, operator.name, base, shape)
     for step, target in steps:
         model = _grow(model, step, base, target, shape, data, seed)
         base = target
     return model
+
+
+def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Examples:
+    """The images and labels, which the operator looks at; `ConfigError` where the network cannot be trained on them."""
+    import torch
+
+    from mmbench.models._skeleton import skeleton
+
+    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(d, torch.Tensor) for d in data):
+        raise ConfigError(f"{name} looks at training data: give data=(images, labels), two tensors")
+    images, labels = data
+    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if not whole or labels.shape != images.shape[:1] or not len(labels):
+        raise ConfigError(
+            "data must be images (N, C, H, W) and integer labels (N,), at least one: got images "
+            f"{tuple(images.shape)} and labels {tuple(labels.shape)} of {labels.dtype}"
+        )
+    if not 0 <= int(labels.min()) <= int(labels.max()) < shape.classes:
+        raise ConfigError(
+            f"data has labels from {labels.min()} to {labels.max()}; the network has the classes 0 to "
+            f"{shape.classes - 1}"
+        )
+    try:
+        skeleton(base, shape).eval()(torch.empty(1, *images.shape[1:], device="meta"))
+    except Exception as error:  # whatever its layers say
+        raise ConfigError(f"data does not fit the network: {str(error).splitlines()[0]}") from None
+    return images, labels.long()
 
 
 def _grow(

@@ -8,6 +8,7 @@ become (2, 2, 3) or (4, 2, 2), all of it short of the next common step.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 
@@ -53,21 +54,30 @@ def solve(
     def grown(factor: float) -> Architecture:
         return base.grown(axis, math.floor(factor) if whole else factor)
 
+    def too_small(factor: float) -> bool:
+        try:
+            architecture = grown(factor)
+        except UndefinedError:  # beyond the family's largest sizes
+            return False
+        return architecture == base or count(architecture) < target
+
     below, above = 1.0, 2.0
-    while count(grown(above)) < target:
+    while too_small(above):
         below, above = above, above * 2
         if above > LARGEST_FACTOR:
             raise UndefinedError(f"{wanted} needs a factor above {LARGEST_FACTOR:g} along {axis}")
     while above - below > 1e-6:
         middle = (below + above) / 2
-        below, above = (middle, above) if count(grown(middle)) < target else (below, middle)
-    found = [grown(below), grown(above)]
+        below, above = (middle, above) if too_small(middle) else (below, middle)
+    found = [grown(below)]
+    with contextlib.suppress(UndefinedError):
+        found.append(grown(above))
     if not whole:
         found = _filled_up(found, axis, target, count)
-    nearest = min((a for a in found if a != base), key=lambda a: abs(count(a) - target))
-    if abs(count(nearest) / target - 1) > tolerance:
+    nearest = min((a for a in found if a != base), key=lambda a: abs(count(a) - target), default=None)
+    if nearest is None or abs(count(nearest) / target - 1) > tolerance:
         counts = {count(a) for a in found}
-        sides = [max((c for c in counts if c < target), default=0), min(c for c in counts if c >= target)]
+        sides = [max((c for c in counts if c < target), default=0), min((c for c in counts if c >= target), default=0)]
         multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
         hint = "" if tolerance >= 0.05 else "; expansion.tolerance may be up to 0.05"
         raise UndefinedError(

@@ -6,7 +6,7 @@ alive, so their outgoing weights learn from the first step (zero incoming instea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from mmbench.errors import UndefinedError
 from mmbench.expansions.sized import pooled
@@ -24,6 +24,10 @@ class ZeroPad(Widening, Padding):
     """Random in, zero out."""
 
     preserves = "exact"
+
+    axis: Literal["width", "stream", "hidden", "heads"] = "width"
+    """`width`: all channels; `stream`: the residual stream only; `hidden`: the units inside the blocks only; `heads`:
+    attention heads only."""
 
     def check(self, old: Table, new: Table) -> None:
         """A LayerNorm over the channels would mix new ones into the mean and variance of the old."""

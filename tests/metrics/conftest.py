@@ -16,7 +16,7 @@ SMALL = {
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
     "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},
-    "convnext": {"channels": (4, 5, 6, 7), "hidden": (5, 6, 7, 8), "kernel_size": 3},
+    "convnext": {"channels": (4, 5, 6, 7), "hidden": (5, 6, 7, 8), "kernel_size": 3, "eps": 0.01},
 }
 """Sizes of the known families; one that is added later is tested at its own defaults."""
 
