@@ -63,6 +63,11 @@ def test_help_of_run_lists_every_choice(mmbench):
         (["run", "-m", "results=a,b"], ["results cannot be swept"]),
         (["run", "-m", "sweeps=quickstart,vit"], ["sweeps"]),
         (["run", "training.batch_size=2000"], ["training.batch_size = 2000", "dataset.train_size = 1000"]),
+        (["run", "expansion=scratch", "expansion.match=none"], ["expansion.match = 'none' is unknown", "net2wider"]),
+        (["run", "expansion=scratch", "expansion.match=stack", "expansion.budget=2"], ["give one"]),
+        (["run", "expansion=stack", "expansion.axis=width"], ["expansion.axis = 'width'", "must be one of depth"]),
+        (["run", "-m", "expansion=stack,scratch", "expansion.axis=widht"], ["expansion.axis = 'widht'"]),
+        (["run", "-m", "expansion=stack", "expansion.axis=width,hidden"], ["expansion.axis"]),
         (["run", "expansion=none", "expansion.budget=2"], ["expansion.budget", "there is nothing to set here"]),
         (["run", "results=r [1"], ["needs quotes"]),
         (["status", "--foo"], ["--foo is no flag"]),
@@ -186,6 +191,11 @@ def test_a_sweep_of_ones_own_folder_is_found(mmbench, tmp_path):
     )
     plan = mmbench("plan", "-cd", ".", "sweeps=mine", "metric=parameters")
     assert "3 runs" in plan.stdout, plan.stdout + plan.stderr
+
+
+def test_an_axis_counts_for_the_operators_that_have_it(mmbench):
+    plan = mmbench("plan", "expansion=none,scratch,net2wider,net2deeper", "expansion.axis=width,depth", "model=mlp")
+    assert "5 runs: 5 defined" in plan.stdout, plan.stdout + plan.stderr
 
 
 def test_what_a_sweep_file_sets_counts(mmbench, tmp_path):

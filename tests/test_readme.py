@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import timm
 import torch
 
 from mmbench.metrics.base import measure
 from mmbench.models.mlp import MLP
-from mmbench.registry import METRICS
+from mmbench.registry import EXPANSIONS, METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -39,6 +41,30 @@ def test_its_notebook_lines_work(monkeypatch, tmp_path):
     exec(next(snippet for snippet in SNIPPETS if "import mmbench" in snippet), names)
     assert torch.allclose(names["large"](names["images"]), names["model"](names["images"]), atol=1e-5)
     assert names["trace"].stderr > 0
+
+
+def test_its_lines_about_a_network_of_ones_own_work(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10)
+    torch.save(model.state_dict(), "tiny.pth")
+    names: dict[str, Any] = {}
+    exec(next(snippet for snippet in SNIPPETS if "tiny.pth" in snippet), names)
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(names["model"](images), model(images)), "the file's weights"
+        assert torch.allclose(names["large"](images), model(images), atol=1e-5)
+        assert torch.equal(names["again"](images), names["large"](images))
+
+
+def test_its_table_of_expansions_says_what_the_operators_declare():
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in README.splitlines() if line.startswith("| `")]
+    table = {row[0].strip("`"): row for row in rows if len(row) == 5 and row[0].strip("`") in EXPANSIONS.names()}
+    assert table.keys() == set(EXPANSIONS.names())
+    for name, (_, _, axes, keeps, families) in table.items():
+        operator = EXPANSIONS[name]
+        assert axes == ", ".join(operator.axes()), name
+        assert keeps == ("exactly" if operator.preserves == "exact" else "no"), name
+        assert families.startswith(", ".join(operator.families or ["all"])), name
 
 
 def test_what_it_points_to_is_there():

@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from mmbench.data.digits import Digits
 from mmbench.errors import DivergedError
+from mmbench.expansions.gradmax import GradMax
 from mmbench.expansions.identity_block import IdentityBlock
+from mmbench.expansions.net2deeper import Net2Deeper
 from mmbench.expansions.net2wider import Net2Wider
 from mmbench.expansions.none import NoExpansion
+from mmbench.expansions.scratch import Scratch
+from mmbench.expansions.scratch_matched import ScratchMatched
 from mmbench.metrics.base import Metric
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.sharpness import Sharpness
@@ -50,7 +56,33 @@ def test_a_record_has_every_column_of_the_contract(store):
     assert record["gain"] == pytest.approx(record["final_accuracy"] - record["base_accuracy"])
     assert record["parameters"] == record["score"] == 64 * 12 + 12 + 12 * 10 + 10
     assert record["max_difference"] < 1e-4
+    assert (record["preserves"], record["depth"], record["train_steps"]) == ("exact", 1, 20)
+    assert (record["flops"], record["base_flops"]) == (2 * (64 * 12 + 12 * 10), 2 * (64 * 6 + 6 * 10))
+    assert record["expand_seconds"] > 0
     assert store.computed == {"base": 1, "expanded": 1, "score": 1, "trained": 1}
+
+
+def test_scratch_matched_trains_longer_by_the_base_models_compute(store):
+    records = [execute(a_run(expansion=expansion), store) for expansion in (Scratch(), ScratchMatched())]
+    short, long = (record["train_steps"] for record in records)
+    assert short == 20
+    assert long == 20 + math.ceil(20 * (64 * 6 + 6 * 10) / (64 * 12 + 12 * 10)) == 30
+    assert records[1]["final_loss"] != records[0]["final_loss"]
+
+
+def test_an_operator_that_looks_at_data_sees_the_training_images(store):
+    record = execute(a_run(expansion=GradMax()), store)
+    assert record["status"] == "done", record
+    assert record["max_difference"] < 1e-4
+
+
+def test_a_matched_run_has_the_budget_of_the_operator_that_it_matches(store):
+    model = MLP(hidden=(8, 8))
+    anchor = execute(a_run(model=model), store)
+    matched = execute(a_run(model=model, expansion=Net2Deeper(match="net2wider")), store)
+    assert matched["status"] == "done", matched
+    assert matched["budget"] == anchor["budget"] == 2.17
+    assert abs(matched["parameters"] / anchor["parameters"] - 1) < 0.01
 
 
 def test_a_second_execution_computes_nothing(store):
