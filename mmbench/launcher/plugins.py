@@ -11,7 +11,7 @@ from hydra.plugins.sweeper import Sweeper
 from mmbench.config import parse
 from mmbench.errors import ConfigError
 from mmbench.launcher.compose import Composer
-from mmbench.registry import unknown_name
+from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,11 @@ class BaseSweeper(Sweeper):
                 distinct.setdefault(run.run_id, (run, kept))
         for key in sorted(never_meant):
             group, _, option = key.partition(".")
-            problems.append(unknown_name(f"option {key}", option, config[group]))
+            if option in config[group]:  # an axis
+                name = config[group]["name"]
+                problems.append(f"{key}: no operator here has it ({name} has {', '.join(EXPANSIONS[name].axes())})")
+            else:
+                problems.append(unknown_name(f"option {key}", option, config[group]))
         if problems:
             raise ConfigError(*problems)
         if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
