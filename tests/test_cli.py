@@ -67,7 +67,10 @@ def test_help_of_run_lists_every_choice(mmbench):
         (["run", "expansion=scratch", "expansion.match=stack", "expansion.budget=2"], ["give one"]),
         (["run", "expansion=stack", "expansion.axis=width"], ["expansion.axis = 'width'", "must be one of depth"]),
         (["run", "-m", "expansion=stack,scratch", "expansion.axis=widht"], ["expansion.axis = 'widht'"]),
-        (["run", "-m", "expansion=stack", "expansion.axis=width,hidden"], ["no operator here has it (stack has depth)"]),
+        (
+            ["run", "-m", "expansion=stack", "expansion.axis=width,hidden"],
+            ["no operator here has it (stack has depth)"],
+        ),
         (["run", "expansion=none", "expansion.budget=2"], ["expansion.budget", "there is nothing to set here"]),
         (["run", "results=r [1"], ["needs quotes"]),
         (["status", "--foo"], ["--foo is no flag"]),
