@@ -1,6 +1,6 @@
 """Time and peak memory of expanding timm's stock networks, over building the large network alone.
 
-    python benchmarks/expand_stock.py [--operator net2wider] [--threads 2] [--repeats 5]
+    python benchmarks/expand_stock.py [--operator net2wider] [--threads 1] [--repeats 5]
 
 Times are medians of interleaved repeats in one process; peak memory is measured in a fresh process for each. The error
 is max |F - f| / max |f| on weights of order one (fresh ones are vacuous: a zero-initialised branch or head hides all).
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--operator", default="net2wider", choices=EXPANSIONS.names())
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peak", choices=("build", "expand"), help="print the peak memory of one network, in MiB")
     options = parser.parse_args()
