@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import update_bn
 
+from mmbench.errors import ConfigError, ScoreError
 from mmbench.expansions.copying import tiled
 from mmbench.expansions.depth import alike
 from mmbench.models._skeleton import skeleton
@@ -26,8 +27,11 @@ class LinearGrowth:
     def __init__(self, growth: Growth, noise: float) -> None:
         self.growth = growth
         reference = next(growth.model.parameters())
-        self.device, self.dtype = reference.device, reference.dtype
-        self.small = {name: tensor.to(self.device) for name, tensor in growth.small.items()}
+        self.device, self.dtype = reference.device, torch.promote_types(reference.dtype, torch.float32)
+        self.small = {
+            name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+            for name, tensor in growth.small.items()
+        }
         self.matrices: dict[str, Tensor] = {}
         self.mixtures: dict[str, tuple[list[str], Tensor]] = {}
         for group, new in growth.new.groups.items():
@@ -109,15 +113,23 @@ class LinearGrowth:
 
     def learn(self, images: Tensor, labels: Tensor, steps: int, learning_rate: float, batch_size: int) -> None:
         """AdamW on the training loss of the larger network."""
+        if len(images) < 2:
+            raise ConfigError("ligo learns from data of at least 2 images")
         optimiser = torch.optim.AdamW(self.learned, lr=learning_rate, weight_decay=0.0)
         statistics = self.buffers()
         with torch.enable_grad():
-            for _ in range(steps):
+            for step in range(steps):
                 batch = torch.randperm(len(images), generator=self.growth.generator)[:batch_size].to(images.device)
                 x = images[batch].to(self.device, self.dtype)
                 optimiser.zero_grad()
                 logits = functional_call(self.network, {**self.weights(), **statistics}, (x,))
-                cross_entropy(logits, labels[batch].to(self.device)).backward()
+                loss = cross_entropy(logits, labels[batch].to(self.device))
+                if not loss.isfinite():
+                    raise ScoreError(
+                        f"ligo's training loss is {loss.item()} after {step} steps: lower expansion.learning_rate = "
+                        f"{learning_rate:g}, and see that the images and weights are finite"
+                    )
+                loss.backward()
                 optimiser.step()
         self.examples = images[torch.randperm(len(images), generator=self.growth.generator)[:1024].to(images.device)]
 
@@ -128,6 +140,7 @@ class LinearGrowth:
         if self.growth.new.buffers:
             network = self.network.to_empty(device=self.device)
             network.load_state_dict(state, assign=True)
-            update_bn(self.examples.to(self.device, self.dtype).split(128), network)
+            # equal parts: a last batch of one image would have no variance
+            update_bn(self.examples.to(self.device, self.dtype).tensor_split(-(-len(self.examples) // 128)), network)
             state = network.state_dict()
         return {name: tensor.detach().cpu() for name, tensor in state.items()}

@@ -6,9 +6,11 @@ small network's state through the two axis tables. The given network is never ch
 
 from __future__ import annotations
 
+import copy
+import threading
 from typing import TYPE_CHECKING, Any
 
-from mmbench.errors import ConfigError
+from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import Expansion, Growth
 from mmbench.models.reading import architecture_of
 from mmbench.registry import EXPANSIONS
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     Examples = tuple[torch.Tensor, torch.Tensor]
 
+ONE_AT_A_TIME = threading.Lock()
+"""Networks are initialised from torch's global generator, which threads share."""
 PREPROCESSING = ("pretrained_cfg", "default_cfg")
 """Where timm's networks keep the mean, standard deviation and size of the images that they were trained on."""
 
@@ -29,7 +33,7 @@ PREPROCESSING = ("pretrained_cfg", "default_cfg")
 def expand(
     model: nn.Module, expansion: str | Expansion, *, data: Examples | None = None, seed: int = 0, **options: Any
 ) -> nn.Module:
-    """A larger network grown from `model`, on its device, in its dtype and mode. `model` is left as it is.
+    """A larger network grown from `model`, on its device, in its dtype and modes. `model` is left as it is.
 
     Args:
         model: a network of one of the families in `mmbench.models`, such as timm makes them.
@@ -40,20 +44,29 @@ def expand(
 
     Raises:
         ConfigError: an unknown operator or option, a value out of its range, or data missing or wrong.
-        UndefinedError: the network is of no known family, or the operator is not defined for it.
+        UndefinedError: the network is of no known family or of mixed precision, or the operator is not defined for it.
+        ScoreError: what an operator learns from data is not finite.
     """
+    import torch
+
+    if not isinstance(expansion, (str, Expansion)):
+        raise ConfigError(f"expansion must be the name of an operator or an operator, not {expansion!r}")
+    if type(seed) is not int or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed = {seed!r} is not allowed: must be an integer >= 0 and < 2**63")
     if options and not isinstance(expansion, str):
         raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
-    if {"factor", "budget"} <= options.keys():
+    if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
         raise ConfigError("factor and budget both say how large the network becomes; give one of them")
     operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
     base, shape = architecture_of(model)
+    _refuse_mixed(model)
     steps = operator.steps(base, shape)
     if any(step.needs_data for step, _ in steps):
         data = _checked(data, operator.name, base, shape)
-    for step, target in steps:
-        model = _grow(model, step, base, target, shape, data, seed)
-        base = target
+    with torch.inference_mode(False):  # what is made in inference mode could never be trained
+        for step, target in steps:
+            model = _grow(model, step, base, target, shape, data, seed)
+            base = target
     return model
 
 
@@ -66,8 +79,9 @@ def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Exa
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(d, torch.Tensor) for d in data):
         raise ConfigError(f"{name} looks at training data: give data=(images, labels), two tensors")
     images, labels = data
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if not whole or labels.shape != images.shape[:1] or not len(labels):
+    whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+    dense = images.layout == labels.layout == torch.strided and not images.is_complex()
+    if not whole or not dense or labels.dim() != 1 or labels.shape != images.shape[:1] or not len(labels):
         raise ConfigError(
             "data must be images (N, C, H, W) and integer labels (N,), at least one: got images "
             f"{tuple(images.shape)} and labels {tuple(labels.shape)} of {labels.dtype}"
@@ -84,6 +98,20 @@ def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Exa
     return images, labels.long()
 
 
+def _refuse_mixed(model: nn.Module) -> None:
+    """One precision and weights that are there are asked for; `UndefinedError` names the tensor that differs."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    first, reference = next(iter(state.items()))
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            raise UndefinedError(f"tensor {name!r} is on the meta device: the network has no weights to expand")
+        if tensor.dtype != reference.dtype:
+            raise UndefinedError(
+                f"the network has tensors of several precisions: {first!r} is {reference.dtype}, {name!r} is "
+                f"{tensor.dtype}; convert it to one, as by model.float()"
+            )
+
+
 def _grow(
     model: nn.Module,
     operator: Expansion,
@@ -96,7 +124,7 @@ def _grow(
     import torch
 
     reference = next(model.parameters())
-    with torch.random.fork_rng(devices=[]):
+    with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device, too
         large = target.build(shape).to(reference.dtype)
     state = large.state_dict()
@@ -122,5 +150,21 @@ def _grow(
         raise AssertionError(f"{operator.name} leaves {', '.join(sorted(unfilled))} unfilled")
     for attribute in PREPROCESSING:
         if hasattr(model, attribute):
-            setattr(large, attribute, getattr(model, attribute))
-    return large.train(model.training).to(reference.device)
+            setattr(large, attribute, copy.copy(getattr(model, attribute)))
+    _keep_modes(growth, large)
+    return large.to(reference.device)
+
+
+def _keep_modes(growth: Growth, large: nn.Module) -> None:
+    """Training or evaluation mode, module by module, and which parameters are trainable, as in the small network.
+
+    What has no counterpart there is in the mode of the whole, and trainable.
+    """
+    modes = {name: module.training for name, module in growth.model.named_modules()}
+    for name, module in large.named_modules():
+        block, rest = growth.place(f"{name}.")
+        origin = growth.arrangement[block] if block else ""
+        module.training = modes[""] if origin is None else modes.get((origin + rest).strip("."), modes[""])
+    trainable = {name: parameter.requires_grad for name, parameter in growth.model.named_parameters()}
+    for name, parameter in large.named_parameters():
+        parameter.requires_grad_(trainable.get(growth.source(name) or "", True))

@@ -50,7 +50,7 @@ class Bert2BertAKI(Copying):
         above = _next_blocks(growth.base, growth.old).get(block)
         if above is None:
             return tensor
-        other = super().rows(growth, above + rest, maps)
+        other = self.copied_rows(growth, name, maps, growth.small[above + rest])
         for dim, axes in enumerate(zip(growth.old.tensors[name], growth.new.tensors[name], strict=True)):
             if axes[1].role == "out" and tensor.dim():
                 old = kept_entries(*axes, growth.old, growth.new)

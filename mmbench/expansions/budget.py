@@ -30,6 +30,7 @@ def solve(
     *,
     whole: bool = False,
     finish: Grow = lambda grown: grown,
+    smallest: int | None = None,
 ) -> Architecture:
     """`base` grown along `axis` to `target` parameters, within `tolerance`; no size shrinks.
 
@@ -42,11 +43,13 @@ def solve(
         tolerance: allowed relative difference between the count reached and the target.
         whole: allow integer factors only.
         finish: what else is done to the larger architecture before its parameters count.
+        smallest: the count that multiples are given of; that of `base` unless given.
 
     Raises:
         UndefinedError: no size comes close enough; the message gives the nearest counts.
     """
-    smallest = base.parameters(shape)
+    smallest = smallest or base.parameters(shape)
+    limit = ""
 
     def count(architecture: Architecture) -> int:
         return finish(architecture).parameters(shape)
@@ -55,9 +58,11 @@ def solve(
         return base.grown(axis, math.floor(factor) if whole else factor)
 
     def too_small(factor: float) -> bool:
+        nonlocal limit
         try:
             architecture = grown(factor)
-        except UndefinedError:  # beyond the family's largest sizes
+        except UndefinedError as error:  # beyond the family's largest sizes
+            limit = f" ({error})"
             return False
         return architecture == base or count(architecture) < target
 
@@ -79,7 +84,8 @@ def solve(
         counts = {count(a) for a in found}
         sides = [max((c for c in counts if c < target), default=0), min((c for c in counts if c >= target), default=0)]
         multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
-        hint = "" if tolerance >= 0.05 else "; expansion.tolerance may be up to 0.05"
+        near = nearest is not None and abs(count(nearest) / target - 1) <= 0.05
+        hint = "; expansion.tolerance may be up to 0.05" if near else limit if len(found) == 1 else ""
         raise UndefinedError(
             f"no size of this network along {axis} comes within {tolerance:.1%} of {wanted} ({target:,} parameters); "
             f"the nearest counts are {multiples}{hint}"
@@ -98,4 +104,10 @@ def _filled_up(
         fitting = [a for a in larger if count(a) < target]
         if not fitting:
             return [*found, current]
-        current = max(fitting, key=count)
+        best = max(fitting, key=count)
+        place, step = larger.index(best), count(best) - count(current)
+        units = (target - 1 - count(current)) // step
+        jump = [*current.increments(axis, units)] if units > 1 else []
+        # A depth's count is linear in the number of blocks; a width's is not, and goes on unit by unit.
+        fits = len(jump) == len(larger) and count(jump[place]) < target
+        current = jump[place] if fits else best

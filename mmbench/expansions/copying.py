@@ -56,7 +56,10 @@ class Copying(Widening):
 
     def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
         """A tensor of the small network with the channels that it produces copied."""
-        tensor = growth.small[name]
+        return self.copied_rows(growth, name, maps, growth.small[name])
+
+    def copied_rows(self, growth: Growth, name: str, maps: Maps, tensor: torch.Tensor) -> torch.Tensor:
+        """`tensor` with its rows copied as those of the tensor `name` are."""
         for dim, axis in enumerate(growth.new.tensors[name]):
             if axis.role == "out" and growth.old.length(axis) != growth.new.length(axis):
                 tensor = tensor.index_select(dim, entries(axis, growth.old, partial(_copied, maps)))
@@ -107,7 +110,9 @@ def split_columns(
 ) -> None:
     """Share the columns of `tensor` among their copies, in place in `fresh`: column c copies column `index[c]`.
 
-    For a channel i of r copies c, with V the larger network's own initialisation, which `fresh` holds before:
+    For a channel i of r copies c, with V the larger network's own initialisation, which `fresh` holds before, every row
+    of it scaled to the root mean square of W / r there. (Left as it is, V can be so much larger that what only cancels
+    to rounding outweighs the function, layer after layer; and a row of zeros would not stay one.)
 
     * `equal`: W'[:, c] = W[:, i] / r;
     * `unequal`: W'[:, c] = a_c W[:, i], the a_c random and adding up to one;
@@ -131,11 +136,14 @@ def split_columns(
     count = copies.to(exact).view(along)
     draws = torch.rand(len(index), generator=generator, dtype=torch.float64) + 0.5
     shares = draws / torch.zeros(len(copies), dtype=torch.float64).index_add(0, index, draws)[index]
+    rows, tiny = tuple(range(1, tensor.dim())), torch.finfo(exact).tiny
     at_once = max(1, CHUNK // max(1, fresh[0].numel()))  # what fits the cache is several times faster
     for old, new in zip(tensor.split(at_once), fresh.split(at_once), strict=True):
         old = old.to(exact)
         if split == "projection":
-            new.copy_(_sum_to(old, new.to(exact), index, count))
+            fresh_rows = new.to(exact)
+            scale = _row_power(old / count, rows) / _row_power(fresh_rows, rows).clamp(min=tiny)
+            new.copy_(_sum_to(old, fresh_rows * scale.sqrt(), index, count))
         elif split == "unequal":
             new.copy_(old.index_select(1, index) * shares.to(exact).view(along))
         elif split == "equal":
@@ -144,11 +152,14 @@ def split_columns(
             mean = old / count
             noise = torch.randn(new.shape, generator=generator, dtype=torch.float64).to(exact)
             noise = _sum_to(torch.zeros_like(old), noise, index, count)
-            rows = tuple(range(1, old.dim()))
-            power = mean.square().mean(rows, keepdim=True)
-            power = torch.where(power > 0, power, new.to(exact).square().mean(rows, keepdim=True))
+            power = _row_power(mean, rows)
             kept = (1 - 1 / count).clamp(min=1e-9).sqrt().index_select(1, index)  # of the noise, for copies alone
             new.copy_(mean.index_select(1, index) + noise / kept * (power * 10 ** (-snr_db / 10)).sqrt())
+
+
+def _row_power(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
+    """Mean square of every row, over the axes `rows`."""
+    return tensor.square().mean(rows, keepdim=True)
 
 
 def _sum_to(sums: torch.Tensor, values: torch.Tensor, index: torch.Tensor, count: torch.Tensor) -> torch.Tensor:

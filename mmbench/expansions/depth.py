@@ -25,7 +25,7 @@ class Deepening(Sized):
 
     def because(self, base: Architecture) -> str:
         """An MLP's layers are no residual blocks."""
-        return ", which has no residual blocks" if base.name == "mlp" else ""
+        return ", which has no residual blocks (net2deeper inserts layers)" if base.name == "mlp" else ""
 
 
 class Repeating(Deepening):

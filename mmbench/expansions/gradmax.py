@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from mmbench.errors import ScoreError
 from mmbench.expansions.sized import Sized
 from mmbench.expansions.widening import kept_entries, put
 from mmbench.registry import EXPANSIONS
@@ -50,6 +51,8 @@ class GradMax(Sized):
         grown = [g for g, group in growth.new.groups.items() if group.size != growth.old.groups[g].size]
         layers = {group: _layers(growth, group) for group in grown}
         moments = self._moments(growth, layers)
+        if not all(moment.isfinite().all() for moment in moments.values()):
+            raise ScoreError("gradmax: the gradient of the loss is not finite; see the images and the weights")
         outgoing = {
             f"{layers[group][1]}.weight": _outgoing(growth, f"{layers[group][1]}.weight", group, moment)
             for group, moment in moments.items()
@@ -88,7 +91,8 @@ class GradMax(Sized):
                     lambda layer, args, _, group=group: read.update({group: _features(args[0], layer)})
                 ),
                 growth.model.get_submodule(consumer).register_forward_hook(
-                    lambda _, __, output, group=group: written.update({group: output})
+                    # of a frozen network, the outputs have no gradient unless asked for
+                    lambda _, __, output, group=group: written.update({group: output.requires_grad_()})
                 ),
             ]
         try:

@@ -1,6 +1,6 @@
 """`kernel_pad`: larger convolution kernels, the new taps zero (Wei et al., 2016, Network Morphism, arXiv:1603.01670).
 
-The padding of the image grows with the kernel, so the function is the same bit by bit. New taps receive gradients from
+The padding of the image grows with the kernel, so the function is the same to rounding. New taps receive gradients from
 the first step on.
 """
 

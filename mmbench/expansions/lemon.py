@@ -25,8 +25,7 @@ from mmbench.registry import EXPANSIONS
 if TYPE_CHECKING:
     import torch
 
-    from mmbench.data.base import InputShape
-    from mmbench.expansions.base import Growth, Target
+    from mmbench.expansions.base import Growth
     from mmbench.expansions.copying import Maps
     from mmbench.models.base import Architecture
 
@@ -49,15 +48,11 @@ class Lemon(Copying):
             return ", where a channel that carries the mean over the others would not stay their mean"
         return ", which has no LayerNorm; net2wider is exact there for every size"
 
-    def target(self, base: Architecture, shape: InputShape) -> Target:
-        """As of every widening."""
-        if getattr(base, "pre_norm", False):
-            raise UndefinedError("lemon is not defined for model.pre_norm = true, whose LayerNorm feeds the stream")
-        return super().target(base, shape)
-
     def adapted(self, base: Architecture, architecture: Architecture) -> Architecture:
         """The LayerNorms' epsilon shrinks with the variance; it is part of the configuration, not of the state."""
         old, new = base.sizes(), architecture.sizes()
+        if old["pre_norm"]:
+            raise UndefinedError("lemon is not defined for model.pre_norm = true, whose LayerNorm feeds the stream")
         whole = new["embed_dim"] // old["embed_dim"] * old["embed_dim"]
         return architecture.of({**new, "eps": old["eps"] * (whole / new["embed_dim"])})
 

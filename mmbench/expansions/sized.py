@@ -72,11 +72,16 @@ class Sized(Expansion):
         return Target(self.settled(base, architecture, shape), self.axis, factor)
 
     def reach(
-        self, base: Architecture, shape: InputShape, goal: tuple[int, str], finish: Grow = lambda grown: grown
+        self,
+        base: Architecture,
+        shape: InputShape,
+        goal: tuple[int, str],
+        finish: Grow = lambda grown: grown,
+        smallest: int | None = None,
     ) -> Architecture:
         """`base` grown along the axis to the parameter count asked for, counted after `finish`."""
         whole = self.whole(base.table(shape), base.grown(self.axis, 2.0).table(shape))
-        return solve(base, shape, self.axis, *goal, self.tolerance, whole=whole, finish=finish)
+        return solve(base, shape, self.axis, *goal, self.tolerance, whole=whole, finish=finish, smallest=smallest)
 
     def whole(self, old: Table, new: Table) -> bool:
         """Whether only integer factors lead from one table to the other."""

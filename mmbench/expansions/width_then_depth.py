@@ -13,7 +13,7 @@ from pydantic import Field
 from mmbench.expansions.base import Expansion, Target
 from mmbench.expansions.budget import LARGEST_FACTOR
 from mmbench.expansions.sized import Sized
-from mmbench.registry import EXPANSIONS
+from mmbench.registry import EXPANSIONS, Component
 
 if TYPE_CHECKING:
     from mmbench.data.base import InputShape
@@ -38,6 +38,20 @@ class WidthThenDepth(Sized):
     solve: Literal["width", "depth"] = "width"
     """Which of the two factors a budget solves for; the other stays as given."""
 
+    def describe(self) -> dict[str, Any]:
+        """The options that the result depends on: not the factor that is solved for."""
+        plain = {**Component.describe(self)}
+        solved = [] if self.budget is None else ["factor" if self.solve == "width" else "depth_factor"]
+        if self.match is not None and self.solve == "depth":
+            solved = ["depth_factor"]
+        return {key: value for key, value in plain.items() if key not in ("tolerance", *solved)}
+
+    @property
+    def label(self) -> str:
+        """Both operators, and the factor that stays as given."""
+        given = f"depth f={self.depth_factor:g}" if self.solve == "width" else f"width f={self.factor:g}"
+        return f"{super().label} {self.width}, {self.depth}, {given}"
+
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """Where the second step leads."""
         architecture = self.steps(base, shape)[-1][1]
@@ -59,7 +73,7 @@ class WidthThenDepth(Sized):
             wide = base.grown(self.axis, self.factor)
         wide = wider.settled(base, wide, shape)
         if goal is not None and self.solve == "depth":
-            deep = deeper.reach(wide, shape, goal)
+            deep = deeper.reach(wide, shape, goal, smallest=base.parameters(shape))
         else:
             deep = wide.grown("depth", self.depth_factor)
         return [(wider, wide), (deeper, deeper.settled(wide, deep, shape))]

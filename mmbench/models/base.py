@@ -71,13 +71,13 @@ class Architecture(Component):
         fields, sizes = self._fields(axis), self.sizes()
         return self.of({**sizes, **{name: self.scaled(name, sizes[name], factor) for name in fields}})
 
-    def increments(self, axis: str) -> Iterator[Self]:
-        """All architectures that are larger by one unit in one stage or layer; none where all share one size."""
+    def increments(self, axis: str, units: int = 1) -> Iterator[Self]:
+        """All architectures that are larger by some units in one stage or layer; none where all share one size."""
         sizes = self.sizes()
         for name in self._fields(axis):
             if isinstance(sizes[name], tuple):
                 for i, size in enumerate(sizes[name]):
-                    larger = (*sizes[name][:i], size + self.unit(name), *sizes[name][i + 1 :])
+                    larger = (*sizes[name][:i], size + units * self.unit(name), *sizes[name][i + 1 :])
                     with contextlib.suppress(UndefinedError):  # at its largest
                         yield self.of({**sizes, name: larger})
 

@@ -64,9 +64,9 @@ class MLP(Architecture):
             widths.append(widths[-1] if origin is None else self.hidden[origin])
         return self.of({"hidden": tuple(widths)})
 
-    def increments(self, axis: str) -> Iterator[Self]:
-        """One more unit in one layer; layers are not added one by one."""
-        return iter(()) if axis == "depth" else super().increments(axis)
+    def increments(self, axis: str, units: int = 1) -> Iterator[Self]:
+        """More units in one layer; layers are not added one by one."""
+        return iter(()) if axis == "depth" else super().increments(axis, units)
 
     def extent(self, axis: str) -> int:
         """The sum of the widths, or the number of layers."""

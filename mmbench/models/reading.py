@@ -74,7 +74,12 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
             if shape.classes < 1:
                 raise ValueError("it has no classifier (num_classes = 0), whose output an expansion could keep")
             difference = _first_difference(model, skeleton(architecture, shape), architecture.table(shape))
-        except (AttributeError, ValueError, UndefinedError) as error:  # a part is missing, or too large for the family
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+            UndefinedError,
+        ) as error:  # a part is missing, or too large for the family
             difference = str(error)
         if difference:
             raise UndefinedError(
@@ -94,8 +99,9 @@ def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
             return f"{f'module {name!r}' if name else 'it'} has forward hooks"
         if name != expected:
             return f"module {name!r} stands where {expected!r} is expected"
-        if ours is not None and "forward" in vars(ours):
-            return f"{f'module {name!r}' if name else 'it'} has a forward of its own"
+        own = [] if ours is None else [key for key in vars(ours) if callable(getattr(type(ours), key, None))]
+        if own:
+            return f"{f'module {name!r}' if name else 'it'} has a {own[0]} of its own"
         found = _settings(ours)
         for key, value in _settings(theirs).items():
             if found.get(key) != value:

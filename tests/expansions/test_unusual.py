@@ -1,0 +1,176 @@
+"""Networks, states and calls out of the ordinary: kept exactly, or refused with the reason."""
+
+from __future__ import annotations
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import timm
+import torch
+from models.networks import SHAPE, difference, images, network, small
+from torch import nn
+
+from expansions.cells import examples
+from mmbench.errors import ConfigError, ScoreError, UndefinedError
+from mmbench.expansions.apply import expand
+from mmbench.models.reading import architecture_of
+from mmbench.registry import EXPANSIONS, MODELS
+
+SPLITS = ["projection", "unequal", "paired"]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_rounding_does_not_grow_with_the_number_of_copies(split):
+    """Fresh weights of a trained network's size, far larger than W / r: what cancels must not outweigh what stays."""
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10, depth=6).eval()
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        large = expand(model, "net2wider", factor=8.0, split=split)
+        assert (large(x) - model(x)).abs().max() < 2e-6 * (1 + model(x).abs().max())
+
+
+@pytest.mark.parametrize("operator", [*({"split": split} for split in SPLITS), "hypercloning"], ids=str)
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_dead_filters_stay_dead_in_training_mode(operator, share):
+    """The batch norm after a filter of zeros divides by sqrt(eps): whatever does not cancel to zero is blown up."""
+    base = network(MODELS["resnet"](channels=(4, 6), layers=(2, 2)))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in base.modules():
+            if isinstance(module, nn.Conv2d):
+                module.weight[torch.rand(len(module.weight), generator=generator) < share] = 0
+    name, options = (operator, {}) if isinstance(operator, str) else ("net2wider", operator)
+    large = expand(base, name, **options)
+    assert difference(base, large, train=True) <= 1e-10
+    assert difference(base, large) <= 1e-10
+
+
+def test_every_way_to_lemon_refuses_a_norm_on_the_embeddings():
+    base = MODELS["vit"](embed_dim=6, heads=2, hidden=7, patch_size=4, pre_norm=True)
+    for options in ({"name": "lemon"}, {"name": "width_then_depth", "width": "lemon"}):
+        with pytest.raises(UndefinedError, match=r"model\.pre_norm = true"):
+            EXPANSIONS.create({**options, "factor": 1.5}).target(base, SHAPE)
+
+
+def test_what_is_not_solved_for_is_part_of_the_description():
+    def described(**options):
+        return EXPANSIONS["width_then_depth"](**options).describe()
+
+    assert described(budget=6.0, solve="depth", factor=1.5) != described(budget=6.0, solve="depth", factor=3.0)
+    assert described(budget=6.0, solve="depth", depth_factor=3.0) == described(budget=6.0, solve="depth")
+    assert described(budget=6.0, depth_factor=3.0) != described(budget=6.0)
+    assert described(budget=6.0, factor=3.0) == described(budget=6.0)
+    assert described(match="net2wider", factor=3.0) != described(match="net2wider")
+
+
+def test_a_factor_stands_beside_a_budget_that_solves_for_the_depth():
+    large = expand(network(small("vit")), "width_then_depth", axis="hidden", solve="depth", budget=6.0, factor=1.5,
+                   tolerance=0.05)  # fmt: skip
+    assert architecture_of(large)[0].hidden == 11
+
+
+def test_counts_are_multiples_of_the_base_model_also_after_the_first_step():
+    base = MODELS["vit"]()
+    operator = EXPANSIONS["width_then_depth"](budget=20.5, solve="depth", tolerance=0.0)
+    with pytest.raises(UndefinedError) as caught:
+        operator.target(base, SHAPE)
+    low, high = (float(part.split("x")[0]) for part in str(caught.value).split("(")[-2:])
+    assert low < 20.5 < high
+
+
+def test_mixed_precision_is_refused_with_the_tensor_named():
+    model = network(small("resnet")).half()
+    model.bn1.float()
+    with pytest.raises(UndefinedError, match=r"'bn1\.weight' is torch\.float32"):
+        expand(model, "net2wider")
+    with pytest.raises(UndefinedError, match="no weights to expand"):
+        expand(small("vit").build(SHAPE).to("meta"), "net2wider")
+
+
+def test_frozen_batch_norms_and_parameters_stay_frozen():
+    base = network(MODELS["resnet"](channels=(4, 6), layers=(2, 2))).train()
+    base.bn1.eval()
+    base.stages[0][1].bn2.eval()
+    base.conv1.requires_grad_(False)
+    for operator in ("net2wider", "identity_block"):
+        large = expand(base, operator)
+        assert large.training
+        assert not large.bn1.training
+        assert not large.conv1.weight.requires_grad
+        assert large.fc.weight.requires_grad
+        moved = large.stages[0][2 if operator == "identity_block" else 1]
+        assert (moved.training, moved.bn2.training, moved.bn1.training) == (True, False, True)
+        with torch.no_grad():
+            assert (copy.deepcopy(large)(images()) - copy.deepcopy(base)(images())).abs().max() < 1e-10
+
+
+@pytest.mark.parametrize("family", ["mlp", "vit", "mixer", "convnext"])
+def test_gradmax_grows_a_frozen_network_alike(family):
+    base = network(small(family))
+    free = expand(base, "gradmax", data=examples())
+    frozen = expand(copy.deepcopy(base).requires_grad_(False), "gradmax", data=examples())
+    for name, tensor in free.state_dict().items():
+        assert torch.allclose(tensor, frozen.state_dict()[name], rtol=0, atol=1e-12), name
+
+
+@pytest.mark.parametrize("operator", ["net2wider", "gradmax", "identity_block"])
+def test_what_is_grown_in_inference_mode_can_be_trained(operator):
+    base = network(small("vit"))
+    with torch.inference_mode():
+        large = expand(base, operator, data=examples())
+    large(images()).sum().backward()
+    assert large.head.weight.grad is not None
+
+
+def test_threads_do_not_share_their_draws():
+    base = network(small("vit"))
+    alone = expand(base, "net2wider", seed=1).state_dict()
+    with ThreadPoolExecutor(6) as pool:
+        for large in pool.map(lambda _: expand(base, "net2wider", seed=1), range(12)):
+            assert all(torch.equal(tensor, alone[name]) for name, tensor in large.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["forward_features", "forward_head", "_pos_embed"])
+def test_a_network_with_a_method_replaced_is_refused(method):
+    model = small("vit").build(SHAPE)
+    setattr(model, method, lambda *_: None)
+    with pytest.raises(UndefinedError, match=f"it has a {method} of its own"):
+        expand(model, "net2wider")
+
+
+@pytest.mark.parametrize("seed", [1.5, None, True, "a", -1, 2**64], ids=str)
+def test_a_wrong_seed_is_refused(seed):
+    with pytest.raises(ConfigError, match="seed = "):
+        expand(network(small("mlp")), "net2wider", seed=seed)
+
+
+@pytest.mark.parametrize("operator", [None, EXPANSIONS["net2wider"], {"name": "net2wider"}], ids=repr)
+def test_what_is_no_operator_is_refused(operator):
+    with pytest.raises(ConfigError, match="name of an operator or an operator"):
+        expand(network(small("mlp")), operator)
+
+
+def test_new_rows_of_aki_are_those_of_the_channels_that_share_their_columns():
+    base = network(MODELS["vit"](embed_dim=6, heads=2, hidden=9, layers=2, patch_size=4))
+    large = expand(base, "bert2bert_aki", axis="hidden", factor=1.5)
+    rows, above = (base.blocks[i].mlp.fc1.weight for i in (0, 1))
+    new, columns = large.blocks[0].mlp.fc1.weight, large.blocks[0].mlp.fc2.weight
+    assert torch.equal(new[:9], rows)
+    for c in range(9, len(new)):
+        original = next(i for i in range(9) if torch.equal(new[c], above[i]))
+        shared = columns[:, original] + columns[:, c]
+        assert torch.allclose(shared, base.blocks[0].mlp.fc2.weight[:, original], rtol=0, atol=1e-12)
+
+
+def test_ligo_says_what_went_wrong():
+    base, (x, y) = network(MODELS["resnet"](channels=(3, 4), layers=(1, 1))), examples()
+    with pytest.raises(ScoreError, match=r"lower expansion\.learning_rate = 1e\+12"):
+        expand(base, "ligo", data=(x, y), learning_rate=1e12)
+    with pytest.raises(ConfigError, match="at least 2 images"):
+        expand(base, "ligo", data=(x[:1], y[:1]))
+    many = torch.cat([x] * 20)[:129], torch.cat([y] * 20)[:129]
+    grown = expand(base, "ligo", data=many, learning_steps=2)
+    assert all(tensor.isfinite().all() for tensor in grown.state_dict().values())
+    with pytest.raises(ScoreError, match="not finite"):
+        expand(network(small("vit")), "gradmax", data=(x * float("nan"), y))
