@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
+from functools import cache
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
@@ -51,6 +52,7 @@ def solve(
     smallest = smallest or base.parameters(shape)
     limit = ""
 
+    @cache  # the search comes back to the same sizes
     def count(architecture: Architecture) -> int:
         return finish(architecture).parameters(shape)
 
