@@ -311,7 +311,7 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "264 runs" in done.stdout, done.stdout + done.stderr
+    assert "312 runs" in done.stdout, done.stdout + done.stderr
     where = subprocess.run(
         [sys.executable, "-P", "-c", "import mmbench; print(mmbench.__file__)"],
         cwd=tmp_path / "empty",
