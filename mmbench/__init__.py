@@ -5,6 +5,7 @@ table = mmbench.correlate(frame)
 large = mmbench.expand(model, "net2wider", factor=2.0)
 again = mmbench.build(mmbench.configuration(large))
 trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
+scores = mmbench.measure_all(model, (images, labels), ["hessian_trace", "top_eigenvalue"])
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from mmbench.analysis.frame import load_records
     from mmbench.analysis.statistics import correlate
     from mmbench.expansions.apply import expand
-    from mmbench.metrics.base import Estimate, measure
+    from mmbench.metrics.base import Estimate, measure, measure_all
     from mmbench.models.reading import build, configuration
 
 __version__ = "0.1.0"
-__all__ = ["Estimate", "build", "configuration", "correlate", "expand", "load_records", "measure"]
+__all__ = ["Estimate", "build", "configuration", "correlate", "expand", "load_records", "measure", "measure_all"]
 
 _HOMES = {
     "load_records": "mmbench.analysis.frame",
@@ -30,6 +31,7 @@ _HOMES = {
     "build": "mmbench.models.reading",
     "Estimate": "mmbench.metrics.base",
     "measure": "mmbench.metrics.base",
+    "measure_all": "mmbench.metrics.base",
 }
 
 

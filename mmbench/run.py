@@ -18,7 +18,8 @@ from mmbench.data.base import Data, Dataset, Progress, silent
 from mmbench.errors import DataError, DivergedError, MmbenchError, ScoreError, UndefinedError
 from mmbench.expansions.apply import expand
 from mmbench.expansions.base import Expansion, Target
-from mmbench.metrics.base import Metric, measure
+from mmbench.metrics.base import Metric, score
+from mmbench.metrics.subject import Subject
 from mmbench.models.base import Architecture
 from mmbench.store import Stage, Store, key_of, seed_of
 from mmbench.training import Training
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from mmbench.store import Computed
 
+_SUBJECTS: dict[str, Subject] = {}
+"""The last expanded model that was measured in this process."""
 Notify = Callable[[str], None]
 """Receives the name of a stage that is about to be computed."""
 
@@ -186,12 +189,12 @@ class _Stages:
         yield {f"base_{k}": base.values[k] for k in ("accuracy", "loss", "validation_accuracy", "seconds")}
         expanded = self._stage("expanded", self.r.expanded_inputs, lambda: self._expand(base))
         yield {"max_difference": expanded.values["max_difference"], "expand_seconds": expanded.values["seconds"]}
-        score = self._stage("score", self.r.score_inputs, lambda: self._measure(expanded))
+        scored = self._stage("score", self.r.score_inputs, lambda: self._measure(base, expanded))
         yield {
-            "score": score.values["value"],
-            "score_stderr": score.values["stderr"],
-            "metric_seconds": score.values["seconds"],
-            **{f"{self.r.metric.name}_{k}": v for k, v in score.values["details"].items()},
+            "score": scored.values["value"],
+            "score_stderr": scored.values["stderr"],
+            "metric_seconds": scored.values["seconds"],
+            **{f"{self.r.metric.name}_{k}": v for k, v in scored.values["details"].items()},
         }
         trained = self._stage("trained", self.r.trained_inputs, lambda: self._train_expanded(expanded))
         final = trained.values
@@ -252,18 +255,29 @@ class _Stages:
             difference = (large(images) - small(images)).abs().max()
         return {"max_difference": float(difference), "seconds": seconds}, {"weights": large.state_dict()}
 
-    def _measure(self, expanded: Stage) -> Computed:
-        model = self._network(self.r.target().architecture, expanded)
-        train = self.data.train
-        estimate = measure(
-            model, (train.images, train.labels), self.r.metric, seed=seed_of("score", self.r.score_inputs)
-        )
+    def _measure(self, base: Stage, expanded: Stage) -> Computed:
+        estimate = score(self.r.metric, self._subject(base, expanded))
         return {
             "value": estimate.value,
             "stderr": estimate.stderr,
             "seconds": estimate.seconds,
             "details": estimate.details,
         }, {}
+
+    def _subject(self, base: Stage, expanded: Stage) -> Subject:
+        """The expanded model to be measured; kept for the next run, whose metric may share what this one computes."""
+        key = self.device + key_of("subject", self.r.expanded_inputs)
+        if key not in _SUBJECTS:
+            _SUBJECTS.clear()
+            _SUBJECTS[key] = Subject(
+                self._network(self.r.target().architecture, expanded),
+                self.data.train,
+                validation=self.data.validation,
+                base=self._network(self.r.model, base),
+                seed=seed_of("measure", self.r.expanded_inputs),
+                images_seed=seed_of("measured images", self._order),
+            )
+        return _SUBJECTS[key]
 
     def _train_expanded(self, expanded: Stage) -> Computed:
         model = self._network(self.r.target().architecture, expanded)

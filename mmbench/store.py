@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
     Computed = tuple[dict[str, Any], dict[str, Tensors]]
 
-VERSION = 2
+VERSION = 3
 """Part of every key. Raise it when a stage's meaning changes, so that older results are not taken for new ones."""
 
 

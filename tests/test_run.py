@@ -154,14 +154,14 @@ class Failing(Metric):
     name = "failing"
     expected_sign = 1
 
-    def measure(self, model, data, generator):
+    def measure(self, subject):
         raise ZeroDivisionError("a bug in a metric")
 
 
 class NotANumber(Failing):
     name = "not_a_number"
 
-    def measure(self, model, data, generator):
+    def measure(self, subject):
         from mmbench.metrics.base import Estimate
 
         return Estimate(float("nan"), None)

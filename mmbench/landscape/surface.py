@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,6 +51,30 @@ class Surface:
             self.images.images.split(self.chunk), self.images.labels.split(self.chunk), strict=True
         ):
             yield cross_entropy(self.model(images), labels, reduction="sum") / count
+
+    def on(self, images: Split) -> Surface:
+        """The same network's loss on other images; it moves with this one."""
+        other = copy.copy(self)
+        other.images = images
+        return other
+
+    def batches(self, size: int) -> Iterator[Surface]:
+        """The loss on disjoint batches of `size` images; images that do not fill a batch are left out.
+
+        A smaller batch would be sharper for its size alone. All images are one batch if they are fewer than `size`.
+        """
+        for first in range(0, max(1, len(self.images) - size + 1), size):
+            batch = slice(first, first + size)
+            yield self.on(type(self.images)(self.images.images[batch], self.images.labels[batch]))
+
+    def logits(self) -> Tensor:
+        """(N, classes) at the point, without a graph."""
+        with torch.no_grad():
+            return torch.cat([self.model(images) for images in self.images.images.split(self.chunk)])
+
+    def image_losses(self) -> Tensor:
+        """Cross-entropy of each image (N,) at the point, float64."""
+        return cross_entropy(self.logits().double(), self.images.labels, reduction="none")
 
     def loss(self) -> float:
         """L at the point."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import math
-import time
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmbench.data.base import Split
-from mmbench.errors import ConfigError, DataError, ScoreError
+from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
+from mmbench.metrics.subject import Subject
 from mmbench.registry import METRICS, Component
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import torch
     from torch import nn
 
@@ -29,7 +30,7 @@ class Estimate:
     value: float
     stderr: float | None
     seconds: float = math.nan
-    """Wall-clock cost."""
+    """Wall-clock cost, of what it shared with other metrics, too."""
     details: dict[str, float] = field(default_factory=dict)
     """Other numbers that came along, by name."""
 
@@ -41,18 +42,27 @@ class Metric(Component):
     """+1 where theory says that a larger score means a larger gain, -1 where smaller, 0 where it says nothing."""
 
     @abstractmethod
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
-        """The score of `model`, which is the metric's own copy: it may be changed.
+    def measure(self, subject: Subject) -> Estimate:
+        """The score of the subject's network.
 
-        Args:
-            model: in evaluation mode, all parameters trainable.
-            data: training images (N, C, H, W) in the model's dtype and labels (N,), on the model's device.
-            generator: a CPU generator for all random draws.
+        `subject.surface(n)` is the loss on n training images, `subject.network()` a copy that may be changed,
+        `subject.generator(self.name)` the source of all random draws. What other metrics may need as well goes through
+        `subject.once`.
         """
 
 
+Images = tuple["torch.Tensor", "torch.Tensor"]
+
+
 def measure(
-    model: nn.Module, data: tuple[torch.Tensor, torch.Tensor], metric: str | Metric, *, seed: int = 0, **options: Any
+    model: nn.Module,
+    data: Images,
+    metric: str | Metric,
+    *,
+    seed: int = 0,
+    validation: Images | None = None,
+    base: nn.Module | None = None,
+    **options: Any,
 ) -> Estimate:
     """Measure one metric. The model, its buffers and the global random state are left as they were.
 
@@ -61,49 +71,94 @@ def measure(
         data: training images and integer labels (N,); images are cast to the model's dtype and device.
         metric: the name of a metric, with its options as keywords, or a metric.
         seed: of all random draws.
+        validation: held-out images and labels, which some metrics need.
+        base: the network that `model` was expanded from, which some metrics need.
         options: the metric's options, such as `probes=64`.
 
     Raises:
         ConfigError: an unknown metric or option, or a value out of its range.
-        ScoreError: the score is not a finite number.
+        DataError: images and labels that do not go together.
+        ScoreError: the score is not a finite number, or the network is dead or has diverged.
+        UndefinedError: the metric has no meaning for this network.
     """
-    import torch
-
     if options and not isinstance(metric, str):
         raise ConfigError(f"a metric has its options already: {', '.join(options)} cannot be given beside it")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
-    images, labels = data
+    return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base))
+
+
+def measure_all(
+    model: nn.Module,
+    data: Images,
+    metrics: Iterable[str | Metric] | None = None,
+    *,
+    seed: int = 0,
+    validation: Images | None = None,
+    base: nn.Module | None = None,
+) -> Mapping[str, Estimate | MmbenchError]:
+    """Measure several metrics (all, if none are named) in one pass: what they have in common is computed once.
+
+    Arguments as in `measure`, whose values these are. A metric that fails gives its error in place of its estimate, and
+    the others are measured.
+    """
+    wanted = METRICS.names() if metrics is None else metrics
+    chosen = [METRICS.create({"name": metric}) if isinstance(metric, str) else metric for metric in wanted]
+    subject = subject_of(model, data, seed=seed, validation=validation, base=base)
+    found: dict[str, Estimate | MmbenchError] = {}
+    for metric in chosen:
+        try:
+            found[metric.name] = score(metric, subject)
+        except MmbenchError as error:
+            found[metric.name] = error
+    return found
+
+
+def score(metric: Metric, subject: Subject) -> Estimate:
+    """Measure one metric on a subject; its cost includes what it shares with others. Raises as `measure` does."""
+    import torch
+
+    device = subject.train.labels.device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+        seed = subject.generator(metric.name).initial_seed()
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the devices that are not forked, too
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index].manual_seed(seed)
+        estimate, seconds = subject.measured(metric.measure)
+    if not math.isfinite(estimate.value):
+        raise ScoreError(f"the metric {metric.name!r} is {estimate.value}: not a finite number")
+    return replace(estimate, seconds=seconds)
+
+
+def subject_of(
+    model: nn.Module,
+    data: Images,
+    *,
+    seed: int = 0,
+    images_seed: int | None = None,
+    validation: Images | None = None,
+    base: nn.Module | None = None,
+) -> Subject:
+    """A subject from a model and tensors of any dtype and device; `DataError` if they do not go together."""
     reference = next(model.parameters(), None)
     if reference is None:
         raise DataError("measure needs a model with parameters")
-    if len(images) != len(labels) or not len(labels):
-        raise DataError(
-            f"measure needs as many labels as images and at least one: got {len(images)} images, {len(labels)} labels"
-        )
-    if labels.dim() != 1 or labels.is_floating_point():
-        raise DataError(f"measure needs integer labels (N,): got {labels.dtype} {tuple(labels.shape)}")
-    split = Split(images.to(reference), labels.to(reference.device, torch.long))
-    devices = [reference.device] if reference.device.type == "cuda" else []
-    start = time.perf_counter()
-    with torch.random.fork_rng(devices), torch.enable_grad():
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the devices that are not forked, too
-        for device in devices:
-            torch.cuda.default_generators[device.index].manual_seed(seed)
-        private = copy.deepcopy(model).eval().requires_grad_(True)
-        estimate = chosen.measure(private, split, torch.Generator().manual_seed(seed))
-    if not math.isfinite(estimate.value):
-        raise ScoreError(f"the metric {chosen.name!r} is {estimate.value}: not a finite number")
-    return replace(estimate, seconds=time.perf_counter() - start)
+    train = _split(data, reference, "")
+    held_out = None if validation is None else _split(validation, reference, " as validation")
+    return Subject(model, train, validation=held_out, base=base, seed=seed, images_seed=images_seed)
 
 
-def subset(data: Split, count: int, generator: torch.Generator) -> Split:
-    """`count` images drawn without replacement, or all in their own order if there are no more."""
+def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:
     import torch
 
-    if count >= len(data):
-        return data
-    chosen = torch.randperm(len(data), generator=generator)[:count].to(data.labels.device)
-    return Split(data.images[chosen], data.labels[chosen])
+    images, labels = data
+    if len(images) != len(labels) or not len(labels):
+        raise DataError(
+            f"measure needs as many labels as images and at least one{purpose}: "
+            f"got {len(images)} images, {len(labels)} labels"
+        )
+    if labels.dim() != 1 or labels.is_floating_point():
+        raise DataError(f"measure needs integer labels (N,){purpose}: got {labels.dtype} {tuple(labels.shape)}")
+    return Split(images.to(reference), labels.to(reference.device, torch.long))
 
 
 def mean_and_error(values: torch.Tensor) -> tuple[float, float | None]:

@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error, subset
+from mmbench.metrics.base import Estimate, Metric, mean_and_error
 from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import Split
+    from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("hessian_trace")
@@ -34,10 +31,9 @@ class HessianTrace(Metric):
     images: int = Field(256, ge=1)
     """Training images that the loss is taken on."""
 
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+    def measure(self, subject: Subject) -> Estimate:
         """Trace in nats per squared parameter unit."""
         from mmbench.landscape.hessian import rademacher_forms
-        from mmbench.landscape.surface import Surface
 
-        surface = Surface(model, subset(data, self.images, generator))
-        return Estimate(*mean_and_error(rademacher_forms(surface, self.probes, generator)))
+        surface = subject.surface(self.images)
+        return Estimate(*mean_and_error(rademacher_forms(surface, self.probes, subject.generator(self.name))))

@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error, subset
+from mmbench.metrics.base import Estimate, Metric, mean_and_error
 from mmbench.registry import METRICS
 from mmbench.training import SGD, AnyTraining
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import Split
+    from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("loss_after_k_steps")
@@ -41,15 +38,7 @@ class LossAfterKSteps(Metric):
             )
         return self
 
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+    def measure(self, subject: Subject) -> Estimate:
         """Train for k steps, with an order of the images that no other stage uses, and take the loss in nats."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
-        from mmbench.training import train
-
-        chosen = subset(data, self.images, generator)
-        train(model, data, self.training, generator, stop_after=self.steps)
-        with torch.no_grad():
-            logits = torch.cat([model(images) for images in chosen.images.split(1024)])
-        return Estimate(*mean_and_error(cross_entropy(logits, chosen.labels, reduction="none")))
+        trained = subject.in_state("trained", self.steps, self.training)
+        return Estimate(*mean_and_error(trained.surface(self.images).image_losses()))

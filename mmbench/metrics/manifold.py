@@ -19,15 +19,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, Strict
 
-from mmbench.metrics.base import Estimate, Metric, subset
+from mmbench.metrics.base import Estimate, Metric
 from mmbench.registry import METRICS
 from mmbench.training import SGD, AnyTraining
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import Split
+    from mmbench.metrics.subject import Subject
 
 Thresholds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)]
 
@@ -56,7 +53,7 @@ class Manifold(Metric):
     training: AnyTraining = SGD()
     """The recipe that branches shorten; in a run it is the run's."""
 
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+    def measure(self, subject: Subject) -> Estimate:
         """Dimensionless size; `details` has the ungated distance, the barrier, and the branches' loss."""
         import torch
 
@@ -64,12 +61,12 @@ class Manifold(Metric):
         from mmbench.landscape.paths import barrier, path_losses, place
         from mmbench.landscape.surface import Surface
 
-        chosen = subset(data, self.images, generator)
+        model, chosen = subject.network(), subject.surface(self.images).images
         recipe = shortened(self.training, self.fraction)
         norm = float(sum(p.detach().double().square().sum() for p in model.parameters())) ** 0.5
         surfaces = [
             Surface(branch, chosen, batch_statistics=self.statistics == "recompute")
-            for branch in sgd_branches(model, data, recipe, self.branches, generator)
+            for branch in sgd_branches(model, subject.train, recipe, self.branches, subject.generator(self.name))
         ]
         places, ends = [place(surface) for surface in surfaces], [surface.loss() for surface in surfaces]
         walker, inner = surfaces[0], [i / (self.alphas - 1) for i in range(1, self.alphas - 1)]

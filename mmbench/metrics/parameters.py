@@ -8,10 +8,7 @@ from mmbench.metrics.base import Estimate, Metric
 from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import Split
+    from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("parameters")
@@ -20,6 +17,6 @@ class Parameters(Metric):
 
     expected_sign = 1
 
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+    def measure(self, subject: Subject) -> Estimate:
         """Count."""
-        return Estimate(sum(p.numel() for p in model.parameters()), 0.0)
+        return Estimate(sum(p.numel() for p in subject.network().parameters()), 0.0)

@@ -8,10 +8,7 @@ from mmbench.metrics.base import Estimate, Metric
 from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import Split
+    from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("random")
@@ -20,8 +17,8 @@ class Random(Metric):
 
     expected_sign = 0
 
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+    def measure(self, subject: Subject) -> Estimate:
         """One draw; the standard deviation of U(0, 1) is 1 / sqrt(12)."""
         import torch
 
-        return Estimate(float(torch.rand((), generator=generator, dtype=torch.float64)), 12**-0.5)
+        return Estimate(float(torch.rand((), generator=subject.generator(self.name), dtype=torch.float64)), 12**-0.5)

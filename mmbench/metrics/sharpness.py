@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from mmbench.data.base import Split
-from mmbench.metrics.base import Estimate, Metric, mean_and_error, subset
+from mmbench.metrics.base import Estimate, Metric, mean_and_error
 from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("sharpness")
@@ -31,7 +29,7 @@ class Sharpness(Metric):
     images: int = Field(256, ge=1)
     """Training images used."""
     batch_size: int = Field(64, ge=1)
-    """m; at most `images`."""
+    """m; at most `images`, where it is SAM's one step on all of them."""
 
     @model_validator(mode="after")
     def _batches_fit(self) -> Self:
@@ -41,24 +39,17 @@ class Sharpness(Metric):
             )
         return self
 
-    def measure(self, model: nn.Module, data: Split, generator: torch.Generator) -> Estimate:
+    def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""
         import torch
 
-        from mmbench.landscape.surface import Surface
-
-        chosen = subset(data, self.images, generator)
-        batches = zip(chosen.images.split(self.batch_size), chosen.labels.split(self.batch_size), strict=True)
-        surface = Surface(model, chosen)
+        surface = subject.surface(self.images)
         start, rises = surface.point.clone(), []
-        for images, labels in batches:
-            if len(labels) < min(self.batch_size, len(chosen)):
-                continue  # a smaller last batch would be sharper for its size alone
-            surface.images = Split(images, labels)
-            loss, gradient = surface.loss_and_gradient()
+        for batch in surface.batches(self.batch_size):
+            loss, gradient = batch.loss_and_gradient()
             # In float64, since in float32 the squares of a nearly perfect fit's gradient vanish.
             norm = torch.linalg.vector_norm(gradient, dtype=torch.float64).clamp_min(torch.finfo(gradient.dtype).tiny)
             torch.add(start, gradient / norm, alpha=self.rho, out=surface.point)
-            rises.append(surface.loss() - loss)
+            rises.append(batch.loss() - loss)
             surface.point.copy_(start)
         return Estimate(*mean_and_error(torch.tensor(rises, dtype=torch.float64)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+import re
 import subprocess
 import sys
 import time
@@ -16,9 +17,11 @@ import torch
 import yaml
 from torch import nn
 
-from mmbench import measure
+from mmbench import measure, measure_all
 from mmbench.errors import ConfigError, DataError, MmbenchError
-from mmbench.metrics.base import Estimate, Metric, mean_and_error, subset
+from mmbench.landscape import surface
+from mmbench.metrics.base import Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 from mmbench.registry import METRICS, MODELS
 from mmbench.training import SGD
 
@@ -44,6 +47,8 @@ SIGNS = {
     "top_eigenvalue": -1,
 }
 """Expected signs were fixed before any result was seen; a change here is a change of the hypothesis."""
+WITHOUT_WEIGHTS = {"base_accuracy", "depth", "flops", "parameters", "random"}
+"""Metrics that do not look at the expanded model's weights."""
 
 
 def quick(name: str) -> Metric:
@@ -51,8 +56,15 @@ def quick(name: str) -> Metric:
 
 
 def score(model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estimate:
-    data = images(count)
-    return measure(model, (data.images, data.labels), quick(name), seed=seed)
+    data, held_out = images(count), images(30, seed=1)
+    return measure(
+        model,
+        (data.images, data.labels),
+        quick(name),
+        seed=seed,
+        validation=(held_out.images, held_out.labels),
+        base=network("mlp"),
+    )
 
 
 each_metric = pytest.mark.parametrize("metric", METRICS.names())
@@ -100,7 +112,7 @@ def test_the_model_and_the_images_stay_as_they_were(metric: str, family: str) ->
 @each_family
 @each_metric
 def test_the_global_random_state_stays_as_it_was(metric: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, reseeded = network(family), []
+    model, _, reseeded = network(family), network("mlp"), []
     torch.manual_seed(314)  # a state that no measurement begins or ends with
     monkeypatch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
     before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
@@ -185,11 +197,52 @@ def test_a_broken_network_is_an_error_and_no_number(metric: str, family: str) ->
     model = network(family)
     for parameter in model.parameters():
         nn.init.constant_(parameter, math.nan)
-    if metric in {"parameters", "random"}:  # they do not look at the weights
+    if metric in WITHOUT_WEIGHTS:
         assert math.isfinite(score(model, metric).value)
     else:
-        with pytest.raises(MmbenchError, match=r"diverged at step 0|not a finite number"):
+        with pytest.raises(MmbenchError, match=r"diverged at step 0|not a finite number|not finite numbers"):
             score(model, metric)
+
+
+@each_family
+@each_metric
+def test_a_dead_network_is_an_error_or_a_finite_number(metric: str, family: str) -> None:
+    model = network(family)
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    if metric in WITHOUT_WEIGHTS:
+        assert math.isfinite(score(model, metric).value)
+        return
+    try:
+        assert math.isfinite(score(model, metric).value)
+    except MmbenchError as error:
+        assert re.search("dead|not a finite number|are zero", str(error))
+
+
+@each_family
+@each_metric
+def test_the_size_of_the_passes_makes_no_difference(metric: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if metric in ("manifold",):
+        return  # its batch norms use the statistics of all images at once
+    whole = score(network(family).double(), metric)
+    monkeypatch.setattr(surface, "CHUNK", 7)
+    pieces = score(network(family).double(), metric)
+    assert pieces.value == pytest.approx(whole.value, rel=1e-6, abs=1e-12)
+
+
+def test_all_at_once_are_each_alone_and_cost_as_much() -> None:
+    data, held_out = images(), images(30, seed=1)
+    given = {"seed": 3, "validation": (held_out.images, held_out.labels), "base": network("mlp")}
+    together = measure_all(network("resnet"), (data.images, data.labels), map(quick, METRICS.names()), **given)
+    assert list(together) == METRICS.names()
+    for name, estimate in together.items():
+        try:
+            alone = measure(network("resnet"), (data.images, data.labels), quick(name), **given)
+        except MmbenchError as error:
+            assert str(estimate) == str(error)
+        else:
+            assert isinstance(estimate, Estimate)
+            assert (estimate.value, estimate.stderr, estimate.details) == (alone.value, alone.stderr, alone.details)
 
 
 @each_metric
@@ -238,14 +291,17 @@ def test_the_metrics_can_be_found_and_checked_without_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-def test_subset_draws_without_replacement_and_keeps_pairs() -> None:
+def test_a_subject_draws_without_replacement_and_keeps_pairs() -> None:
     data = images(30)
-    chosen = subset(data, 10, torch.Generator().manual_seed(0))
+    subject = Subject(network("mlp"), data)
+    chosen = subject.images(10)
     rows = [int((data.images == image).flatten(1).all(1).nonzero()) for image in chosen.images]
     assert len(set(rows)) == 10
     assert rows != sorted(rows)
     assert torch.equal(chosen.labels, data.labels[rows])
-    assert subset(data, 30, torch.Generator()) is data
+    assert torch.equal(subject.images(4).labels, chosen.labels[:4])
+    assert subject.images(30) is data
+    assert torch.equal(Subject(network("mlp"), data, seed=7, images_seed=0).images(10).images, chosen.images)
 
 
 def test_mean_and_error_are_those_of_independent_draws() -> None:

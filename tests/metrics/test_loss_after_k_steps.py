@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from mmbench import measure
 from mmbench.errors import ConfigError, DivergedError
+from mmbench.metrics.subject import Subject
 from mmbench.registry import MODELS
 from mmbench.training import SGD, AdamW, Training, train
 
@@ -24,8 +25,8 @@ def test_it_is_the_loss_after_k_steps_by_hand(family: str) -> None:
     estimate = measure(
         model, (data.images, data.labels), "loss_after_k_steps", seed=5, steps=5, images=25, training=RECIPE
     )
-    generator = torch.Generator().manual_seed(5)
-    chosen = torch.randperm(40, generator=generator)[:25]
+    subject = Subject(model, data, seed=5)
+    generator, chosen = subject.generator("training order"), subject.images(25)
     orders = [torch.randperm(40, generator=generator) for _ in range(3)]
     hand = copy.deepcopy(model).train()
     optimizer = torch.optim.SGD(hand.parameters(), lr=1.0, momentum=0.9)
@@ -37,7 +38,7 @@ def test_it_is_the_loss_after_k_steps_by_hand(family: str) -> None:
         cross_entropy(hand(data.images[batch]), data.labels[batch]).backward()
         optimizer.step()
     with torch.no_grad():
-        losses = cross_entropy(hand.eval()(data.images[chosen]), data.labels[chosen], reduction="none")
+        losses = cross_entropy(hand.eval()(chosen.images), chosen.labels, reduction="none")
     assert estimate.value == pytest.approx(losses.mean().item(), rel=1e-9)
     assert estimate.stderr == pytest.approx(losses.std().item() / 5, rel=1e-9)
 
@@ -46,7 +47,7 @@ def test_it_is_the_loss_after_k_steps_by_hand(family: str) -> None:
 def test_all_steps_are_the_whole_recipe(recipe: Training) -> None:
     model, data = network("mlp", torch.float64), images(40, torch.float64)
     value = measure(model, (data.images, data.labels), "loss_after_k_steps", steps=12, training=recipe).value
-    train(model, data, recipe, torch.Generator().manual_seed(0))
+    train(model, data, recipe, Subject(model, data).generator("training order"))
     with torch.no_grad():
         assert value == pytest.approx(cross_entropy(model(data.images), data.labels).item(), rel=1e-12)
 

@@ -17,6 +17,7 @@ from mmbench.data.base import Split
 from mmbench.landscape import branches as branches_module
 from mmbench.landscape.branches import shortened
 from mmbench.metrics.base import Estimate
+from mmbench.metrics.subject import PROBED, Subject
 from mmbench.registry import METRICS, MODELS
 from mmbench.training import SGD, train
 
@@ -238,7 +239,7 @@ def test_its_branches_are_the_shortened_training_by_hand(family: str) -> None:
         model, (data.images, data.labels), "manifold", seed=7, branches=2, fraction=0.5, thresholds=[1e9],
         training=RECIPE,
     )  # fmt: skip
-    generator, ends = torch.Generator().manual_seed(7), []
+    generator, ends = Subject(model, data, seed=7).generator("manifold"), []
     for _ in range(2):
         branch = copy.deepcopy(model)
         train(branch, data, SGD(steps=10, warmup_steps=2, batch_size=10, lr=0.1), generator)
@@ -276,7 +277,7 @@ def test_only_barriers_are_limited_to_some_images() -> None:
     sizes = set()
     model.register_forward_hook(lambda module, inputs, output: sizes.add((module.training, len(output))))
     measure(model, (data.images, data.labels), "manifold", training=RECIPE, fraction=0.2, images=17)
-    assert sizes == {(True, 10), (False, 17)}
+    assert sizes == {(True, 10), (False, 17), (False, PROBED)}
 
 
 def test_its_defaults_are_the_cheap_definition_of_the_evidence() -> None:

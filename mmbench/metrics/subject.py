@@ -1,0 +1,273 @@
+"""What metrics are measured on: one network with its data, and what several metrics on it may share."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from mmbench.data.base import Split
+from mmbench.errors import ScoreError, UndefinedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from torch import nn
+
+    from mmbench.landscape.surface import Surface
+    from mmbench.training import Training
+
+T = TypeVar("T")
+State = Literal["expanded", "random", "trained"]
+"""Which weights a metric looks at: those just expanded, fresh random ones, or the expanded ones after some training."""
+PROBED = 8
+"""Images on which a network is tried before anything is differentiated."""
+
+
+class Subject:
+    """A network with the images that it is measured on.
+
+    All metrics on one subject see the same images, and whatever they compute alike (a gradient, a Lanczos run, the
+    network after k steps) is computed once. Its value does not depend on which metric asks first, and every
+    metric that uses it is charged its cost.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Split,
+        *,
+        validation: Split | None = None,
+        base: nn.Module | None = None,
+        seed: int = 0,
+        images_seed: int | None = None,
+    ) -> None:
+        """The subject keeps a copy of `model`, in evaluation mode and with all parameters trainable.
+
+        Args:
+            model: images (N, C, H, W) to logits (N, classes).
+            train: training images in the model's dtype and labels (N,), on the model's device.
+            validation: held-out images and labels, for the metrics that need them.
+            base: the network that `model` was expanded from, for the metrics that need it.
+            seed: of all random draws but the images'.
+            images_seed: of the images' order; subjects with the same one (all expansions of a base model) are measured
+                on the same images. By default it is `seed`.
+        """
+        self.train = train
+        self._model = copy.deepcopy(model).eval().requires_grad_(True)
+        for module in self._model.modules():
+            if isinstance(getattr(module, "inplace", None), bool):
+                setattr(module, "inplace", False)  # noqa: B010 or it would overwrite what metrics look at; the values are the same
+        self._validation, self._base = validation, base
+        self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
+        self._ledger = _Ledger()
+        self._place = ""
+
+    @property
+    def validation(self) -> Split:
+        """Held-out images; `UndefinedError` if there are none."""
+        if self._validation is None:
+            raise UndefinedError("this metric needs held-out data: give validation=(images, labels)")
+        return self._validation
+
+    @property
+    def base(self) -> nn.Module:
+        """The network before its expansion, in evaluation mode; `UndefinedError` if it is not known."""
+        if self._base is None:
+            raise UndefinedError("this metric needs the network before its expansion: give base=model")
+        return self._base.eval()
+
+    def network(self) -> nn.Module:
+        """A copy of the network, to do anything with: in evaluation mode, all parameters trainable."""
+        return copy.deepcopy(self._model)
+
+    def generator(self, name: str) -> torch.Generator:
+        """A CPU generator for the draws that `name` stands for; the same name always draws the same."""
+        import torch
+
+        return torch.Generator().manual_seed(_hash(self._seed, self._place, name))
+
+    def images(self, count: int) -> Split:
+        """`count` training images drawn without replacement, or all in their own order if there are no more.
+
+        Fewer images are the first of more.
+        """
+        import torch
+
+        if count >= len(self.train):
+            return self.train
+        generator = torch.Generator().manual_seed(_hash(self._images_seed, "images"))
+        chosen = torch.randperm(len(self.train), generator=generator)[:count].to(self.train.labels.device)
+        return Split(self.train.images[chosen], self.train.labels[chosen])
+
+    def surface(self, count: int) -> Surface:
+        """The loss on `count` images, shared: it stands at the network's weights whenever it is asked for.
+
+        Raises:
+            ScoreError: the network is dead, or its logits are not finite.
+            UndefinedError: its logits are not the same twice, so that nothing can be differentiated.
+        """
+        from mmbench.landscape.surface import Surface
+
+        def make() -> tuple[Surface, torch.Tensor]:
+            surface = Surface(self.network(), self.images(count))
+            self.once("sound", lambda: require_sound(surface))
+            return surface, surface.point.clone()
+
+        surface, start = self.once(("surface", min(count, len(self.train))), make)
+        surface.point.copy_(start)
+        return surface
+
+    def once(self, key: Any, compute: Callable[[], T]) -> T:
+        """The result of `compute`, found if it was computed before under this key (a string or a tuple).
+
+        `key` must name everything that the result depends on, the network and the data excepted. The global random
+        state is seeded from it.
+        """
+        import torch
+
+        full = (self._place, key)
+
+        def seeded() -> T:
+            with torch.random.fork_rng([]):
+                torch.default_generator.manual_seed(_hash(self._seed, repr(full)))
+                return compute()
+
+        return self._ledger.get(full, seeded)
+
+    def in_state(self, state: State, steps: int, training: Training) -> Subject:
+        """The subject with other weights: `expanded` as it is, `random` fresh, `trained` after `steps` of `training`.
+
+        Raises:
+            DivergedError: the training left the finite numbers.
+            UndefinedError: the network has parameters that nobody can say how to initialise.
+        """
+        if state == "expanded":
+            return self
+        if state == "random":
+            return self.once("random network", lambda: self._elsewhere("random", self._fresh()))
+        place = f"after {steps} of {training.describe()}"
+        return self.once(place, lambda: self._elsewhere(place, self._trained(steps, training)))
+
+    def measured(self, measure: Callable[[Subject], T]) -> tuple[T, float]:
+        """What `measure` returns, and its cost in seconds with all that it uses, shared or not."""
+        self._ledger.begin()
+        start = time.perf_counter()
+        result = measure(self)
+        return result, time.perf_counter() - start + self._ledger.saved
+
+    def _elsewhere(self, place: str, model: nn.Module) -> Subject:
+        other = copy.copy(self)
+        other._model, other._place = model.eval().requires_grad_(True), f"{self._place}/{place}"
+        return other
+
+    def _trained(self, steps: int, training: Training) -> nn.Module:
+        from mmbench.training import train
+
+        model = self.network()
+        train(model, self.train, training, self.generator("training order"), stop_after=steps)
+        return model
+
+    def _fresh(self) -> nn.Module:
+        model = self.network()
+        initialised: set[int] = set()
+        for module in model.modules():
+            if callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
+                initialised |= {id(p) for p in module.parameters()}
+        try:
+            from mmbench.models.reading import architecture_of
+
+            architecture, shape = architecture_of(model)
+        except UndefinedError:
+            missing = [name for name, p in model.named_parameters() if id(p) not in initialised]
+            if missing:
+                raise UndefinedError(
+                    f"metric.state = 'random' needs to know how {missing[0]!r} is initialised, "
+                    "and no module of this network says so"
+                ) from None
+            return model
+        fresh = architecture.build(shape)
+        reference = next(model.parameters())
+        return fresh.to(reference.device, reference.dtype)
+
+
+def require_sound(surface: Surface) -> None:
+    """Raise unless the logits of a few images are finite, the same twice, and depend on the images or the weights."""
+    import torch
+
+    few = Split(surface.images.images[:PROBED], surface.images.labels[:PROBED])
+    with torch.no_grad():
+        logits, again = surface.model(few.images), surface.model(few.images)
+    if not torch.isfinite(logits).all():
+        raise ScoreError("the network has diverged: its logits are not finite numbers")
+    if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5 * float(logits.abs().max())):
+        raise UndefinedError(
+            "the network gives other logits each time, so its loss has no derivative; "
+            "is there a dropout that does not mind model.eval()?"
+        )
+    if len(few) > 1 and torch.equal(logits, logits[:1].expand_as(logits)):
+        labels = (logits.argmax(1) + 1) % logits.shape[1]  # wrong ones, so that the loss has a slope wherever it can
+        loss = torch.nn.functional.cross_entropy(surface.model(few.images), labels)
+        gradients = torch.autograd.grad(loss, surface.flat.parameters, allow_unused=True)
+        if not any(g is not None and g.dim() > 1 and g.any() for g in gradients):
+            raise ScoreError(
+                "the network is dead: it gives the same logits for every image, and no weight matrix has a gradient"
+            )
+
+
+@dataclass
+class _Entry:
+    value: Any
+    seconds: float
+    """Its own, without those of `parts`."""
+    parts: set[Any]
+    """Keys of what was used on the way."""
+
+
+@dataclass
+class _Ledger:
+    """Shared results, and what each would have cost a metric that had been alone."""
+
+    entries: dict[Any, _Entry] = field(default_factory=dict)
+    saved: float = 0.0
+    """Seconds that the present metric was spared."""
+    used: set[Any] = field(default_factory=set)
+    """Keys that the present metric has paid for."""
+    open: list[_Entry] = field(default_factory=list)
+
+    def begin(self) -> None:
+        self.saved, self.used, self.open = 0.0, set(), []
+
+    def get(self, key: Any, compute: Callable[[], T]) -> T:
+        if key not in self.entries:
+            entry = _Entry(None, 0.0, set())
+            self.open.append(entry)
+            start = time.perf_counter()
+            try:
+                entry.value = compute()
+            finally:
+                self.open.pop()
+            elapsed = time.perf_counter() - start
+            entry.seconds += elapsed
+            if self.open:
+                self.open[-1].seconds -= elapsed
+            self.entries[key] = entry
+            self.used.add(key)
+        entry = self.entries[key]
+        for part in {key, *entry.parts}:
+            if part not in self.used:
+                self.saved += self.entries[part].seconds
+                self.used.add(part)
+        for outer in self.open:
+            outer.parts |= {key, *entry.parts}
+        value: T = entry.value
+        return value
+
+
+def _hash(*parts: object) -> int:
+    text = "\0".join(map(str, parts)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
