@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,8 @@ import yaml
 from torch import nn
 
 from mmbench import measure, measure_all
-from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.data.base import Split
+from mmbench.errors import ConfigError, DataError, MmbenchError, UndefinedError
 from mmbench.landscape import surface
 from mmbench.metrics.base import Estimate, Metric, mean_and_error
 from mmbench.metrics.subject import Subject
@@ -49,30 +51,37 @@ SIGNS = {
 """Expected signs were fixed before any result was seen; a change here is a change of the hypothesis."""
 WITHOUT_WEIGHTS = {"base_accuracy", "depth", "flops", "parameters", "random"}
 """Metrics that do not look at the expanded model's weights."""
+UNDEFINED: set[tuple[str, str]] = set()
+"""Metrics that have no meaning for a family."""
 
 
 def quick(name: str) -> Metric:
     return METRICS.create({"name": name, **{k: v for k, v in QUICK.items() if k in METRICS[name].model_fields}})
 
 
-def score(model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estimate:
-    data, held_out = images(count), images(30, seed=1)
+def measured(model: nn.Module, data: Split, metric: Metric, seed: int = 0) -> Estimate:
+    held_out = images(30, seed=1)
     return measure(
         model,
         (data.images, data.labels),
-        quick(name),
+        metric,
         seed=seed,
         validation=(held_out.images, held_out.labels),
         base=network("mlp"),
     )
 
 
+def score(model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estimate:
+    return measured(model, images(count), quick(name), seed)
+
+
 each_metric = pytest.mark.parametrize("metric", METRICS.names())
-each_family = pytest.mark.parametrize("family", MODELS.names())
+each_pair = pytest.mark.parametrize(
+    ("metric", "family"), [pair for pair in product(METRICS.names(), MODELS.names()) if pair not in UNDEFINED]
+)
 
 
-@each_family
-@each_metric
+@each_pair
 def test_it_is_a_finite_number_with_an_error_and_its_cost(metric: str, family: str) -> None:
     start = time.perf_counter()
     estimate = score(network(family), metric)
@@ -82,8 +91,7 @@ def test_it_is_a_finite_number_with_an_error_and_its_cost(metric: str, family: s
     assert all(isinstance(key, str) and math.isfinite(number) for key, number in estimate.details.items())
 
 
-@each_family
-@each_metric
+@each_pair
 def test_the_model_and_the_images_stay_as_they_were(metric: str, family: str) -> None:
     model, data = network(family), images()
     first, *_ = parameters = list(model.parameters())
@@ -101,7 +109,7 @@ def test_the_model_and_the_images_stay_as_they_were(metric: str, family: str) ->
         ]
 
     before, values = snapshot(), copy.deepcopy(model.state_dict())
-    measure(model, (data.images, data.labels), quick(metric))
+    measured(model, data, quick(metric))
     assert snapshot() == before
     assert all(torch.equal(tensor, values[name]) for name, tensor in model.state_dict().items())
     assert torch.equal(parameters[-1].grad, torch.full_like(parameters[-1], 7.0))
@@ -109,8 +117,7 @@ def test_the_model_and_the_images_stay_as_they_were(metric: str, family: str) ->
     assert torch.equal(data.labels, images().labels)
 
 
-@each_family
-@each_metric
+@each_pair
 def test_the_global_random_state_stays_as_it_was(metric: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _, reseeded = network(family), network("mlp"), []
     torch.manual_seed(314)  # a state that no measurement begins or ends with
@@ -123,8 +130,7 @@ def test_the_global_random_state_stays_as_it_was(metric: str, family: str, monke
     assert not reseeded, "a network on the CPU, and yet the generators of all GPUs were seeded"
 
 
-@each_family
-@each_metric
+@each_pair
 def test_the_seed_alone_decides(metric: str, family: str) -> None:
     model = network(family)
     torch.manual_seed(1)
@@ -134,8 +140,7 @@ def test_the_seed_alone_decides(metric: str, family: str) -> None:
     assert (first.value, first.stderr, first.details) == (again.value, again.stderr, again.details)
 
 
-@each_family
-@each_metric
+@each_pair
 def test_a_float64_network_is_measured_in_float64(metric: str, family: str) -> None:
     seen = set()
 
@@ -155,8 +160,7 @@ def test_a_float64_network_is_measured_in_float64(metric: str, family: str) -> N
     assert value == pytest.approx(score(network(family), metric).value, rel=1e-2, abs=1e-5)
 
 
-@each_family
-@each_metric
+@each_pair
 def test_frozen_parameters_and_no_grad_make_no_difference(metric: str, family: str) -> None:
     model = network(family)
     expected = score(model, metric).value
@@ -171,28 +175,25 @@ def test_frozen_parameters_and_no_grad_make_no_difference(metric: str, family: s
 def test_images_and_labels_may_have_another_dtype(metric: str, dtype: torch.dtype) -> None:
     data = images()
     pixels = (data.images * 40 + 128).clamp(0, 255).to(dtype)
-    expected = measure(network("resnet"), (pixels.float(), data.labels), quick(metric)).value
-    assert measure(network("resnet"), (pixels, data.labels), quick(metric)).value == expected
-    assert measure(network("resnet"), (pixels, data.labels.to(torch.int32)), quick(metric)).value == expected
+    expected = measured(network("resnet"), Split(pixels.float(), data.labels), quick(metric)).value
+    assert measured(network("resnet"), Split(pixels, data.labels), quick(metric)).value == expected
+    assert measured(network("resnet"), Split(pixels, data.labels.to(torch.int32)), quick(metric)).value == expected
 
 
 @pytest.mark.parametrize("count", [1, 5])
-@each_family
-@each_metric
+@each_pair
 def test_few_images_are_enough(metric: str, family: str, count: int) -> None:
     estimate = score(network(family), metric, count)
     assert math.isfinite(estimate.value)
     assert estimate.stderr is None or estimate.stderr >= 0
 
 
-@each_family
-@each_metric
+@each_pair
 def test_a_parameter_without_influence_does_no_harm(metric: str, family: str) -> None:
     assert math.isfinite(score(WithUnused(network(family)), metric).value)
 
 
-@each_family
-@each_metric
+@each_pair
 def test_a_broken_network_is_an_error_and_no_number(metric: str, family: str) -> None:
     model = network(family)
     for parameter in model.parameters():
@@ -204,8 +205,7 @@ def test_a_broken_network_is_an_error_and_no_number(metric: str, family: str) ->
             score(model, metric)
 
 
-@each_family
-@each_metric
+@each_pair
 def test_a_dead_network_is_an_error_or_a_finite_number(metric: str, family: str) -> None:
     model = network(family)
     for parameter in model.parameters():
@@ -219,8 +219,7 @@ def test_a_dead_network_is_an_error_or_a_finite_number(metric: str, family: str)
         assert re.search("dead|not a finite number|are zero", str(error))
 
 
-@each_family
-@each_metric
+@each_pair
 def test_the_size_of_the_passes_makes_no_difference(metric: str, family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if metric in ("manifold",):
         return  # its batch norms use the statistics of all images at once
@@ -243,6 +242,12 @@ def test_all_at_once_are_each_alone_and_cost_as_much() -> None:
         else:
             assert isinstance(estimate, Estimate)
             assert (estimate.value, estimate.stderr, estimate.details) == (alone.value, alone.stderr, alone.details)
+
+
+@pytest.mark.parametrize(("metric", "family"), sorted(UNDEFINED))
+def test_a_metric_without_meaning_for_a_network_says_so(metric: str, family: str) -> None:
+    with pytest.raises(UndefinedError):
+        score(network(family), metric)
 
 
 @each_metric
