@@ -1,44 +1,84 @@
-"""Quadratic forms of the Hessian by double backward passes."""
+"""The Hessian of the loss as a linear operator, by backward over backward passes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from mmbench.landscape.surface import Surface
 
+KEPT = 4
+"""Graphs of so many chunks of images are kept between products; for more images they are made again each time."""
 
-def rademacher_forms(surface: Surface, probes: int, generator: torch.Generator) -> Tensor:
-    """v' H v for random sign vectors v, where H is the Hessian of the surface's loss at its point: (probes,), float64.
 
-    The graph of the gradient is built once per chunk of images and used by all probes. Each probe is drawn again from
-    its own seed for every chunk, so memory stays at a few vectors however many probes there are. Attention runs in its
-    plain form, since the fused kernels have no second derivative.
+class Curvature:
+    """v -> H v, or v -> R v with R = H - G, at the surface's present point.
+
+    The Hessian of the mean cross-entropy is H = G + R: the Gauss-Newton matrix G = J' S J, and the rest
+    R = sum_nc s_nc Hess z_nc, which weighs the curvature of the logits z by the slope s = dL/dz. The derivative of
+    J(w)' s(w) along v is H v; with s held fixed it is R v, and cheaper.
+
+    The graph of J' s is built once and used for every v. Derivatives are backward over backward: forward over forward
+    is silently wrong through layer norms. Attention runs in its plain form, since the fused kernels have no second
+    derivative. The point must be where it was when the operator was made.
     """
-    forms = torch.zeros(probes, dtype=torch.float64)
-    seeds = torch.randint(2**62, (probes,), generator=generator).tolist()
-    parameters = surface.flat.parameters
-    with sdpa_kernel(SDPBackend.MATH):
-        for share in surface.chunk_losses():
-            # A parameter may be unused, and a linear network's gradient independent of some: their rows of H are zero.
-            gradients = torch.autograd.grad(share, parameters, create_graph=True, materialize_grads=True)
-            for probe, seed in enumerate(seeds):
-                signs = _signs(surface.point, seed)
-                pairs = zip(gradients, surface.flat.views(signs), strict=True)
-                slope = torch.stack([(gradient * view).sum() for gradient, view in pairs]).sum()
-                products = torch.autograd.grad(
-                    slope, parameters, retain_graph=probe < probes - 1, materialize_grads=True
-                )
-                forms[probe] += float(torch.dot(surface.flat.join(products).double(), signs.double()))
-    return forms
+
+    def __init__(self, surface: Surface, of: Literal["hessian", "rest"] = "hessian") -> None:
+        self.surface, self.flat, self.of = surface, surface.flat, of
+        self._kept: list[tuple[Tensor, ...]] | None = None
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return len(self.surface.point)
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """The product with `vector` (P,), in the model's dtype."""
+        total: Tensor | None = None
+        views = self.flat.views(vector)
+        for gradients in self._graphs():
+            # A parameter may be unused, and a linear network's gradient independent of some: their rows are zero.
+            product = torch.autograd.grad(
+                gradients, self.flat.parameters, views, retain_graph=True, materialize_grads=True
+            )
+            joined = self.flat.join(product)
+            total = joined if total is None else total.add_(joined)
+        assert total is not None
+        return total
+
+    def _graphs(self) -> Iterator[tuple[Tensor, ...]]:
+        """For every chunk of images its share of the loss's gradient, with a graph."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        data, size = self.surface.images, self.surface.chunk
+        keep = len(data) <= KEPT * size
+        kept = []
+        for images, labels in zip(data.images.split(size), data.labels.split(size), strict=True):
+            gradients = self._gradients(images, labels)
+            if keep:
+                kept.append(gradients)
+            yield gradients
+        if keep:
+            self._kept = kept
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        with sdpa_kernel(SDPBackend.MATH):
+            logits = self.surface.model(images)
+            z = logits.detach() if self.of == "rest" else logits
+            slope = (z.softmax(1) - torch.nn.functional.one_hot(labels, z.shape[1])) / len(self.surface.images)
+            found = torch.autograd.grad(logits, self.flat.parameters, slope, create_graph=True, materialize_grads=True)
+        # Rows of H that are identically zero have no graph.
+        return tuple(g if g.requires_grad else g + 0 * p for g, p in zip(found, self.flat.parameters, strict=True))
 
 
-def _signs(like: Tensor, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, like.shape, generator=generator, dtype=torch.int8) * 2 - 1
-    return signs.to(like)
+def rademacher(size: int, generator: torch.Generator, like: Tensor) -> Tensor:
+    """Independent random signs (size,) in the dtype and on the device of `like`."""
+    return (torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8) * 2 - 1).to(like)

@@ -9,6 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mmbench.flat import Flat
+from mmbench.training import memory_format
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +31,10 @@ class Surface:
     """
 
     def __init__(self, model: nn.Module, images: Split, batch_statistics: bool = False) -> None:
-        self.model = model.eval()
+        # Weights in their usual order, so that points of different surfaces agree; images as convolutions like them.
+        self.model = model.eval().to(memory_format=torch.contiguous_format)
         self.flat = Flat(model)
-        self.images = images
+        self.images = type(images)(images.images.contiguous(memory_format=memory_format(model)), images.labels)
         self.chunk = len(images) if batch_statistics else CHUNK
         if batch_statistics:
             for module in model.modules():

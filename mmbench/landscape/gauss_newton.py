@@ -1,0 +1,50 @@
+"""The generalised Gauss-Newton matrix G = (1/N) sum_n J_n' S_n J_n of the mean cross-entropy, and its exact trace.
+
+J_n (C, P) is the Jacobian of image n's logits and S_n = diag(p_n) - p_n p_n' the Hessian of its loss in logit space
+(Schraudolph, 2002). For softmax and cross-entropy it is also the Fisher information matrix (Martens, 2020).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from mmbench.landscape.per_image import squared_norms
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+
+
+def image_traces(surface: Surface) -> Tensor:
+    """tr(J_n' S_n J_n) for every image: (N,), float64; their mean is tr G. Exact, by C - 1 backward passes."""
+    return squared_norms(surface, lambda logits, labels: softmax_factor(logits))
+
+
+def image_fisher_traces(surface: Surface) -> Tensor:
+    """||grad log p(y_n | x_n)||^2 at the true labels, for every image: (N,), float64."""
+
+    def residuals(logits: Tensor, labels: Tensor) -> Tensor:
+        return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).unsqueeze(0)
+
+    return squared_norms(surface, residuals)
+
+
+def softmax_factor(logits: Tensor) -> Tensor:
+    """Columns s_k with sum_k s_k s_k' = diag(p) - p p', p = softmax(logits): (C - 1, n, C).
+
+    The Cholesky factor in closed form (Tanabe and Sagae, 1992): with tails r_k = p_k + p_{k+1} + ... + p_C,
+    s_k = sqrt(p_k / (r_k r_{k+1})) (0, ..., 0, r_{k+1}, -p_{k+1}, ..., -p_C). The classes are taken in the order of
+    falling probability, so that no tail is lost to rounding before its columns have become negligible.
+    """
+    p, order = logits.double().softmax(1).sort(1, descending=True)
+    tails = p.flip(1).cumsum(1).flip(1)
+    classes = p.shape[1]
+    scale = (p[:, :-1] / (tails[:, :-1] * tails[:, 1:])).sqrt().nan_to_num(0.0, 0.0, 0.0)
+    columns = p.new_zeros(classes - 1, *p.shape)
+    for k in range(classes - 1):
+        columns[k, :, k] = tails[:, k + 1] * scale[:, k]
+        columns[k, :, k + 1 :] = -p[:, k + 1 :] * scale[:, k, None]
+    return torch.empty_like(columns).scatter_(2, order.expand_as(columns), columns).to(logits)

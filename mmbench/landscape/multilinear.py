@@ -1,0 +1,66 @@
+"""Whether a network is piecewise linear in each of its parameter tensors: then tr H = tr G, exactly.
+
+H = G + R, and R = sum_nc s_nc Hess z_nc has on its diagonal the second derivatives of the logits by single weights.
+These vanish for ReLU networks with batch norms in evaluation mode: each weight enters linearly, and no path crosses it
+twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmbench.landscape.surface import Surface
+
+LINEAR = {
+    "AdaptiveAvgPool2D", "Add", "Alias", "AsStrided", "AvgPool2D", "Cat", "Clone", "ConstantPadNd", "Expand",
+    "IndexSelect", "Mean", "MkldnnAdaptiveAvgPool2D", "Neg", "Permute", "Repeat", "Roll", "Select", "Slice", "Split",
+    "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
+}  # fmt: skip
+"""Operations that are linear in all their inputs together."""
+PIECEWISE = {
+    "Abs", "AdaptiveMaxPool2D", "Clamp", "ClampMax", "ClampMin", "Hardtanh", "LeakyRelu", "MaxPool2DWithIndices",
+    "Maximum", "Minimum", "Relu", "Threshold",
+}  # fmt: skip
+"""Operations of one input, or a choice among some, that are linear in pieces."""
+PRODUCTS = {
+    "Addmm": (1, 2), "Baddbmm": (1, 2), "Bmm": (0, 1), "Convolution": (0, 1), "CudnnBatchNorm": (0, 1),
+    "CudnnConvolution": (0, 1), "Mm": (0, 1), "Mul": (0, 1), "NativeBatchNorm": (0, 1),
+}  # fmt: skip
+"""Operations that multiply two of their inputs; these must not depend on the same parameter."""
+
+
+def piecewise_multilinear(surface: Surface) -> bool:
+    """Whether the logits are, as far as their graph shows; an operation that is not known here counts as curved."""
+    index = {id(p): 1 << i for i, p in enumerate(surface.flat.parameters)}
+    logits = surface.model(surface.images.images[:1])
+    reach: dict[Any, int] = {None: 0}  # the parameters that a node depends on, as bits
+    stack = [logits.grad_fn]
+    while stack:
+        node = stack[-1]
+        inputs = [] if node is None else [source for source, _ in node.next_functions]
+        waiting = [source for source in inputs if source not in reach]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        if node in reach:
+            continue
+        kind = type(node).__name__.rstrip("0123456789").removesuffix("Backward").rstrip("0123456789")
+        if kind == "AccumulateGrad":
+            reach[node] = index.get(id(node.variable), 0)
+            continue
+        depends = 0
+        for source in inputs:
+            depends |= reach[source]
+        if kind in PRODUCTS:
+            a, b = (reach[inputs[i]] if i < len(inputs) else 0 for i in PRODUCTS[kind])
+            if a & b or getattr(node, "_saved_training", False):
+                return False
+        elif kind == "Div":
+            if len(inputs) > 1 and reach[inputs[1]]:
+                return False
+        elif kind not in LINEAR | PIECEWISE:
+            return False
+        reach[node] = depends
+    return True

@@ -1,0 +1,362 @@
+"""Gradients of single images: their squared norms, without ever making most of them.
+
+A layer whose weight W acts on the inputs a_t at several positions t has, for one image, the gradient sum_t g_t a_t',
+where g_t is the gradient at its outputs. Its squared norm is <A A', G G'>, the inner product of two Gram matrices over
+positions, so that the gradient itself is made only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
+backward pass to the layers' outputs serves all images at once.
+
+Each layer's rule is tried on two images against autograd. Parameters for which there is no rule, or whose rule fails
+there (a weight used twice, a module of another's making), get their gradients by automatic differentiation per image.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor
+
+    from mmbench.data.base import Split
+    from mmbench.landscape.surface import Surface
+
+
+def squared_norms(surface: Surface, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """sum_k ||J_n' s_nk||^2 for every image n: (N,), float64, where J_n (C, P) is the Jacobian of its logits.
+
+    Args:
+        surface: gives the network, its point and the images.
+        cotangents: from logits (n, C) and labels (n,) to s (K, n, C).
+    """
+    rules = _Rules(surface)
+    return torch.cat([rules.squared_norms(images, labels, cotangents) for images, labels in _chunks(surface)])
+
+
+def gram(surface: Surface) -> Tensor:
+    """The empirical neural tangent kernel J J' over all images and logits: (N C, N C), float64 (Jacot et al., 2018).
+
+    Row n C + c belongs to logit c of image n. Layer by layer, so that the Jacobian of one layer is in memory at a time.
+    """
+    rules = _Rules(surface)
+    with torch.no_grad():
+        classes = surface.model(surface.images.images[:1]).shape[1]
+    size = len(surface.images) * classes
+    kernel = torch.zeros(size, size, dtype=torch.float64, device=surface.point.device)
+    for layer in zip(*[rules.jacobians(images, classes) for images, _ in _chunks(surface)], strict=True):
+        jacobian = torch.cat(layer)
+        kernel += (jacobian @ jacobian.T).double()
+    return kernel
+
+
+def _chunks(surface: Surface) -> Iterator[tuple[Tensor, Tensor]]:
+    return zip(surface.images.images.split(surface.chunk), surface.images.labels.split(surface.chunk), strict=True)
+
+
+class _Rule:
+    """How one use of a layer turns the gradients at its output into those of its parameters, image by image."""
+
+    @abstractmethod
+    def add(self, gradient: Tensor) -> None:
+        """Take in one more gradient (n, ...) at the layer's output."""
+
+    @abstractmethod
+    def squared_norms(self) -> Tensor:
+        """The sum of the squared norms of all gradients taken in: (n,)."""
+
+    @abstractmethod
+    def gradients(self, gradient: Tensor) -> Tensor:
+        """The parameters' gradients themselves, in the order of the module's own: (n, p)."""
+
+
+class _Explicit(_Rule):
+    """A rule whose gradients are as small as the parameters: made, and squared."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | float = 0.0
+
+    def add(self, gradient: Tensor) -> None:
+        self.total = self.total + _squared(self.gradients(gradient))
+
+    def squared_norms(self) -> Tensor:
+        assert isinstance(self.total, torch.Tensor)
+        return self.total
+
+
+class _Products(_Rule):
+    """A weight (and a bias) that acts on inputs a (n, groups, positions, in): Linear, Conv2d."""
+
+    def __init__(
+        self, inputs: Tensor, outputs: int, bias: bool, arrange: Callable[[Tensor], Tensor], cotangents: int
+    ) -> None:
+        self.inputs, self.bias, self.arrange = inputs, bias, arrange
+        t, width = inputs.shape[2:]
+        self.by_gram = t * t * (cotangents * (outputs + 8) + width) < cotangents * (t + 8) * width * outputs
+        self.total: Tensor | None = None
+        self.room: Tensor | None = None
+
+    def add(self, gradient: Tensor) -> None:
+        g = self.arrange(gradient)
+        n, groups, positions, width = g.shape
+        flat = g.reshape(n * groups, positions, width)
+        if self.by_gram and positions > 1:
+            if self.total is None:
+                self.total = torch.bmm(flat, flat.mT)
+            else:
+                torch.baddbmm(self.total, flat, flat.mT, out=self.total)
+            return
+        if self.by_gram:
+            squares = _squared(flat)
+        else:
+            inputs = self.inputs.reshape(n * groups, positions, -1)
+            if self.room is None:  # written again by every cotangent
+                self.room = inputs.new_empty(n * groups, inputs.shape[2], width)
+            squares = _squared(torch.bmm(inputs.mT, flat, out=self.room))
+            if self.bias:
+                squares = squares + _squared(flat.sum(1))
+        self.total = squares if self.total is None else self.total + squares
+
+    def squared_norms(self) -> Tensor:
+        assert self.total is not None
+        n, groups, positions, width = self.inputs.shape
+        if self.by_gram:
+            ones = float(self.bias)  # a bias is one more input that is always one
+            flat = self.inputs.reshape(n * groups, positions, width)
+            if positions == 1:
+                total = self.total * (_squared(flat) + ones)
+            else:
+                total = torch.einsum("bst,bst->b", torch.bmm(flat, flat.mT).add_(ones), self.total)
+        else:
+            total = self.total
+        return total.view(n, groups).sum(1)
+
+    def gradients(self, gradient: Tensor) -> Tensor:
+        g = self.arrange(gradient)
+        weight = torch.matmul(g.mT, self.inputs).flatten(1)
+        return torch.cat([weight, g.sum(2).flatten(1)], 1) if self.bias else weight
+
+
+def _squared(x: Tensor) -> Tensor:
+    """Squared norm of each row, without a temporary of the size of x."""
+    return torch.linalg.vector_norm(x.flatten(1), dim=1).square()
+
+
+class _Scales(_Explicit):
+    """A scale (and a shift) of each channel: normalisation layers, layer scale."""
+
+    def __init__(self, normal: Tensor, bias: bool, channel: int) -> None:
+        super().__init__()
+        self.normal, self.bias, self.channel = normal, bias, channel % normal.dim()
+
+    def gradients(self, gradient: Tensor) -> Tensor:
+        others = [d for d in range(1, gradient.dim()) if d != self.channel]
+
+        def summed(x: Tensor) -> Tensor:
+            return x.sum(others) if others else x
+
+        scale = summed(gradient * self.normal)
+        return torch.cat([scale, summed(gradient)], 1) if self.bias else scale
+
+
+class _Copies(_Explicit):
+    """A parameter that was given a copy per image, which has its gradient."""
+
+    def gradients(self, gradient: Tensor) -> Tensor:
+        return gradient.flatten(1)
+
+
+def _rule(module: nn.Module, a: Tensor, cotangents: int) -> _Rule | None:
+    """The rule for one call of `module` on inputs `a`, if there is one; the cheapest for so many cotangents."""
+    kind = type(module).__name__
+    if isinstance(module, nn.Linear):
+        inputs = a.reshape(len(a), 1, -1, a.shape[-1])
+        return _Products(
+            inputs,
+            module.out_features,
+            module.bias is not None,
+            lambda g: g.reshape(len(g), 1, -1, g.shape[-1]),
+            cotangents,
+        )
+    if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str) and module.padding_mode == "zeros":
+        return _convolution(module, a, cotangents)
+    if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and module.running_mean is not None:
+        shape = (1, -1, *[1] * (a.dim() - 2))
+        assert module.running_var is not None
+        normal = (a - module.running_mean.view(shape)) * (module.running_var + module.eps).rsqrt().view(shape)
+        return _Scales(normal, module.bias is not None, 1)
+    if isinstance(module, nn.LayerNorm) and module.elementwise_affine and len(module.normalized_shape) == 1:
+        channel_first = kind == "LayerNorm2d"  # timm's: over the channels of (n, C, H, W)
+        x = a.movedim(1, -1) if channel_first else a
+        normal = functional.layer_norm(x, module.normalized_shape, eps=module.eps)
+        if channel_first:
+            return _Scales(normal.movedim(-1, 1), module.bias is not None, 1)
+        return _Scales(normal, module.bias is not None, -1)
+    if isinstance(module, nn.GroupNorm) and module.affine:
+        return _Scales(functional.group_norm(a, module.num_groups, eps=module.eps), True, 1)
+    if kind in ("LayerScale", "LayerScale2d"):
+        return _Scales(a, False, 1 if kind == "LayerScale2d" else -1)
+    return None
+
+
+def _convolution(conv: nn.Conv2d, a: Tensor, cotangents: int) -> _Rule:
+    groups = conv.groups
+    padding: Any = conv.padding
+    patches = functional.unfold(a, conv.kernel_size, conv.dilation, padding, conv.stride)
+    inputs = patches.view(len(a), groups, -1, patches.shape[2]).mT
+    return _Products(
+        inputs,
+        conv.out_channels // groups,
+        conv.bias is not None,
+        lambda g: g.reshape(len(g), groups, g.shape[1] // groups, -1).mT,
+        cotangents,
+    )
+
+
+class _Use:
+    """One call of a layer: the names of its parameters, their rule, and the layer's output."""
+
+    def __init__(self, names: list[str], rule: _Rule, output: Tensor) -> None:
+        self.names, self.rule, self.output = names, rule, output
+
+
+class _Rules:
+    """A network's parameters, sorted into those with a rule, those that are given a copy per image, and the rest."""
+
+    def __init__(self, surface: Surface) -> None:
+        self.model = surface.model
+        self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+        self.copied: list[str] = []
+        self.sound: set[str] = set(self.parameters)
+        self._try(surface.images)
+        self.rest = [name for name in self.parameters if name not in self.sound]
+
+    def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """(n,), float64: the sum over the cotangents (K, n, C) of the squared norm of each image's gradient."""
+        logits, uses = self._forward(images, len(cotangents(*self.tried)))
+        directions = cotangents(logits.detach(), labels)
+        for gradients in self._backward(logits, uses, directions):
+            for use, gradient in zip(uses, gradients, strict=True):
+                use.rule.add(gradient)
+        total = sum((use.rule.squared_norms().double() for use in uses), images.new_zeros(len(images)).double())
+        for direction in directions if self.rest else ():
+            total += self._slow(images, direction).double().square().sum(1)
+        return total
+
+    def jacobians(self, images: Tensor, classes: int) -> Iterator[Tensor]:
+        """Layer by layer the Jacobian of all logits, (n C, p) in the order of image and class."""
+        logits, uses = self._forward(images)
+        units = torch.eye(classes).to(logits).unsqueeze(1).expand(-1, len(images), -1)
+        backward = list(self._backward(logits, uses, units))
+        for i, use in enumerate(uses):
+            yield torch.stack([use.rule.gradients(gradients[i]) for gradients in backward], 1).flatten(0, 1)
+        if self.rest:
+            yield torch.stack([self._slow(images, unit) for unit in units], 1).flatten(0, 1)
+
+    def _forward(self, images: Tensor, cotangents: int = 1) -> tuple[Tensor, list[_Use]]:
+        """Logits (n, C), and every use of a layer whose parameters have a rule."""
+        copies = {
+            name: self.parameters[name].detach().repeat(len(images), *[1] * (self.parameters[name].dim() - 1))
+            for name in self.copied
+        }
+        uses = [_Use([name], _Copies(), copy.requires_grad_()) for name, copy in copies.items()]
+        branches: dict[nn.Module, Tensor] = {}
+
+        def used(names: list[str]) -> Callable[..., None]:
+            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                rule = _rule(module, inputs[0].detach(), cotangents)
+                if rule is not None:
+                    uses.append(_Use(names, rule, output))
+
+            return hook
+
+        def scaled(block: Any, name: str) -> None:
+            """ConvNeXt's block scales what its `mlp` returns by a parameter of its own; then comes `drop_path`."""
+
+            def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                branches[block] = output.detach() if block.use_conv_mlp else output.detach().movedim(-1, 1)
+
+            def use(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                uses.append(_Use([name], _Scales(branches.pop(block), False, 1), output))
+
+            hooks.append(block.mlp.register_forward_hook(keep))
+            hooks.append(block.drop_path.register_forward_hook(use))
+
+        hooks: list[Any] = []
+        try:
+            for path, module in self.model.named_modules():
+                own = [f"{path}.{key}".lstrip(".") for key, p in module._parameters.items() if p is not None]
+                if own and all(name in self.sound and name not in copies for name in own):
+                    if type(module).__name__ == "ConvNeXtBlock":
+                        scaled(module, own[0])
+                    else:
+                        hooks.append(module.register_forward_hook(used(own)))
+            with torch.enable_grad():
+                logits = functional_call(self.model, copies, (images,))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return logits, uses
+
+    @staticmethod
+    def _backward(logits: Tensor, uses: list[_Use], directions: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """For every cotangent (n, C) the gradients at the outputs of all uses."""
+        outputs = [use.output for use in uses]
+        for k, direction in enumerate(directions if outputs else ()):
+            last = k == len(directions) - 1
+            yield torch.autograd.grad(logits, outputs, direction, retain_graph=not last, materialize_grads=True)
+
+    def _slow(self, images: Tensor, direction: Tensor) -> Tensor:
+        """Gradients (n, p) of the parameters without a rule."""
+        rest = {name: self.parameters[name].detach() for name in self.rest}
+
+        def objective(parameters: dict[str, Tensor], image: Tensor, cotangent: Tensor) -> Tensor:
+            return (functional_call(self.model, parameters, (image.unsqueeze(0),))[0] * cotangent).sum()
+
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
+            try:
+                found = vmap(grad(objective), (None, 0, 0), chunk_size=64)(rest, images, direction)
+            except RuntimeError:  # an operation that cannot be batched
+                alone = [grad(objective)(rest, *pair) for pair in zip(images, direction, strict=True)]
+                found = {name: torch.stack([one[name] for one in alone]) for name in rest}
+        return torch.cat([found[name].flatten(1) for name in self.rest], 1)
+
+    def _try(self, data: Split) -> None:
+        """Find out on two images for which parameters the rules give what autograd gives."""
+        two = data.images[:2] if len(data) > 1 else data.images.repeat(2, *[1] * (data.images.dim() - 1))
+        logits = self.model(two)
+        self.tried = logits.detach()[:1], data.labels[:1]
+        direction = torch.zeros_like(logits)
+        direction[0] = torch.linspace(-1, 2, logits.shape[1]).to(logits)
+        weights = list(self.parameters.values())
+        exact = torch.autograd.grad(logits, weights, direction, materialize_grads=True)
+        truth = dict(zip(self.parameters, exact, strict=True))
+        self.sound = self._sound(two, direction, truth)
+        raw = [n for n, p in self.parameters.items() if p.dim() > 1 and len(p) == 1 and n not in self.sound]
+        if raw:  # a token or a position table, broadcast over the images
+            known, self.copied = self.sound, raw
+            try:
+                self.sound = known | self._sound(two, direction, truth)
+            except RuntimeError:
+                self.sound = known
+            self.copied = [name for name in raw if name in self.sound]
+
+    def _sound(self, two: Tensor, direction: Tensor, truth: dict[str, Tensor]) -> set[str]:
+        """The parameters used once whose rule gives the true gradient of the first of two images."""
+        logits, uses = self._forward(two)
+        calls = [name for use in uses for name in use.names]
+        sound: set[str] = set()
+        for use, gradient in zip(uses, next(self._backward(logits, uses, direction[None]), ()), strict=True):
+            found = use.rule.gradients(gradient)[0]
+            expected = torch.cat([truth[name].flatten() for name in use.names])
+            if found.shape == expected.shape and all(calls.count(name) == 1 for name in use.names):
+                slack = 1e-4 * float(expected.abs().max())
+                if torch.allclose(found, expected, rtol=1e-3, atol=slack):
+                    sound |= set(use.names)
+        return sound

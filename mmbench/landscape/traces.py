@@ -1,0 +1,149 @@
+"""Estimators of the trace of an operator that is known by its products alone; each goes on until its error is small."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from scipy.special import ndtri, stdtrit
+
+from mmbench.landscape.hessian import rademacher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+FIRST = 10
+"""Draws before the error is looked at: fewer tell too little about their own spread."""
+
+
+class Operator(Protocol):
+    """A symmetric operator."""
+
+    def __call__(self, vector: Tensor) -> Tensor:
+        """The product with a vector (P,)."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When to stop: standard error below `tolerance` |known + estimate|, or `products` used up."""
+
+    tolerance: float
+    products: int
+    known: float = 0.0
+    """The exact part of the quantity, of which only the rest is estimated."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """An estimate, its standard error, and the products that it took."""
+
+    value: float
+    stderr: float
+    products: int
+
+
+def hutchinson(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
+    """tr A = E[v' A v] for random signs v (Hutchinson, 1990)."""
+    forms: list[float] = []
+
+    def estimate(count: int) -> tuple[float, float]:
+        while len(forms) < count:
+            v = rademacher(len(like), generator, like)
+            forms.append(_dot(v, product(v)))
+        return _mean(torch.tensor(forms, dtype=torch.float64))
+
+    return _until(goal, estimate, cost=1)
+
+
+def hutchpp(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
+    """tr A = tr(Q' A Q) + tr((I - QQ') A (I - QQ')), Q a basis of A S for random signs S (Meyer et al., 2021).
+
+    The first part is exact and takes two thirds of the products of `goal`, the second is Hutchinson's.
+    """
+    third = max(1, min(goal.products // 3, len(like)))
+    q = torch.empty(len(like), third, dtype=like.dtype, device=like.device)
+    for i in range(third):
+        q[:, i] = product(rademacher(len(like), generator, like))
+    q = torch.linalg.qr(q).Q
+    exact = sum(_dot(column, product(column)) for column in q.T)
+
+    def projected(vector: Tensor) -> Tensor:
+        vector = vector - q @ (q.T @ vector)
+        image = product(vector)
+        return image - q @ (q.T @ image)
+
+    left = Goal(goal.tolerance, goal.products - 2 * third, goal.known + exact)
+    rest = hutchinson(projected, like, left, generator)
+    return Trace(exact + rest.value, rest.stderr, rest.products + 2 * third)
+
+
+def xtrace(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
+    """Hutch++ with every probe left out in turn, averaged (Epperly, Tropp and Webber, 2024); error from their spread.
+
+    With Y = A O for vectors O uniform on a sphere, Y = QR and W = Q' O, leaving out probe i leaves the basis
+    Q (I - s_i s_i'), s_i the normalised column i of R^-T. Its estimate is tr(Q' A Q) - s_i' Q' A Q s_i + r_i' A r_i,
+    with r_i = o_i - Q u_i and u_i = (I - s_i s_i') w_i: what the basis does not explain of the probe, brought to the
+    length that it should have, sqrt(P - k + 1).
+    """
+    probes, images, basis, basis_images = (like.new_empty(len(like), 0) for _ in range(4))
+
+    def estimate(count: int) -> tuple[float, float]:
+        nonlocal probes, images, basis, basis_images
+        count = min(count, len(like))
+        drawn = torch.randn(count - probes.shape[1], len(like), generator=generator, dtype=torch.float64)
+        fresh = list((drawn * (len(like) ** 0.5 / drawn.norm(dim=1, keepdim=True))).to(like))
+        probes = torch.stack([*probes.T, *fresh], 1)
+        images = torch.stack([*images.T, *map(product, fresh)], 1)
+        q, r = torch.linalg.qr(images)
+        signs = (q[:, : basis.shape[1]] * basis).sum(0).sign()  # columns that were there are there again, up to sign
+        basis_images = torch.stack([*(basis_images * signs).T, *map(product, q.T[basis.shape[1] :])], 1)
+        basis = q
+        small = q.T @ basis_images
+        pivots = r.diagonal().abs()
+        if pivots.min() <= torch.finfo(r.dtype).eps * len(like) * pivots.max():
+            return float(small.trace()), 0.0  # A has a lower rank than there are probes: Q explains it all
+        s = torch.linalg.inv(r).T
+        s = s / torch.linalg.vector_norm(s, dim=0)
+        w = q.T @ probes
+        u = w - s * (s * w).sum(0)
+        unexplained = probes - q @ u
+        rest = (
+            (unexplained * (images - basis_images @ u)).sum(0) / unexplained.square().sum(0) * (len(like) - count + 1)
+        )
+        return _mean((small.trace() - (s * (small @ s)).sum(0) + rest).double())
+
+    return _until(goal, estimate, cost=2)
+
+
+METHODS: dict[str, Callable[[Operator, Tensor, Goal, torch.Generator], Trace]] = {
+    "hutchinson": hutchinson,
+    "hutchpp": hutchpp,
+    "xtrace": xtrace,
+}
+
+
+def _until(goal: Goal, estimate: Callable[[int], tuple[float, float]], cost: int) -> Trace:
+    """More draws, in as few looks as possible, since looking often favours moments of too small an error."""
+    most = max(2, goal.products // cost)
+    count = min(FIRST, most)
+    while True:
+        value, stderr = estimate(count)
+        target = goal.tolerance * abs(goal.known + value)
+        if stderr <= target or count >= most or not math.isfinite(value):
+            return Trace(value, stderr, count * cost)
+        needed = count * (stderr / target) ** 2 if target else math.inf
+        count = int(min(max(count + 1, math.ceil(min(needed, 2 * count))), most))
+
+
+def _mean(draws: Tensor) -> tuple[float, float]:
+    """Mean and standard error, widened as Student's t asks, so that twice the error covers with few draws, too."""
+    wider = stdtrit(len(draws) - 1, 0.975) / ndtri(0.975)
+    return float(draws.mean()), float(wider * draws.std() / len(draws) ** 0.5)
+
+
+def _dot(a: Tensor, b: Tensor) -> float:
+    return float(torch.dot(a.double(), b.double()))

@@ -1,0 +1,72 @@
+"""What the metrics of curvature have in common, computed once per subject."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from mmbench.metrics.base import Estimate, mean_and_error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from torch import Tensor
+
+    from mmbench.landscape.hessian import Curvature
+    from mmbench.landscape.lanczos import Lanczos
+    from mmbench.metrics.subject import Subject
+
+
+def gauss_newton_traces(subject: Subject, images: int) -> Tensor:
+    """Every image's share of N tr G: (N,), float64, exact."""
+    from mmbench.landscape.gauss_newton import image_traces
+
+    return subject.once(("gauss-newton traces", images), lambda: image_traces(subject.surface(images)))
+
+
+def operator(subject: Subject, images: int, of: Literal["hessian", "rest"]) -> Curvature:
+    """The Hessian, or what it has beside the Gauss-Newton matrix, with its graph."""
+    from mmbench.landscape.hessian import Curvature
+
+    return subject.once((of, images), lambda: Curvature(subject.surface(images), of))
+
+
+def lanczos(subject: Subject, images: int, probe: int, steps: int) -> Lanczos:
+    """The Hessian's Lanczos run number `probe`, from random signs, at least so many steps long."""
+    from mmbench.landscape.hessian import rademacher
+    from mmbench.landscape.lanczos import Lanczos
+
+    product = operator(subject, images, "hessian")
+
+    def begin() -> Lanczos:
+        start = rademacher(product.size, subject.generator(f"lanczos {probe}"), product.surface.point)
+        return Lanczos(product, start)
+
+    run = subject.once(("lanczos", images, probe), begin)
+    for step in range(steps):
+        subject.once(("lanczos", images, probe, step), run.step)
+    return run
+
+
+def quadrature(
+    subject: Subject, images: int, probes: int, steps: int, scalar: Callable[[np.ndarray, np.ndarray], float]
+) -> Estimate:
+    """A scalar of the Hessian's spectrum by stochastic Lanczos quadrature; the standard error is over the probes.
+
+    Args:
+        subject: what is measured.
+        images: training images that the loss is taken on.
+        probes: random start vectors.
+        steps: Hessian-vector products for each.
+        scalar: from Ritz values and their weights, which sum to 1.
+
+    `details["step_error"]` is how much the last quarter of the steps changed it: what more of them might change still.
+    """
+    import torch
+
+    runs = [lanczos(subject, images, probe, steps) for probe in range(probes)]
+    found, before = (
+        torch.tensor([scalar(*run.ritz(k)[:2]) for run in runs], dtype=torch.float64)
+        for k in (steps, max(1, 3 * steps // 4))
+    )
+    return Estimate(*mean_and_error(found), details={"step_error": float((found - before).mean().abs())})

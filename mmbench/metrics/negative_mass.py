@@ -1,0 +1,44 @@
+"""Share of the Hessian's spectrum that is negative: sum over lambda < 0 of |lambda|, over the sum of all |lambda|.
+
+From the spectral density by stochastic Lanczos quadrature (Ghorbani et al., 2019): with Ritz values theta_i and weights
+tau_i^2 both sums are quadratures of the same runs. 0 at a minimum that the images see; directions of descent that are
+left promise gain, so the expected sign is +1. Normalisation layers use their running statistics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.metrics._curvature import quadrature
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("negative_mass")
+class NegativeMass(Metric):
+    """Negative share of the absolute spectrum, in [0, 1]; the standard error is over the probes."""
+
+    expected_sign = 1
+
+    probes: int = Field(2, ge=1)
+    """Random start vectors; two or more give a standard error."""
+    steps: int = Field(50, ge=2)
+    """Hessian-vector products for each."""
+    images: int = Field(256, ge=1)
+    """Training images that the loss is taken on."""
+
+    def measure(self, subject: Subject) -> Estimate:
+        """Mean over the probes of their shares; 0 for a Hessian of zeros."""
+
+        def share(values: np.ndarray, weights: np.ndarray) -> float:
+            total = float(weights @ abs(values))
+            return float(weights @ abs(values.clip(max=0))) / total if total else 0.0
+
+        return quadrature(subject, self.images, self.probes, self.steps, share)

@@ -1,0 +1,53 @@
+"""Effective rank of the empirical neural tangent kernel K = J J' (Jacot et al., 2018), exp of its spectrum's entropy.
+
+With p_i = lambda_i / sum lambda over the N C eigenvalues of K, the effective rank is exp(-sum p_i log p_i) (Roy and
+Vetterli, 2007), between 1 and N C: in how many directions the logits of the images can be moved by a small step. Many
+are held to mean that much can be learned, so the expected sign is +1. It grows with the number of images, which is
+therefore fixed. Normalisation layers use their running statistics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.errors import ScoreError, UndefinedError
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from mmbench.metrics.subject import Subject
+
+MOST = 8192
+"""Rows of the kernel; its eigenvalues take a minute there."""
+
+
+@METRICS.register("ntk_effective_rank")
+class NTKEffectiveRank(Metric):
+    """exp(entropy) of the kernel's normalised eigenvalues, exact for the images drawn."""
+
+    expected_sign = 1
+
+    images: int = Field(32, ge=1)
+    """N training images; the kernel has N C rows."""
+
+    def measure(self, subject: Subject) -> Estimate:
+        """A number of directions."""
+        import torch
+
+        from mmbench.landscape.per_image import gram
+
+        surface = subject.surface(self.images)
+        rows = surface.logits().numel()
+        if rows > MOST:
+            raise UndefinedError(
+                f"the kernel of {len(surface.images)} images has {rows} rows, too many (at most {MOST}); "
+                "lower metric.images"
+            )
+        values = torch.linalg.eigvalsh(gram(surface)).clamp_min(0)
+        total = values.sum()
+        if not total > 0:
+            raise ScoreError("the neural tangent kernel is zero: the logits do not depend on any parameter")
+        p = values[values > 0] / total
+        return Estimate(float(torch.exp(-(p * p.log()).sum())), 0.0)
