@@ -27,6 +27,7 @@ class Flat:
         total = sum(p.numel() for p in self.parameters)
         self.vector = torch.empty(total, dtype=first.dtype, device=first.device)
         self._gradient: Tensor | None = None
+        self._contiguous = all(p.is_contiguous() for p in self.parameters)
         with torch.no_grad():
             for parameter, view in zip(self.parameters, self.views(self.vector), strict=True):
                 view.copy_(parameter)
@@ -51,6 +52,8 @@ class Flat:
 
     def join(self, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
         """Tensors shaped like the parameters as one vector (P,) in the order of `vector`."""
+        if self._contiguous:
+            return torch.cat([tensor.reshape(-1) for tensor in tensors])
         joined = torch.empty_like(self.vector)
         for view, tensor in zip(self.views(joined), tensors, strict=True):
             view.copy_(tensor)

@@ -14,12 +14,18 @@ from mmbench.expansions.net2wider import Net2Wider
 from mmbench.expansions.none import NoExpansion
 from mmbench.expansions.scratch import Scratch
 from mmbench.expansions.scratch_matched import ScratchMatched
+from mmbench.landscape import gauss_newton
 from mmbench.metrics.base import Metric
+from mmbench.metrics.base_accuracy import BaseAccuracy
+from mmbench.metrics.fisher_trace import FisherTrace
+from mmbench.metrics.hessian_trace import HessianTrace
+from mmbench.metrics.loss_after_k_steps import LossAfterKSteps
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.sharpness import Sharpness
+from mmbench.metrics.validation_loss import ValidationLoss
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
-from mmbench.run import Run, execute, is_final
+from mmbench.run import _SUBJECTS, Run, execute, is_final
 from mmbench.store import Store
 from mmbench.training import SGD
 
@@ -187,3 +193,28 @@ def test_the_base_model_trained_on_is_the_control_none(store):
     assert record["parameters"] == record["base_parameters"]
     assert (record["axis"], record["factor"], record["budget"], record["arm"]) == ("none", 1.0, 1.0, "control")
     assert record["max_difference"] == 0
+
+
+def test_metrics_of_one_expanded_model_share_their_work_and_see_the_same_images(store, tmp_path, monkeypatch):
+    calls = []
+    original = gauss_newton.image_traces
+    monkeypatch.setattr(gauss_newton, "image_traces", lambda surface: calls.append(surface) or original(surface))
+    runs = [a_run(metric=metric) for metric in (HessianTrace(), FisherTrace(), LossAfterKSteps(steps=5))]
+    together = [execute(run, store) for run in runs]
+    assert len(calls) == 1
+    other = Store(tmp_path / "alone")
+    other.prepare()
+    for run, record in zip(runs, together, strict=True):
+        _SUBJECTS.clear()
+        alone = execute(run, other)
+        assert (alone["score"], alone["score_stderr"]) == (record["score"], record["score_stderr"])
+    assert len(calls) == 3
+    first = calls[-1].images.images
+    execute(a_run(metric=FisherTrace(), expansion=IdentityBlock(), model=ResNet()), store)
+    assert torch.equal(calls[-1].images.images, first), "all expansions of all base models, for one data set and seed"
+
+
+def test_a_metric_gets_the_base_model_and_held_out_images(store):
+    record = execute(a_run(metric=BaseAccuracy()), store)
+    assert record["score"] == pytest.approx(record["base_validation_accuracy"])
+    assert execute(a_run(metric=ValidationLoss()), store)["score"] > 0

@@ -140,7 +140,8 @@ def _context(runs: list[Run]) -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
-    context.set_forkserver_preload(["mmbench.launcher.pool", "mmbench.landscape.hessian", *sorted(needed)])
+    needed |= {f"mmbench.landscape.{name}" for name in ("gauss_newton", "lanczos", "traces")}
+    context.set_forkserver_preload(["mmbench.launcher.pool", *sorted(needed)])
     # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

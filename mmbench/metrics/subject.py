@@ -75,10 +75,10 @@ class Subject:
 
     @property
     def base(self) -> nn.Module:
-        """The network before its expansion, in evaluation mode; `UndefinedError` if it is not known."""
+        """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it is not known."""
         if self._base is None:
             raise UndefinedError("this metric needs the network before its expansion: give base=model")
-        return self._base.eval()
+        return copy.deepcopy(self._base).eval()
 
     def network(self) -> nn.Module:
         """A copy of the network, to do anything with: in evaluation mode, all parameters trainable."""
