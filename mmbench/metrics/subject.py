@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 State = Literal["expanded", "random", "trained"]
 """Which weights a metric looks at: those just expanded, fresh random ones, or the expanded ones after some training."""
+TABLES = (dict, OrderedDict, set)
+SEEN = 256
+"""Images that give a fresh network's batch norms their statistics."""
 PROBED = 8
 """Images on which a network is tried before anything is differentiated."""
 
@@ -45,7 +49,7 @@ class Subject:
         seed: int = 0,
         images_seed: int | None = None,
     ) -> None:
-        """The subject keeps a copy of `model`, in evaluation mode and with all parameters trainable.
+        """A subject never changes what it is given; the model must not change while it is in use.
 
         Args:
             model: images (N, C, H, W) to logits (N, classes).
@@ -56,11 +60,7 @@ class Subject:
             images_seed: of the images' order; subjects with the same one (all expansions of a base model) are measured
                 on the same images. By default it is `seed`.
         """
-        self.train = train
-        self._model = copy.deepcopy(model).eval().requires_grad_(True)
-        for module in self._model.modules():
-            if isinstance(getattr(module, "inplace", None), bool):
-                setattr(module, "inplace", False)  # noqa: B010 or it would overwrite what metrics look at; the values are the same
+        self.train, self._model = train, model
         self._validation, self._base = validation, base
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
         self._ledger = _Ledger()
@@ -78,11 +78,11 @@ class Subject:
         """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it is not known."""
         if self._base is None:
             raise UndefinedError("this metric needs the network before its expansion: give base=model")
-        return copy.deepcopy(self._base).eval()
+        return _copied(self._base)
 
     def network(self) -> nn.Module:
         """A copy of the network, to do anything with: in evaluation mode, all parameters trainable."""
-        return copy.deepcopy(self._model)
+        return _copied(self._model)
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator for the draws that `name` stands for; the same name always draws the same."""
@@ -114,7 +114,7 @@ class Subject:
 
         def make() -> tuple[Surface, torch.Tensor]:
             surface = Surface(self.network(), self.images(count))
-            self.once("sound", lambda: require_sound(surface))
+            self.once("sound", lambda: require_sound(surface.on(self.images(PROBED))))
             return surface, surface.point.clone()
 
         surface, start = self.once(("surface", min(count, len(self.train))), make)
@@ -161,7 +161,7 @@ class Subject:
 
     def _elsewhere(self, place: str, model: nn.Module) -> Subject:
         other = copy.copy(self)
-        other._model, other._place = model.eval().requires_grad_(True), f"{self._place}/{place}"
+        other._model, other._place = model, f"{self._place}/{place}"
         return other
 
     def _trained(self, steps: int, training: Training) -> nn.Module:
@@ -189,17 +189,45 @@ class Subject:
                     f"metric.state = 'random' needs to know how {missing[0]!r} is initialised, "
                     "and no module of this network says so"
                 ) from None
-            return model
-        fresh = architecture.build(shape)
-        reference = next(model.parameters())
-        return fresh.to(reference.device, reference.dtype)
+        else:
+            reference = next(model.parameters())
+            model = architecture.build(shape).to(reference.device, reference.dtype)
+        return self._with_statistics(model)
+
+    def _with_statistics(self, model: nn.Module) -> nn.Module:
+        """Give the batch norms of a network that has seen no images the statistics of some."""
+        import torch
+
+        norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.train().momentum = 1.0
+        if norms:
+            with torch.no_grad():
+                model(self.images(SEEN).images)
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        return model
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, all parameters trainable, nothing done in place (so that nothing is overwritten).
+
+    Most of the time of a plain deep copy goes into the modules' empty tables of hooks; these are made anew beforehand.
+    """
+    tables = [table for module in model.modules() for table in vars(module).values() if type(table) in TABLES]
+    twin = copy.deepcopy(model, {id(table): type(table)() for table in tables if not table})
+    for module in twin.modules():
+        if isinstance(getattr(module, "inplace", None), bool):
+            setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
+    return twin.eval().requires_grad_(True)
 
 
 def require_sound(surface: Surface) -> None:
     """Raise unless the logits of a few images are finite, the same twice, and depend on the images or the weights."""
     import torch
 
-    few = Split(surface.images.images[:PROBED], surface.images.labels[:PROBED])
+    few = surface.images
     with torch.no_grad():
         logits, again = surface.model(few.images), surface.model(few.images)
     if not torch.isfinite(logits).all():

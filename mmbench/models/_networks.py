@@ -41,10 +41,13 @@ class SmallResNet(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
+    def forward_features(self, images: Tensor) -> Tensor:
+        """What is pooled: (N, channels, H', W')."""
+        return cast("Tensor", self.stages(self.act1(self.bn1(self.conv1(images)))))
+
     def forward(self, images: Tensor) -> Tensor:
         """Logits."""
-        features = self.stages(self.act1(self.bn1(self.conv1(images))))
-        return cast("Tensor", self.fc(features.mean(dim=(2, 3))))
+        return cast("Tensor", self.fc(self.forward_features(images).mean(dim=(2, 3))))
 
 
 def timm_resnet(

@@ -48,6 +48,9 @@ def _network(family: str) -> nn.Module:
                 nn.init.normal_(module.bias, std=0.2)
             if isinstance(gamma := getattr(module, "gamma", None), nn.Parameter):
                 nn.init.uniform_(gamma, 0.5, 1.5)
+        for parameter in model.parameters():
+            if not parameter.any():  # the classifier of timm's Mixer
+                nn.init.normal_(parameter, std=0.2)
         model.train()
         with torch.no_grad():
             model(images().images)

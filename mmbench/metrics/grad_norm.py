@@ -1,0 +1,36 @@
+"""Norm of the loss's gradient: ||g||_2, g = grad L(w), L the mean cross-entropy.
+
+A network with a steep loss learns fast, so the expected sign is +1 (Abdelfattah et al., 2021; they add up the norms of
+single layers, which is a larger number and depends on how the parameters are cut into tensors). All parameters count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.metrics._proxy import Proxy
+from mmbench.metrics.base import Estimate
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("grad_norm")
+class GradNorm(Proxy):
+    """Norm of the gradient in evaluation mode; exact, given the images."""
+
+    expected_sign = 1
+
+    images: int = Field(256, ge=1)
+    """Training images used."""
+
+    def look(self, subject: Subject) -> Estimate:
+        """The norm, in nats per parameter unit."""
+        import torch
+
+        surface = subject.surface(self.images)
+        _, gradient = subject.once(("gradient", self.images), surface.loss_and_gradient)
+        return Estimate(float(torch.linalg.vector_norm(gradient, dtype=torch.float64)), 0.0)

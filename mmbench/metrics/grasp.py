@@ -1,0 +1,52 @@
+"""GraSP: what the kernels do for the flow of gradient, -w' H g (Wang et al., 2020; Abdelfattah et al., 2021).
+
+g and H are gradient and Hessian of the mean cross-entropy in the kernels w (weights of linear layers and convolutions),
+the other parameters held fixed, as published. Since w' H g is the slope of ||g||^2 / 2 as all kernels are scaled up,
+the score is positive where larger weights would flatten the loss.
+
+The sign is a trap. As a pruning rule GraSP keeps the weights with the largest w (Hg), without which there would be less
+gradient, so in its theory a small score is good; Abdelfattah et al. turned it round when they saw the accuracies. The
+score and its expected sign +1 are theirs: a test of the published proxy, not of a theory.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.metrics._proxy import Proxy, kernels
+from mmbench.metrics.base import Estimate
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("grasp")
+class GraSP(Proxy):
+    """-w' H g in evaluation mode; exact, given the images."""
+
+    expected_sign = 1
+
+    images: int = Field(256, ge=1)
+    """Training images used."""
+
+    def look(self, subject: Subject) -> Estimate:
+        """The sum over kernel weights of -w (Hg), in squared nats per squared parameter unit."""
+        import torch
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        surface = subject.surface(self.images)
+        weights = list(kernels(surface.model).values())
+        gradient, product = ([torch.zeros_like(w) for w in weights] for _ in range(2))
+        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
+            for share in surface.chunk_losses():
+                # H is symmetric: g' (Hw) needs H w, whose double backward pass gives g along the way.
+                first = torch.autograd.grad(share, weights, create_graph=True, materialize_grads=True)
+                slope = torch.stack([(w.detach() * g).sum() for w, g in zip(weights, first, strict=True)]).sum()
+                second = torch.autograd.grad(slope, weights, materialize_grads=True)
+                for totals, parts in ((gradient, first), (product, second)):
+                    for total, part in zip(totals, parts, strict=True):
+                        total += part.detach()
+        return Estimate(-sum(float((g.double() * hw).sum()) for g, hw in zip(gradient, product, strict=True)), 0.0)

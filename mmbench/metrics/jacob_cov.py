@@ -1,0 +1,71 @@
+"""Correlation of input Jacobians: can the network tell the images apart (Mellor et al., 2020, version 1).
+
+J_n is the gradient of the sum of image n's logits in its pixels, l_i are the eigenvalues of the correlation matrix of
+the J_n; the score is -sum log(l_i + k) + 1 / (l_i + k) with k = 1e-5. It is largest where all l_i = 1, where the
+network is locally another function at each image, so the expected sign is +1.
+
+Of N images with D pixels at most D - 1 eigenvalues differ from zero, whatever the network. The score is over the
+min(N, D - 1) largest: the published one where N < D, and for more images without a constant of -(1e5 - 11.5) for each.
+An image at which the network is constant correlates with none, itself included. Batch norms use their running
+statistics, or the J_n would depend on each other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.errors import UndefinedError
+from mmbench.metrics._proxy import Proxy
+from mmbench.metrics.base import Estimate
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmbench.metrics.subject import Subject
+
+K = 1e-5
+
+
+@METRICS.register("jacob_cov")
+class JacobCov(Proxy):
+    """Score of the correlations of input Jacobians in evaluation mode; exact, given the images."""
+
+    expected_sign = 1
+
+    images: int = Field(256, ge=1)
+    """Training images used."""
+
+    def look(self, subject: Subject) -> Estimate:
+        """The score; at most -1 for each eigenvalue."""
+        import torch
+
+        surface, rows = subject.surface(self.images), []
+        for images in surface.images.images.split(surface.chunk):
+            pixels = images.detach().requires_grad_()
+            (jacobian,) = torch.autograd.grad(surface.model(pixels).sum(), pixels, materialize_grads=True)
+            rows.append(jacobian.flatten(1))
+        return Estimate(_score(torch.cat(rows)), 0.0)
+
+
+def _score(jacobian: Tensor) -> float:
+    """The score of Jacobians (N, D) in any precision."""
+    import torch
+
+    noise = 10 * torch.finfo(jacobian.dtype).eps
+    rows = jacobian.double()
+    centred = rows - rows.mean(1, keepdim=True)
+    norms = centred.norm(dim=1, keepdim=True)
+    varies = norms > noise * rows.norm(dim=1, keepdim=True)
+    if not varies.any():
+        raise UndefinedError(
+            "at every image, the gradients of the logits in the pixels are zero or all the same; "
+            "are the classifier's weights zero still?"
+        )
+    unit = torch.where(varies, centred / norms, 0.0)
+    count, pixels = unit.shape
+    smaller = unit @ unit.T if count < pixels else unit.T @ unit  # they have the same eigenvalues but for zeros
+    eigenvalues = torch.linalg.eigvalsh(smaller)[-min(count, pixels - 1) :].clamp_min(0)
+    return -float(((eigenvalues + K).log() + 1 / (eigenvalues + K)).sum())

@@ -1,0 +1,74 @@
+"""NASWOT: whether the images fall into different linear regions of the network (Mellor et al., 2021).
+
+The code of an image has one bit per unit with a ReLU: whether its input is positive. K_ij is the number of units in
+which images i and j agree; the published score is log det K. It is large where codes differ: expected sign +1.
+
+K is singular as soon as two images have the same code or there are fewer units than images, as in small networks. So
+the score here is log det(K + I), as if each image had one unit more, of its own: always finite, a missing direction
+counts 0, and where K is well conditioned it is the published score. It grows as N log(units) with the number of images
+and of units, so that much of it is size.
+
+Our extension: other activations (GELU, SiLU, ...) have the same codes, the sign of their input. Activations are found
+as modules; a function called in `forward` is not seen. Batch norms use their running statistics.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.errors import UndefinedError
+from mmbench.metrics._proxy import Proxy, hooked
+from mmbench.metrics.base import Estimate
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mmbench.metrics.subject import Subject
+
+RECTIFIERS = {
+    *("relu", "relu6", "leakyrelu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "gelutanh", "quickgelu", "silu"),
+    *("swish", "swishme", "mish", "mishme", "hardswish", "hardswishme", "hardmish", "hardmishme"),
+}
+"""Class names of activations that have a positive and a negative side, torch's and timm's, in lower case."""
+
+
+@METRICS.register("naswot")
+class NASWOT(Proxy):
+    """Log-determinant of the agreement of activation codes in evaluation mode; exact, given the images."""
+
+    expected_sign = 1
+
+    images: int = Field(256, ge=1)
+    """Training images used."""
+
+    def look(self, subject: Subject) -> Estimate:
+        """log det(K + I), between log(1 + N units) and N log(1 + units)."""
+        import torch
+
+        surface = subject.surface(self.images)
+        codes: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            codes.append(inputs[0].flatten(1) > 0)
+
+        activations = [module for module in surface.model.modules() if type(module).__name__.lower() in RECTIFIERS]
+        with torch.no_grad(), hooked(activations, keep):
+            chunks = surface.images.images.split(surface.chunk)
+            for images in chunks:
+                surface.model(images)
+        if not codes:
+            raise UndefinedError(
+                "the network has no activation module (ReLU, GELU, ...), whose codes could be compared"
+            )
+        calls, units = len(codes) // len(chunks), 0
+        kernel = torch.eye(len(surface.images), dtype=torch.float64, device=codes[0].device)
+        for call in range(calls):
+            code = torch.cat(codes[call::calls]).float()
+            both = (code @ code.T).double()  # units on at both images; those off at both follow from the numbers on
+            on = both.diagonal()
+            kernel += 2 * both - on - on[:, None] + code.shape[1]
+            units += code.shape[1]
+        return Estimate(float(torch.linalg.slogdet(kernel)[1]), 0.0, details={"units": float(units)})

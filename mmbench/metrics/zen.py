@@ -1,0 +1,95 @@
+"""Zen score: how strongly the features answer to a small change of the image, whatever the labels (Lin et al., 2021).
+
+log E ||f(x) - f(x + alpha e)|| + sum over batch norms of log sqrt(mean of variances), x and e standard normal. f are
+the features before pooling: what timm's `forward_features` returns or, where a network has none, what its last linear
+layer gets. An expressive network answers strongly: expected sign +1.
+
+The passes are in evaluation mode: a batch norm divides by its running variances (plus epsilon), and the second term
+undoes that, so that their scale does not matter. Layer norms are part of f; without batch norms the second term is
+zero. Residual links stay in, where the paper removes them. The paper draws the weights anew, N(0, 1): state = random
+does so with the network's own initialisation, in the other states the score is of the weights that are there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.errors import ScoreError, UndefinedError
+from mmbench.metrics._proxy import Proxy, hooked
+from mmbench.metrics.base import Estimate, mean_and_error
+from mmbench.metrics.subject import PROBED
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("zen")
+class Zen(Proxy):
+    """Zen score in evaluation mode; the standard error is over the Gaussian images."""
+
+    expected_sign = 1
+
+    probes: int = Field(256, ge=1)
+    """Gaussian images."""
+    alpha: float = Field(0.01, gt=0)
+    """Size of the change: the noise's standard deviation in every pixel."""
+
+    def look(self, subject: Subject) -> Estimate:
+        """The score; its error is that of the mean of the norms, over the mean."""
+        import torch
+
+        surface = subject.surface(PROBED)
+        features = _features(surface.model)
+        pixels, generator = surface.images.images, subject.generator(self.name)
+        shape = (self.probes, *pixels.shape[1:])
+        start, change = (torch.randn(shape, generator=generator, dtype=torch.float64).to(pixels) for _ in range(2))
+        norms = []
+        with torch.no_grad():
+            for x, e in zip(start.split(surface.chunk), change.split(surface.chunk), strict=True):
+                answer = features(x) - features(x + self.alpha * e)
+                norms.append(answer.flatten(1).norm(dim=1))
+        mean, error = mean_and_error(torch.cat(norms))
+        if mean == 0:
+            raise ScoreError("the network is dead: its features are the same for every image")
+        scales = sum(map(_log_scale, _batch_norms(surface.model)))
+        return Estimate(math.log(mean) + scales, None if error is None else error / mean)
+
+
+def _features(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Images to features."""
+    from torch import nn
+
+    if callable(whole := getattr(model, "forward_features", None)):
+        return whole
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+
+    def last(images: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        with hooked(linear, lambda module, inputs, output: seen.append(inputs[0])):
+            model(images)
+        if not seen:
+            raise UndefinedError("zen needs features: the network has neither `forward_features` nor a linear layer")
+        return seen[-1]
+
+    return last
+
+
+def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    from torch import nn
+
+    return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+def _log_scale(norm: nn.modules.batchnorm._BatchNorm) -> float:
+    """log sqrt of the mean variance that a batch norm divides by."""
+    if norm.running_var is None:
+        raise UndefinedError("zen needs the running statistics of batch norms, and one of this network keeps none")
+    return float((norm.running_var.double().mean() + norm.eps).log()) / 2
