@@ -40,7 +40,8 @@ def test_its_notebook_lines_work(monkeypatch, tmp_path):
     names = {"images": data.train.images, "labels": data.train.labels, "model": MLP().build(data.shape)}
     exec(next(snippet for snippet in SNIPPETS if "import mmbench" in snippet), names)
     assert torch.allclose(names["large"](names["images"]), names["model"](names["images"]), atol=1e-5)
-    assert names["trace"].stderr > 0
+    assert names["trace"].value > 0
+    assert all(estimate.value > 0 for estimate in names["scores"].values())
 
 
 def test_its_lines_about_a_network_of_ones_own_work(monkeypatch, tmp_path):
@@ -65,6 +66,18 @@ def test_its_table_of_expansions_says_what_the_operators_declare():
         assert axes == ", ".join(operator.axes()), name
         assert keeps == ("exactly" if operator.preserves == "exact" else "no"), name
         assert families.startswith(", ".join(operator.families or ["all"])), name
+
+
+def test_its_table_of_metrics_says_what_they_declare():
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in README.splitlines() if line.startswith("| `")]
+    table = {row[0].strip("`"): row[1:] for row in rows if len(row) == 3 and row[0].strip("`") in METRICS.names()}
+    assert table.keys() == set(METRICS.names())
+    for name, (sign, what) in table.items():
+        first = (ROOT / "conf" / "metric" / f"{name}.yaml").read_text().splitlines()[0]
+        assert sign == {1: "+", -1: "-", 0: "none"}[METRICS[name].expected_sign], name
+        assert first.startswith(f"# {what.replace('&#124;', '|')}."), name
+        assert f"{len(METRICS.names()) - 1} rivals" in README
+        assert f"All {len(METRICS.names())} are measured" in README
 
 
 def test_what_it_points_to_is_there():
