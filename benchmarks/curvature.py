@@ -78,7 +78,8 @@ class Case:
 
     def pyhessian(self) -> Any:
         """PyHessian's object."""
-        return pyhessian.hessian(self.model, nn.CrossEntropyLoss(), data=self.data, cuda=False)
+        with sdpa_kernel(SDPBackend.MATH):
+            return pyhessian.hessian(self.model, nn.CrossEntropyLoss(), data=self.data, cuda=False)
 
     def curvlinops(self) -> Any:
         """The Hessian of curvlinops."""

@@ -228,6 +228,10 @@ def require_sound(surface: Surface) -> None:
     import torch
 
     few = surface.images
+
+    def constant(rows: torch.Tensor) -> bool:
+        return torch.equal(rows, rows[:1].expand_as(rows))
+
     with torch.no_grad():
         logits, again = surface.model(few.images), surface.model(few.images)
     if not torch.isfinite(logits).all():
@@ -237,14 +241,18 @@ def require_sound(surface: Surface) -> None:
             "the network gives other logits each time, so its loss has no derivative; "
             "is there a dropout that does not mind model.eval()?"
         )
-    if len(few) > 1 and torch.equal(logits, logits[:1].expand_as(logits)):
-        labels = (logits.argmax(1) + 1) % logits.shape[1]  # wrong ones, so that the loss has a slope wherever it can
-        loss = torch.nn.functional.cross_entropy(surface.model(few.images), labels)
-        gradients = torch.autograd.grad(loss, surface.flat.parameters, allow_unused=True)
-        if not any(g is not None and g.dim() > 1 and g.any() for g in gradients):
-            raise ScoreError(
-                "the network is dead: it gives the same logits for every image, and no weight matrix has a gradient"
-            )
+    if constant(logits) and not constant(few.images):
+        # A new classifier of zeros makes all logits alike, too; but then its gradient tells the images apart.
+        logits = surface.model(few.images)
+        contrast = torch.linspace(-1, 1, len(few)).to(logits)[:, None] * torch.arange(logits.shape[1]).to(logits)
+        gradients = [
+            torch.cat([g.flatten() for g in torch.autograd.grad(logits, surface.flat.parameters, c, True,
+                                                                 materialize_grads=True)])
+            for c in (contrast, contrast.abs())
+        ]  # fmt: skip
+        apart, size = (float(torch.linalg.vector_norm(g)) for g in gradients)
+        if apart <= 1e-5 * size:
+            raise ScoreError("the network is dead: nothing in it depends on the image that it is shown")
 
 
 @dataclass
