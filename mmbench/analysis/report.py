@@ -16,12 +16,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from mmbench.analysis import invariances
 from mmbench.analysis.frame import replacing
+from mmbench.analysis.html import html_table
 from mmbench.analysis.plots import signed
 from mmbench.analysis.statistics import ENOUGH, SIZE, TARGETS, compare, decided, interval, mixed, ranked, role
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mmbench.analysis.plots import Drawing
@@ -48,6 +50,7 @@ def write_report(
         overview="".join(_figure(drawing) for drawing in overview),
         tables="".join(_section_of(correlations, target) for target in TARGETS),
         groups=_group_section(correlations),
+        invariances=invariances.section(ranked(correlations)["metric"]),
         scatters="".join(_figure(drawing) for drawing in scatters) or "<p>No run has a score and a gain yet.</p>",
         runs=_runs_section(frame),
         made=_made_section(frame),
@@ -235,7 +238,9 @@ def _section_of(correlations: pd.DataFrame, target: str) -> str:
         kind = role(**_named(row))
         name = f"{escape(str(row['metric']))}{f' <small>{kind}</small>' if kind else ''}"
         rows.append(([name, *(escape(render(row)) for _, render in _LONG)], kind))
-    return f"<h3>{escape(target.replace('_', ' '))}</h3>" + _table(["metric", *(heading for heading, _ in _LONG)], rows)
+    return f"<h3>{escape(target.replace('_', ' '))}</h3>" + html_table(
+        ["metric", *(heading for heading, _ in _LONG)], rows
+    )
 
 
 def _group_section(correlations: pd.DataFrame) -> str:
@@ -254,7 +259,7 @@ def _group_section(correlations: pd.DataFrame) -> str:
             for row in found
         ]
         body.append(([escape(_group_words(group)), *texts], ""))
-    return _table(["group", *map(escape, metrics)], body)
+    return html_table(["group", *map(escape, metrics)], body)
 
 
 def _runs_section(frame: pd.DataFrame) -> str:
@@ -277,7 +282,7 @@ def _runs_section(frame: pd.DataFrame) -> str:
         body.append(([str(len(lines)), escape(status), escape(prefix + short)], ""))
     if len(common) > 50:
         body.append((["", "", f"and {len(common) - 50} more reasons; see records.csv"], ""))
-    return text + (_table(["runs", "status", "reason"], body, kind="reasons") if body else "")
+    return text + (html_table(["runs", "status", "reason"], body, kind="reasons") if body else "")
 
 
 def _made_section(frame: pd.DataFrame) -> str:
@@ -291,18 +296,6 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "(not installed)"
-
-
-def _table(headings: Sequence[str], rows: Iterable[tuple[Sequence[str], str]], kind: str = "numbers") -> str:
-    """Headings and cells are HTML; each row comes with its role, which dims it."""
-    head = "".join(f'<th scope="col">{heading}</th>' for heading in headings)
-    body = ""
-    for cells, dim in rows:
-        first, *rest = cells
-        body += f'<tr{" class=control" if dim else ""}><th scope="row">{first}</th>'
-        body += "".join(f"<td>{cell}</td>" for cell in rest) + "</tr>\n"
-    table = f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>'
-    return f'<div class="wide" tabindex="0">{table}</div>'
 
 
 def _figure(drawing: Drawing) -> str:
@@ -381,6 +374,8 @@ $tables
 <h2>By group</h2>
 <p class="note">ρ with the gain (configurations), for groups of at least 3. Small groups swing widely.</p>
 $groups
+<h2>What leaves each metric unchanged</h2>
+$invariances
 <h2>Score against gain</h2>
 <p class="note">A large mark is a configuration, averaged over its seeds; the small ones joined to it are its runs.</p>
 <div class="grid">

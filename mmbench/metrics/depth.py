@@ -1,0 +1,59 @@
+"""Depth: layers with a kernel (linear layers, convolutions) on the longest path from image to logits. Expected sign +1.
+
+As in the names of networks: a ResNet-18 has 18, its shortcuts are not on the longest path. It is read off the graph of
+one forward pass, so that it is defined for every network; a product of two signals, as in attention, is no layer. In
+the known families it is affine in the number d of blocks or hidden layers: d + 1 (mlp), 2 d + 2 or, with bottlenecks,
+3 d + 2 (resnet), 4 d + 2 (vit, mixer), 3 d + 5 (convnext).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmbench.metrics.subject import Subject
+
+PRODUCTS = {"Addmm", "Addmv", "Baddbmm", "Bmm", "Convolution", "CudnnConvolution", "Linear", "Mm", "Mv"}
+"""Operations of a layer with a kernel, as the graph names them."""
+
+
+@METRICS.register("depth")
+class Depth(Metric):
+    """Number of layers on the longest path, exactly."""
+
+    expected_sign = 1
+
+    def measure(self, subject: Subject) -> Estimate:
+        """Count."""
+        image = subject.train.images[:1].detach().clone().requires_grad_()
+        return Estimate(float(_longest_path(subject.network()(image), image)), 0.0)
+
+
+def _longest_path(logits: Tensor, image: Tensor) -> int:
+    """Most products of a signal with weights on any way; 0 where the logits do not depend on the image."""
+    ways: dict[Any, int | None] = {None: None}  # most layers between the image and a node; None: it does not see it
+    stack = [logits.grad_fn]
+    while stack:
+        node = stack[-1]
+        inputs = [] if node is None else [source for source, _ in node.next_functions]
+        if waiting := [source for source in inputs if source not in ways]:
+            stack += waiting
+            continue
+        stack.pop()
+        seen = [most for source in inputs if (most := ways[source]) is not None]
+        if getattr(node, "variable", None) is image:
+            ways[node] = 0
+        elif node not in ways:
+            ways[node] = max(seen) + _is_layer(node, len(seen)) if seen else None
+    return ways[logits.grad_fn] or 0
+
+
+def _is_layer(node: Any, signals: int) -> bool:
+    """Whether a node multiplies one signal with a kernel."""
+    kind = type(node).__name__.rstrip("0123456789").removesuffix("Backward").rstrip("0123456789")
+    return kind in PRODUCTS and signals == 1

@@ -1,0 +1,30 @@
+"""Norm of the parameters: ||w||_2 over all of them, biases and normalisation layers included.
+
+Bounds on the generalisation gap grow with the norm of the weights (Neyshabur et al., 2015), so the expected sign is -1.
+It grows with the size of the network as well, and a change of scale that leaves the function as it was (a ReLU unit's,
+that of weights before a normalisation layer) changes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("l2_norm")
+class L2Norm(Metric):
+    """Euclidean norm of the parameter vector; exact."""
+
+    expected_sign = -1
+
+    def measure(self, subject: Subject) -> Estimate:
+        """The norm, in parameter units."""
+        import torch
+
+        norms = [torch.linalg.vector_norm(p.detach(), dtype=torch.float64) for p in subject.network().parameters()]
+        return Estimate(float(torch.stack(norms).norm()), 0.0)

@@ -1,0 +1,84 @@
+"""Spectral norms of the layers: sum over layers of log ||A||_2^2, A the linear operator that a layer is.
+
+The product of the norms bounds how strongly the logits answer to the image, and with it the generalisation gap of a
+plain network (Bartlett et al., 2017; Neyshabur et al., 2018): expected sign -1. It grows with every layer of norm above
+one, so across depths the correlation was found to have the other sign (Jiang et al., 2020).
+
+Layers are linear layers and convolutions, once for each time that they are used. A convolution is taken as the operator
+that it is, with its stride, padding and groups, at the size of image that it sees; reshaping its kernel into a matrix
+gives another number, and the Fourier transform (Sedghi et al., 2019) is right for circular padding only. Batch norms
+are folded in by their running statistics, one that follows no layer counts by itself; other normalisation layers, which
+are not linear, are left out with their scales, and so is the bias. Whatever becomes of a layer's output (a shortcut, an
+attention) does not enter. Where a layer is zero, as the last one of an identity block may be, it is undefined.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from mmbench.errors import UndefinedError
+from mmbench.metrics._proxy import hooked
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.metrics.subject import PROBED
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("spectral_norm")
+class SpectralNorm(Metric):
+    """Sum of log squared norms, in float64; in place of a standard error it has the residuals' bound on the error."""
+
+    expected_sign = -1
+
+    tolerance: float = Field(1e-6, gt=0)
+    """Residual of each layer's squared norm, relative to it, at which the iteration stops."""
+
+    def measure(self, subject: Subject) -> Estimate:
+        """In nats; `details` has the number of layers."""
+        from torch.nn.modules.batchnorm import _BatchNorm
+
+        from mmbench.landscape.folding import fold_batch_norms
+        from mmbench.landscape.operator_norm import squared_norm
+
+        subject.surface(PROBED)  # refuses broken networks
+        model, image = subject.network().double(), subject.train.images[:1].double()
+        folded = fold_batch_norms(model, image)
+        generator, total, bound, count = subject.generator(self.name), 0.0, 0.0, 0
+        for name, layer, shape in _layers(model, image):
+            if layer in folded:
+                continue
+            if isinstance(layer, _BatchNorm):
+                square, error = float(layer.weight.abs().max()) ** 2, 0.0
+            else:
+                square, error = squared_norm(layer, shape, generator, self.tolerance)
+            if not square:
+                raise UndefinedError(f"the weights of layer {name!r} are zero, and so is the product of all norms")
+            total, bound, count = total + math.log(square), bound + error, count + 1
+        if not count:
+            raise UndefinedError("the network has no linear layer or convolution")
+        return Estimate(total, bound, details={"layers": float(count)})
+
+
+def _layers(model: nn.Module, image: torch.Tensor) -> list[tuple[str, Any, torch.Size]]:
+    """Name, module and shape of the input of every use of a layer, in the order of the pass."""
+    import torch
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from mmbench.landscape.folding import LAYERS
+
+    names = {module: name for name, module in model.named_modules() if isinstance(module, (*LAYERS, _BatchNorm))}
+    found: list[tuple[str, Any, torch.Size]] = []
+    with (
+        torch.no_grad(),
+        hooked(names, lambda module, inputs, output: found.append((names[module], module, inputs[0].shape))),
+    ):
+        model(image)
+    return found

@@ -1,0 +1,99 @@
+"""Heavy tails of the weights: the mean exponent alpha of power laws fitted to the layers' spectra.
+
+For each layer the eigenvalues of W'W (of a convolution, those of its taps' matrices together) are fitted by
+p(x) ~ x^-alpha above the x_min of the best fit. Trained layers have heavy tails, and the heavier, the better a network
+is held to be (Martin and Mahoney, 2021; Martin, Peng and Mahoney, 2021): expected sign -1. The fits are those of the
+library `weightwatcher`, in the extra `spectra`; neither images nor biases and normalisation layers enter.
+
+A fit to few eigenvalues says little, though the library makes it from 8 on; layers with fewer than `eigenvalues` are
+left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from pydantic import Field
+
+from mmbench.errors import UndefinedError
+from mmbench.metrics.base import Estimate, Metric
+from mmbench.metrics.subject import PROBED
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from torch import Tensor
+
+    from mmbench.metrics.subject import Subject
+
+
+POOR = 6
+"""Exponent above which the library calls a layer under-trained."""
+
+
+@METRICS.register("weightwatcher_alpha")
+class WeightWatcherAlpha(Metric):
+    """Mean exponent over layers; no standard error, as layers are no draws from anything."""
+
+    expected_sign = -1
+
+    eigenvalues: int = Field(8, ge=8)
+    """Fewest eigenvalues of a layer that a power law is fitted to."""
+
+    def measure(self, subject: Subject) -> Estimate:
+        """The mean; `details` has the number of layers fitted and the share of poor fits among them."""
+        import torch
+
+        subject.surface(PROBED)  # refuses broken networks
+        with _silence():
+            library = _library()
+            # It would look at weights in single precision or, on a machine with a GPU, in half.
+            with patch.object(library.weightwatcher, "torch_T_to_np", _in_full, create=True):
+                watcher = library.WeightWatcher(model=subject.network().cpu())
+                table = watcher.analyze(min_evals=self.eigenvalues, svd_method="accurate")
+        found = torch.tensor([alpha for alpha in table.get("alpha", []) if alpha > 0], dtype=torch.float64)
+        if not len(found):
+            raise UndefinedError(
+                f"no layer has the {self.eigenvalues} eigenvalues that a power law is fitted to here, or none could be "
+                "fitted: the network is too small for this metric"
+            )
+        details = {"layers": float(len(found)), "poor": float((found > POOR).double().mean())}
+        return Estimate(float(found.mean()), 0.0, details=details)
+
+
+def _library() -> Any:
+    try:
+        import weightwatcher
+    except ImportError:
+        raise UndefinedError("this metric needs the library weightwatcher: pip install mmbench[spectra]") from None
+    return weightwatcher
+
+
+def _in_full(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy()
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what the library prints, warns of and logs; its import sets up the root logger, which is put back."""
+    root = logging.getLogger()
+    handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
+    logging.disable()
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(action="ignore"),
+        ):
+            yield
+    finally:
+        logging.disable(disabled)
+        root.handlers[:] = handlers
+        root.setLevel(level)
