@@ -27,7 +27,10 @@ KEYS = ("dataset", "model", "axis", "budget", "training")
 CONTROLS = ("none", "scratch", "scratch_matched")
 """The expansions that others are compared with; left out of the group `arm=expansion`."""
 SIZE = "parameters"
-BASELINES = (SIZE, "flops", "loss_after_k_steps")
+BASELINES = (
+    *(SIZE, "flops", "depth"),
+    *("base_accuracy", "training_loss", "validation_loss", "loss_after_k_steps"),
+)
 """The metrics that need no theory; a metric that does not beat them is not worth its cost."""
 
 ENOUGH = 10

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from mmbench.landscape.surface import Surface
 
 
+COLUMNS = 32
+"""Gradients of layers with few outputs are made for several cotangents at once, until the product is so wide."""
+
+
 def squared_norms(surface: Surface, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """sum_k ||J_n' s_nk||^2 for every image n: (N,), float64, where J_n (C, P) is the Jacobian of its logits.
 
@@ -100,6 +104,7 @@ class _Products(_Rule):
         t, width = inputs.shape[2:]
         self.by_gram = t * t * (cotangents * (outputs + 8) + width) < cotangents * (t + 8) * width * outputs
         self.total: Tensor | None = None
+        self.waiting: list[Tensor] = []
         self.room: Tensor | None = None
 
     def add(self, gradient: Tensor) -> None:
@@ -113,17 +118,29 @@ class _Products(_Rule):
                 torch.baddbmm(self.total, flat, flat.mT, out=self.total)
             return
         if self.by_gram:
-            squares = _squared(flat)
-        else:
-            inputs = self.inputs.reshape(n * groups, positions, -1)
-            if self.room is None:  # written again by every cotangent
-                self.room = inputs.new_empty(n * groups, inputs.shape[2], width)
-            squares = _squared(torch.bmm(inputs.mT, flat, out=self.room))
-            if self.bias:
-                squares = squares + _squared(flat.sum(1))
+            self._count(_squared(flat))
+            return
+        self.waiting.append(flat)
+        if len(self.waiting) * width >= COLUMNS:
+            self._make()
+
+    def _make(self) -> None:
+        """Make the gradients for the cotangents that wait, and count their squares."""
+        inputs = self.inputs.flatten(0, 1)
+        flat = torch.cat(self.waiting, 2) if len(self.waiting) > 1 else self.waiting[0]
+        self.waiting = []
+        if self.room is None or self.room.shape[2] != flat.shape[2]:  # else it is written again
+            self.room = inputs.new_empty(len(inputs), inputs.shape[2], flat.shape[2])
+        self._count(_squared(torch.bmm(inputs.mT, flat, out=self.room)))
+        if self.bias:
+            self._count(_squared(flat.sum(1)))
+
+    def _count(self, squares: Tensor) -> None:
         self.total = squares if self.total is None else self.total + squares
 
     def squared_norms(self) -> Tensor:
+        if self.waiting:
+            self._make()
         assert self.total is not None
         n, groups, positions, width = self.inputs.shape
         if self.by_gram:

@@ -1,4 +1,8 @@
-"""Estimators of the trace of an operator that is known by its products alone; each goes on until its error is small."""
+"""Estimators of the trace of an operator that is known by its products alone; each goes on until its error is small.
+
+Each is unbiased at a fixed number of products. Stopping where the error looks small favours errors that look too small,
+which costs a bias of less than a third of the standard error that is stated.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-FIRST = 10
+FIRST = 5
 """Draws before the error is looked at: fewer tell too little about their own spread."""
 
 
@@ -56,7 +60,7 @@ def hutchinson(product: Operator, like: Tensor, goal: Goal, generator: torch.Gen
             forms.append(_dot(v, product(v)))
         return _mean(torch.tensor(forms, dtype=torch.float64))
 
-    return _until(goal, estimate, cost=1)
+    return _until(goal, estimate, cost=1, first=FIRST)
 
 
 def hutchpp(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
@@ -116,7 +120,7 @@ def xtrace(product: Operator, like: Tensor, goal: Goal, generator: torch.Generat
         )
         return _mean((small.trace() - (s * (small @ s)).sum(0) + rest).double())
 
-    return _until(goal, estimate, cost=2)
+    return _until(goal, estimate, cost=2, first=2 * FIRST)  # its draws are not independent
 
 
 METHODS: dict[str, Callable[[Operator, Tensor, Goal, torch.Generator], Trace]] = {
@@ -126,10 +130,10 @@ METHODS: dict[str, Callable[[Operator, Tensor, Goal, torch.Generator], Trace]] =
 }
 
 
-def _until(goal: Goal, estimate: Callable[[int], tuple[float, float]], cost: int) -> Trace:
+def _until(goal: Goal, estimate: Callable[[int], tuple[float, float]], cost: int, first: int) -> Trace:
     """More draws, in as few looks as possible, since looking often favours moments of too small an error."""
     most = max(2, goal.products // cost)
-    count = min(FIRST, most)
+    count = min(first, most)
     while True:
         value, stderr = estimate(count)
         target = goal.tolerance * abs(goal.known + value)
