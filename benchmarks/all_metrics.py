@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/all_metrics.py [resnet vit]
 
-A residual network and a ViT, trained on scikit-learn's digits, are doubled by net2wider and measured with every metric's
-defaults (the recipe for those that train: 300 steps). `manifold` is left out: it is no baseline.
+A residual network and a ViT, trained on scikit-learn's digits, are doubled by net2wider and measured with every
+metric's defaults (the recipe for those that train: 300 steps). `manifold` is left out: it is no baseline.
 """
 
 from __future__ import annotations

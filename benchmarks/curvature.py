@@ -33,7 +33,7 @@ from mmbench.landscape.gauss_newton import image_traces
 from mmbench.landscape.hessian import Curvature, rademacher
 from mmbench.landscape.lanczos import Lanczos
 from mmbench.landscape.surface import Surface
-from mmbench.landscape.traces import Goal, xtrace
+from mmbench.landscape.traces import FIRST, Goal, xtrace
 from mmbench.metrics.subject import Subject
 from mmbench.models.base import Architecture
 from mmbench.models.convnext import ConvNeXt
@@ -156,7 +156,7 @@ def trace_of(case: Case, accuracy: float) -> tuple[float, Callable[[], object], 
         [float(torch.dot(v, rest(v))) for v in (rademacher(rest.size, generator, surface.point) for _ in range(400))]
     )
     truth = known + float(forms.mean())
-    count = max(10, math.ceil((float(forms.std()) / (accuracy * abs(truth))) ** 2))
+    count = max(FIRST, math.ceil((float(forms.std()) / (accuracy * abs(truth))) ** 2))
 
     def ours() -> None:
         image_traces(surface)

@@ -85,9 +85,10 @@ class Surface:
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """L and its gradient (P,) at the point."""
-        loss, gradient = 0.0, torch.zeros_like(self.point)
+        loss, total = 0.0, None
         for share in self.chunk_losses():
-            gradients = torch.autograd.grad(share, self.flat.parameters, materialize_grads=True)
-            gradient += self.flat.join(gradients)
-            loss += float(share.detach().double())
-        return loss, gradient
+            gradient = self.flat.join(torch.autograd.grad(share, self.flat.parameters, materialize_grads=True))
+            total = gradient if total is None else total.add_(gradient)
+            loss += share.item()
+        assert total is not None
+        return loss, total

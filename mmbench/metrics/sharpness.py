@@ -41,15 +41,6 @@ class Sharpness(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""
-        import torch
+        from mmbench.landscape.perturbations import one_step_rises
 
-        surface = subject.surface(self.images)
-        start, rises = surface.point.clone(), []
-        for batch in surface.batches(self.batch_size):
-            loss, gradient = batch.loss_and_gradient()
-            # In float64, since in float32 the squares of a nearly perfect fit's gradient vanish.
-            norm = torch.linalg.vector_norm(gradient, dtype=torch.float64).clamp_min(torch.finfo(gradient.dtype).tiny)
-            torch.add(start, gradient / norm, alpha=self.rho, out=surface.point)
-            rises.append(batch.loss() - loss)
-            surface.point.copy_(start)
-        return Estimate(*mean_and_error(torch.tensor(rises, dtype=torch.float64)))
+        return Estimate(*mean_and_error(one_step_rises(subject.surface(self.images), self.batch_size, self.rho)))

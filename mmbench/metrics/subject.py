@@ -244,7 +244,7 @@ def require_sound(surface: Surface) -> None:
     if constant(logits) and not constant(few.images):
         # A new classifier of zeros makes all logits alike, too; but then its gradient tells the images apart.
         logits = surface.model(few.images)
-        contrast = torch.linspace(-1, 1, len(few)).to(logits)[:, None] * torch.arange(logits.shape[1]).to(logits)
+        contrast = torch.linspace(-1, 1, len(few)).to(logits)[:, None] * torch.arange(1, 1 + logits.shape[1]).to(logits)
         gradients = [
             torch.cat([g.flatten() for g in torch.autograd.grad(logits, surface.flat.parameters, c, True,
                                                                  materialize_grads=True)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import math
 import random
 import re
@@ -36,6 +37,10 @@ QUICK = {
     "probes": 3,
     "steps": 4,
     "fraction": 0.5,
+    "pairs": 4,
+    "directions": 4,
+    "chains": 2,
+    "burn_in": 2,
     "training": SGD(steps=8, warmup_steps=1, batch_size=16),
 }
 """Options that make a metric cheap; those that it has are set, a metric without them is measured as it is."""
@@ -45,14 +50,44 @@ SIGNS = {
     "manifold": 1,
     "parameters": 1,
     "random": 0,
+    "fisher": 1,
+    "grad_norm": 1,
+    "grasp": 1,
+    "jacob_cov": 1,
+    "naswot": 1,
+    "snip": 1,
+    "synflow": 1,
+    "zen": 1,
+    "adaptive_sharpness": -1,
+    "average_sharpness": -1,
+    "basin_volume": 1,
+    "local_learning_coefficient": -1,
+    "pac_bayes": -1,
+    "pac_bayes_magnitude": -1,
+    "worst_case_sharpness": -1,
     "sharpness": -1,
     "top_eigenvalue": -1,
+    "base_accuracy": -1,
+    "depth": 1,
+    "distance_from_expansion": -1,
+    "flops": 1,
+    "l2_norm": -1,
+    "margin": 1,
+    "path_norm": -1,
+    "spectral_norm": -1,
+    "training_loss": -1,
+    "validation_loss": -1,
+    "weightwatcher_alpha": -1,
 }
 """Expected signs were fixed before any result was seen; a change here is a change of the hypothesis."""
 WITHOUT_WEIGHTS = {"base_accuracy", "depth", "flops", "parameters", "random"}
 """Metrics that do not look at the expanded model's weights."""
-UNDEFINED: set[tuple[str, str]] = set()
+UNDEFINED: set[tuple[str, str]] = {("path_norm", family) for family in ("vit", "mixer", "convnext")}
 """Metrics that have no meaning for a family."""
+UNDEFINED |= {
+    ("weightwatcher_alpha", family)
+    for family in (["mlp"] if importlib.util.find_spec("weightwatcher") else MODELS.names())  # it is in an extra
+}
 
 
 def quick(name: str) -> Metric:
@@ -156,7 +191,8 @@ def test_a_float64_network_is_measured_in_float64(metric: str, family: str) -> N
     value = scaled(1.0)
     assert seen <= {torch.float64}
     # A change of 1e-10 is lost in float32; a score that does not look at the weights stays under a large one, too.
-    assert scaled(1 + 1e-10) != value or scaled(1.5) == value
+    if metric not in ("naswot", "weightwatcher_alpha"):  # constant in pieces, free of scale
+        assert scaled(1 + 1e-10) != value or scaled(1.5) == value
     assert value == pytest.approx(score(network(family), metric).value, rel=1e-2, abs=1e-5)
 
 
@@ -173,6 +209,8 @@ def test_frozen_parameters_and_no_grad_make_no_difference(metric: str, family: s
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.uint8], ids=str)
 @each_metric
 def test_images_and_labels_may_have_another_dtype(metric: str, dtype: torch.dtype) -> None:
+    if (metric, "resnet") in UNDEFINED:
+        return
     data = images()
     pixels = (data.images * 40 + 128).clamp(0, 255).to(dtype)
     expected = measured(network("resnet"), Split(pixels.float(), data.labels), quick(metric)).value

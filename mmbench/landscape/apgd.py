@@ -1,0 +1,105 @@
+"""Auto-PGD: the largest loss in a ball around a network, without a step size to choose (Croce and Hein, 2020)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+
+from mmbench.landscape.perturbations import norm as length_of
+from mmbench.landscape.perturbations import normal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+
+Norm = Literal["l2", "linf"]
+NEW = 0.75
+"""Weight of the new step; the rest is momentum's."""
+SUCCESSES = 0.75
+"""The step is halved where a smaller share of the steps since the last checkpoint lifted the loss."""
+
+
+@dataclass(frozen=True)
+class Ball:
+    """All e with ||e / scale|| <= rho, in the coordinates u = e / scale; what has scale 0 stays where it is."""
+
+    rho: float
+    norm: Norm
+    scale: Tensor | None = None
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The u of norm 1 along which the loss rises most; overwrites its gradient with respect to e, (P,)."""
+        return self._unit(gradient if self.scale is None else gradient.mul_(self.scale))
+
+    def somewhere(self, like: Tensor, generator: torch.Generator) -> Tensor:
+        """A random u on the border: uniform on the sphere, a random corner of the cube."""
+        return self._unit(normal(like, generator)).mul_(self.rho)
+
+    def project(self, u: Tensor) -> Tensor:
+        """The nearest u inside, in place."""
+        if self.norm == "linf":
+            return u.clamp_(-self.rho, self.rho)
+        length = length_of(u)
+        return u.mul_(self.rho / length) if length > self.rho else u
+
+    def move(self, surface: Surface, start: Tensor, u: Tensor) -> None:
+        """Put the surface's model at start + scale u."""
+        if self.scale is None:
+            torch.add(start, u, out=surface.point)
+        else:
+            torch.addcmul(start, self.scale, u, out=surface.point)
+
+    def _unit(self, u: Tensor) -> Tensor:
+        return u.sign_() if self.norm == "linf" else u.div_(length_of(u))
+
+
+def largest_loss(surface: Surface, ball: Ball, steps: int, first: Tensor | None = None) -> tuple[float, float]:
+    """The loss at the first point and the largest of all met; costs `steps` gradients and one forward.
+
+    A step goes up along the steepest direction, with momentum, and back into the ball. At checkpoints, ever closer
+    together, the step is halved if it no longer pays, and the search goes on from the best point. A loss that is not
+    finite is infinite. `first` is the u (P,) to start from; without it, the surface's point itself.
+    """
+    start = surface.point.clone()
+    u = torch.zeros_like(start) if first is None else first
+    previous, eta, checkpoints = u, 2 * ball.rho, _checkpoints(steps)
+    losses: list[float] = []
+    best, since, best_since, halved = -math.inf, 0, -math.inf, False
+    for step in range(steps):
+        ball.move(surface, start, u)
+        loss, gradient = surface.loss_and_gradient()
+        losses.append(loss)
+        if not math.isfinite(loss):
+            break
+        direction = ball.steepest(gradient)
+        if loss > best:
+            best, best_u, best_direction = loss, u, direction
+        if step in checkpoints:
+            successes = sum(losses[i + 1] > losses[i] for i in range(since, step))
+            halved = successes < SUCCESSES * (step - since) or (not halved and best == best_since)
+            if halved:
+                eta, u, previous, direction = eta / 2, best_u, best_u, best_direction
+            since, best_since = step, best
+        weight = NEW if step else 1.0
+        z = ball.project(torch.add(u, direction, alpha=eta))
+        # u + weight (z - u) + (1 - weight) (u - previous)
+        new = z.mul_(weight).add_(u, alpha=2 * (1 - weight)).sub_(previous, alpha=1 - weight)
+        previous, u = u, ball.project(new)
+    else:
+        ball.move(surface, start, u)
+        losses.append(surface.loss())
+    surface.point.copy_(start)
+    return losses[0], max(losses) if all(map(math.isfinite, losses)) else math.inf
+
+
+def _checkpoints(steps: int) -> set[int]:
+    """ceil(p_j steps): p_0 = 0, p_1 = 0.22, and each gap is 0.03 shorter than the last but at least 0.06."""
+    before, now, found = 0.0, 0.22, set()
+    while now < 1:
+        found.add(math.ceil(now * steps))
+        before, now = now, now + max(now - before - 0.03, 0.06)
+    return found

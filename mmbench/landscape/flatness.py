@@ -1,0 +1,121 @@
+"""How much Gaussian noise on its weights a network tolerates before its accuracy falls."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from mmbench.landscape.perturbations import normal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+
+FIRST, LARGEST, SMALLEST = 2.0**-4, 2.0**4, 2.0**-20
+"""The search begins at FIRST and stays within SMALLEST and LARGEST."""
+HALVINGS = 2
+"""Of the factor-two bracket on a log scale; within the last one, margins are interpolated."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The largest noise that is tolerated."""
+
+    sigma: float
+    log_stderr: float | None
+    """Standard error of log sigma over the pairs; None for one pair, or at a limit of the search."""
+    limit: int
+    """1 where even the largest noise is tolerated, -1 where not even the smallest is, else 0."""
+    accuracy: float
+    """Without noise."""
+    drop: float
+    """Of the accuracy, on average, at the last sigma known to be tolerated."""
+    searched: int
+    """Values of sigma that were tried."""
+
+
+def margins(surface: Surface) -> Tensor:
+    """The label's logit minus the largest other one (N,), float64; an image is classified rightly where it is > 0."""
+    logits, labels = surface.logits().double(), surface.images.labels[:, None]
+    own = logits.gather(1, labels)[:, 0]
+    margin = own - logits.scatter(1, labels, -math.inf).amax(1)
+    huge = torch.finfo(margin.dtype).max / 4  # an overflow is a wrong answer, and its margin may be interpolated
+    return margin.nan_to_num(nan=-huge).clamp(-huge, huge)
+
+
+def tolerated_noise(
+    surface: Surface, spread: Callable[[float], Tensor | float], drop: float, pairs: int, generator: torch.Generator
+) -> Tolerance:
+    """The largest sigma at which noise u ~ N(0, diag(spread(sigma))^2) costs at most `drop` of the accuracy on average.
+
+    `spread` gives standard deviations, (P,) or one for all, that grow with sigma. All sigma see the same normal draws,
+    in pairs of opposite sign, so that one function is searched: sigma is doubled or halved from FIRST until the drop
+    is passed, and the bracket then halved on a log scale. Inside the last bracket each margin is taken to be linear in
+    sigma, which gives the crossing itself. The function need not be monotone: what is found is the first crossing at
+    the resolution of the doubling.
+    """
+    start, seeds = surface.point.clone(), torch.randint(2**62, (pairs,), generator=generator).tolist()
+    right = float((margins(surface) > 0).double().mean())
+    tried: dict[float, Tensor] = {}
+
+    def lost(sigma: float) -> float:
+        if sigma not in tried:
+            tried[sigma] = _noisy_margins(surface, start, spread(sigma), seeds)
+        return right - float((tried[sigma] > 0).double().mean())
+
+    low, high = _bracket(lost, drop)
+    if low is None or high is None:
+        end, limit = (SMALLEST, -1) if low is None else (LARGEST, 1)
+        return Tolerance(end, None, limit, right, lost(end), len(tried))
+    for _ in range(HALVINGS):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if lost(middle) > drop else (middle, high)
+    share = _crossing(tried[low], tried[high], right, drop)
+    sigma = low + share * (high - low)
+    each = (torch.lerp(tried[low], tried[high], share) > 0).double().mean((1, 2))
+    slope = (lost(high) - lost(low)) / math.log(high / low)
+    error = float(each.std()) / pairs**0.5 / slope if pairs > 1 else None
+    return Tolerance(sigma, error, 0, right, lost(low), len(tried))
+
+
+def _noisy_margins(surface: Surface, start: Tensor, spread: Tensor | float, seeds: list[int]) -> Tensor:
+    """(pairs, 2, N). The noise is drawn again for each sigma, so that memory stays at a few vectors."""
+    found = []
+    for seed in seeds:
+        noise = normal(start, torch.Generator().manual_seed(seed)).mul_(spread)
+        for sign in (1, -1):
+            torch.add(start, noise, alpha=sign, out=surface.point)
+            found.append(margins(surface))
+    surface.point.copy_(start)
+    return torch.stack(found).view(len(seeds), 2, -1)
+
+
+def _bracket(lost: Callable[[float], float], drop: float) -> tuple[float | None, float | None]:
+    """A sigma that is tolerated and its double that is not; None for one that the limits leave no room for."""
+    sigma = FIRST
+    if lost(sigma) <= drop:
+        while sigma < LARGEST:
+            if lost(2 * sigma) > drop:
+                return sigma, 2 * sigma
+            sigma *= 2
+        return sigma, None
+    while sigma > SMALLEST:
+        if lost(sigma / 2) <= drop:
+            return sigma / 2, sigma
+        sigma /= 2
+    return None, sigma
+
+
+def _crossing(low: Tensor, high: Tensor, right: float, drop: float) -> float:
+    """Where between two sets of margins, joined by straight lines, the drop is first passed: 0 at low, 1 at high."""
+    turning = (low > 0) != (high > 0)
+    shares, order = (low[turning] / (low[turning] - high[turning])).sort()
+    change = torch.where(high[turning][order] > 0, 1, -1)
+    counts = (low > 0).sum() + change.cumsum(0)
+    return float(shares[right - counts.double() / low.numel() > drop][0])

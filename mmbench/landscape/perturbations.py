@@ -1,0 +1,97 @@
+"""Points around a network: one ascent step, Gaussian noise, and how far the loss rises there."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+
+SMALL = 1e-12
+"""Norms below are taken in float64, since in float32 the squares of a nearly perfect fit's gradient vanish."""
+
+
+def norm(vector: Tensor) -> float:
+    """Euclidean norm, at least the smallest normal number, so that one may divide by it."""
+    length = float(torch.linalg.vector_norm(vector))
+    if not SMALL < length < math.inf:
+        length = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
+    return max(length, torch.finfo(vector.dtype).tiny) if math.isfinite(length) else length
+
+
+def normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """Standard normal draws shaped like `like`, the same in every dtype and on every device."""
+    return torch.randn(like.shape, generator=generator, dtype=torch.float32).to(like)
+
+
+class _NormalisedLogits(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.model(images)
+        return nn.functional.layer_norm(logits, logits.shape[1:], eps=1e-12)
+
+
+def with_normalised_logits(surface: Surface) -> Surface:
+    """The loss of (f - mean f) / sqrt(mean (f - mean f)^2), means over the classes; it moves with this one."""
+    other = copy.copy(surface)
+    other.model = _NormalisedLogits(surface.model)
+    return other
+
+
+def one_step_rises(surface: Surface, size: int, rho: float, scale: Tensor | None = None) -> Tensor:
+    """How far one ascent step lifts the loss of each disjoint batch of `size` images: (batches,), float64.
+
+    The step e = rho T^2 g / ||T g|| is to first order the maximum of L_B(w + e) over ||T^-1 e|| <= rho, with
+    T = diag(scale) for a scale (P,), else the identity.
+    """
+    start, rises = surface.point.clone(), []
+    for batch in surface.batches(size):
+        loss, step = batch.loss_and_gradient()
+        if scale is not None:
+            step *= scale
+        step /= norm(step)
+        if scale is not None:
+            step *= scale
+        torch.add(start, step, alpha=rho, out=surface.point)
+        rises.append(batch.loss() - loss)
+        surface.point.copy_(start)
+    return torch.tensor(rises, dtype=torch.float64)
+
+
+def gaussian_rises(
+    surface: Surface, sigma: float, size: int, generator: torch.Generator, scale: Tensor | None = None
+) -> Iterator[float]:
+    """Endless independent draws, unbiased for E[L(w + e)] - L(w) with e ~ N(0, sigma^2 diag(scale)^2).
+
+    A draw costs two forwards, at w + e and w - e, so that the part of the rise that is odd in e drops out; it is most
+    of the variance where e is small. Each batch of `size` images sees a noise of its own, so that their errors
+    average out, too: the same normal draws rolled on by random offsets, all but independent among many parameters.
+    """
+    start, loss, images = surface.point.clone(), surface.loss(), surface.images
+    batches = [
+        surface.on(type(images)(*batch))
+        for batch in zip(images.images.split(size), images.labels.split(size), strict=True)
+    ]
+    while True:
+        noise, total = normal(start, generator), 0.0
+        for batch, offset in zip(batches, torch.randint(len(start), (len(batches),), generator=generator), strict=True):
+            step = noise.roll(int(offset))
+            if scale is not None:
+                step *= scale
+            for sign in (1, -1):
+                torch.add(start, step, alpha=sign * sigma, out=surface.point)
+                total += batch.loss() * len(batch.images) / 2
+        surface.point.copy_(start)
+        yield total / len(images) - loss

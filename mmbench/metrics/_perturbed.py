@@ -1,0 +1,34 @@
+"""What worst-case and average-case sharpness have in common (Andriushchenko et al., 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.metrics.base import Metric
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+    from mmbench.metrics.subject import Subject
+
+
+class Perturbed(Metric):
+    """The options of both, and what they perturb."""
+
+    adaptive: bool = False
+    """Perturb each weight in units of its own size |w|; a weight at zero then stays there."""
+    normalise_logits: bool = False
+    """Take the loss on logits of mean 0 and mean square 1 over the classes, so that their scale does not count."""
+    images: int = Field(256, ge=1)
+    """Training images used."""
+
+    def perturbed(self, subject: Subject) -> tuple[Surface, Tensor | None]:
+        """The loss, and the unit of each weight (P,), or None where it is 1."""
+        from mmbench.landscape.perturbations import with_normalised_logits
+
+        surface = subject.surface(self.images)
+        scale = surface.point.abs() if self.adaptive else None
+        return with_normalised_logits(surface) if self.normalise_logits else surface, scale

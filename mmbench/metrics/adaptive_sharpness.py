@@ -1,0 +1,52 @@
+"""Adaptive sharpness: how far the loss rises within a ball measured in units of each weight (ASAM; Kwon et al., 2021).
+
+On a batch B of m images, max over ||T^-1 e|| <= rho of L_B(w + e) - L_B(w) with T = diag(|w| + eta), the maximum taken
+to first order at e = rho T^2 g / ||T g||; averaged over disjoint batches (m-sharpness). T covers all parameters, those
+of biases and normalisation layers too, so that with eta = 0 the value is invariant under any rescaling of weights that
+leaves the function as it was, such as a ReLU unit's a in, 1 / a out. It is not invariant under growth. A flat minimum
+is held to be good, so the expected sign is -1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from pydantic import Field, model_validator
+
+from mmbench.metrics.base import Estimate, Metric, mean_and_error
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("adaptive_sharpness")
+class AdaptiveSharpness(Metric):
+    """One-step adaptive m-sharpness in evaluation mode; the standard error is over the batches."""
+
+    expected_sign = -1
+
+    rho: float = Field(0.5, gt=0)
+    """Radius of the ball, Euclidean, in units of |w| + eta."""
+    eta: float = Field(0.01, ge=0)
+    """Added to |w|, so that a weight at zero can move; 0 for exact invariance under rescaling."""
+    images: int = Field(256, ge=1)
+    """Training images used."""
+    batch_size: int = Field(64, ge=1)
+    """m; at most `images`, where it is ASAM's one step on all of them."""
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Self:
+        if self.batch_size > self.images:
+            raise ValueError(
+                f"metric.batch_size = {self.batch_size} must not be larger than metric.images = {self.images}"
+            )
+        return self
+
+    def measure(self, subject: Subject) -> Estimate:
+        """Mean rise of the loss in nats."""
+        from mmbench.landscape.perturbations import one_step_rises
+
+        surface = subject.surface(self.images)
+        scale = surface.point.abs() + self.eta
+        return Estimate(*mean_and_error(one_step_rises(surface, self.batch_size, self.rho, scale)))

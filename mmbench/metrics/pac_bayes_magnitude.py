@@ -1,0 +1,33 @@
+"""Magnitude-aware PAC-Bayes flatness: log(1 / sigma*^2) for noise in proportion to each weight.
+
+sigma* is the largest sigma with E over u_i ~ N(0, sigma^2 w_i^2 + eps^2) of acc(w) - acc(w + u) <= 0.1 on the training
+images (Jiang et al., 2020, eq. 61, whose 1 / sigma*^2 is this score's exponential). Noise in proportion is indifferent
+to a rescaling of layers, but for eps. A flat network is held to be good, so the expected sign is -1. Running statistics
+of normalisation layers stay as they are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from mmbench.metrics._pac_bayes import PacBayes
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@METRICS.register("pac_bayes_magnitude")
+class PacBayesMagnitude(PacBayes):
+    """log(1 / sigma*^2) for noise in proportion to the weights; the standard error is over the pairs of draws."""
+
+    expected_sign = -1
+
+    epsilon: float = Field(1e-3, ge=0)
+    """eps, the standard deviation of the noise on a weight at zero."""
+
+    def spread(self, weights: Tensor, sigma: float) -> Tensor:
+        """sqrt(sigma^2 w^2 + eps^2)."""
+        return (weights * sigma).square_().add_(self.epsilon**2).sqrt_()

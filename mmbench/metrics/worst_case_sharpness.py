@@ -1,0 +1,61 @@
+"""Worst-case sharpness: the largest rise of the loss within a ball, searched for in earnest.
+
+On a batch B of m images, max over ||e / c|| <= rho of L_B(w + e) - L_B(w), where c = 1, or |w| if adaptive, the norm is
+l2 or linf, and the maximum is searched for by Auto-PGD (Croce and Hein, 2020); averaged over disjoint batches. The
+definition and its variants are those of Andriushchenko et al. (2023), who found the sign to depend on the setting;
+theory holds a flat minimum to be good, so the expected sign is -1. The search finds a lower bound of the maximum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import Field, model_validator
+
+from mmbench.metrics._perturbed import Perturbed
+from mmbench.metrics.base import Estimate, mean_and_error
+from mmbench.registry import METRICS
+
+if TYPE_CHECKING:
+    from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("worst_case_sharpness")
+class WorstCaseSharpness(Perturbed):
+    """Worst-case m-sharpness in evaluation mode; the standard error is over the batches."""
+
+    expected_sign = -1
+
+    rho: float = Field(0.05, gt=0)
+    """Radius of the ball, in parameter units, or in units of |w| if adaptive; for linf a much smaller one."""
+    norm: Literal["l2", "linf"] = "l2"
+    """Of the ball: Euclidean, or the largest change of any weight."""
+    steps: int = Field(20, ge=1)
+    """Steps of the search, each one gradient."""
+    restarts: int = Field(1, ge=1)
+    """Searches per batch: the first from the network itself, the others from random points on the ball's border."""
+    batch_size: int = Field(64, ge=1)
+    """m; at most `images`."""
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> Self:
+        if self.batch_size > self.images:
+            raise ValueError(
+                f"metric.batch_size = {self.batch_size} must not be larger than metric.images = {self.images}"
+            )
+        return self
+
+    def measure(self, subject: Subject) -> Estimate:
+        """Mean rise of the loss in nats."""
+        import torch
+
+        from mmbench.landscape.apgd import Ball, largest_loss
+
+        surface, scale = self.perturbed(subject)
+        ball, generator, rises = Ball(self.rho, self.norm, scale), subject.generator(self.name), []
+        for batch in surface.batches(self.batch_size):
+            loss, most = largest_loss(batch, ball, self.steps)
+            for _ in range(self.restarts - 1):
+                most = max(most, largest_loss(batch, ball, self.steps, ball.somewhere(surface.point, generator))[1])
+            rises.append(most - loss)
+        return Estimate(*mean_and_error(torch.tensor(rises, dtype=torch.float64)))
