@@ -53,7 +53,7 @@ with warnings.catch_warnings():
 NETWORKS: dict[str, tuple[Architecture, Any]] = {
     "mlp": (MLP(hidden=(256, 128)), SGD(steps=100)),
     "resnet": (ResNet(channels=(16, 32, 64)), SGD(steps=60)),
-    "vit": (ViT(embed_dim=32, heads=2, hidden=64, layers=2), AdamW(steps=150)),
+    "vit": (ViT(embed_dim=32, heads=2, hidden=64, layers=2), AdamW()),
     "convnext": (ConvNeXt(), AdamW(steps=150)),
 }
 ROUNDS = 7
@@ -180,7 +180,7 @@ def report_trace(name: str, case: Case, table: Table) -> None:
         {
             "gradient": case.surface.loss_and_gradient,
             "ours": ours,
-            "pyhessian": lambda: peer.trace(maxIter=8, tol=0.0),
+            "pyhessian": lambda: peer.trace(maxIter=8, tol=-math.inf),
             "curvlinops": lambda: curvlinops.xtrace(operator, 16),
         },
         5,

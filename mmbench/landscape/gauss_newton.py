@@ -13,6 +13,8 @@ import torch
 from mmbench.landscape.per_image import squared_norms
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
 
     from mmbench.landscape.surface import Surface
@@ -26,14 +28,15 @@ def image_traces(surface: Surface) -> Tensor:
 def image_fisher_traces(surface: Surface) -> Tensor:
     """||grad log p(y_n | x_n)||^2 at the true labels, for every image: (N,), float64."""
 
-    def residuals(logits: Tensor, labels: Tensor) -> Tensor:
-        return (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])).unsqueeze(0)
+    def residuals(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        p = logits.double().softmax(1)
+        yield (p - torch.nn.functional.one_hot(labels, p.shape[1])).to(logits)
 
     return squared_norms(surface, residuals)
 
 
-def softmax_factor(logits: Tensor) -> Tensor:
-    """Columns s_k with sum_k s_k s_k' = diag(p) - p p', p = softmax(logits): (C - 1, n, C).
+def softmax_factor(logits: Tensor) -> Iterator[Tensor]:
+    """Columns s_k with sum_k s_k s_k' = diag(p) - p p', p = softmax(logits): C - 1 tensors (n, C).
 
     The Cholesky factor in closed form (Tanabe and Sagae, 1992): with tails r_k = p_k + p_{k+1} + ... + p_C,
     s_k = sqrt(p_k / (r_k r_{k+1})) (0, ..., 0, r_{k+1}, -p_{k+1}, ..., -p_C). The classes are taken in the order of
@@ -41,10 +44,9 @@ def softmax_factor(logits: Tensor) -> Tensor:
     """
     p, order = logits.double().softmax(1).sort(1, descending=True)
     tails = p.flip(1).cumsum(1).flip(1)
-    classes = p.shape[1]
     scale = (p[:, :-1] / (tails[:, :-1] * tails[:, 1:])).sqrt().nan_to_num(0.0, 0.0, 0.0)
-    columns = p.new_zeros(classes - 1, *p.shape)
-    for k in range(classes - 1):
-        columns[k, :, k] = tails[:, k + 1] * scale[:, k]
-        columns[k, :, k + 1 :] = -p[:, k + 1 :] * scale[:, k, None]
-    return torch.empty_like(columns).scatter_(2, order.expand_as(columns), columns).to(logits)
+    for k in range(p.shape[1] - 1):
+        column = torch.zeros_like(p)
+        column[:, k] = tails[:, k + 1] * scale[:, k]
+        column[:, k + 1 :] = -p[:, k + 1 :] * scale[:, k, None]
+        yield torch.empty_like(column).scatter_(1, order, column).to(logits)

@@ -72,9 +72,11 @@ class Curvature:
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         with sdpa_kernel(SDPBackend.MATH):
             logits = self.surface.model(images)
-            z = logits.detach() if self.of == "rest" else logits
+            z = (logits.detach() if self.of == "rest" else logits).double()  # or p - 1 is lost where it is small
             slope = (z.softmax(1) - torch.nn.functional.one_hot(labels, z.shape[1])) / len(self.surface.images)
-            found = torch.autograd.grad(logits, self.flat.parameters, slope, create_graph=True, materialize_grads=True)
+            found = torch.autograd.grad(
+                logits, self.flat.parameters, slope.to(logits), create_graph=True, materialize_grads=True
+            )
         # Rows of H that are identically zero have no graph.
         return tuple(g if g.requires_grad else g + 0 * p for g, p in zip(found, self.flat.parameters, strict=True))
 

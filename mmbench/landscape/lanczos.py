@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
 
+from mmbench.errors import ScoreError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
+
+
+BLOCK = 16
+"""Basis vectors for which memory is taken at a time."""
 
 
 class Lanczos:
@@ -25,7 +32,8 @@ class Lanczos:
         self.product = product
         self.alphas: list[float] = []
         self.betas: list[float] = []
-        self._basis = (start / torch.linalg.vector_norm(start))[None]
+        self._basis = [torch.empty(BLOCK, len(start), dtype=start.dtype, device=start.device)]
+        self._basis[0][0] = start / _norm(start)
         self._filled = 1
 
     @property
@@ -42,26 +50,33 @@ class Lanczos:
         """One more product; nothing if the run is exhausted."""
         if self.exhausted:
             return
-        known = self._basis[: self._filled]
-        w = self.product(known[-1])
-        size = float(torch.linalg.vector_norm(w))
-        self.alphas.append(float(torch.dot(w, known[-1])))
-        w = w - known.T @ (known @ w)
-        beta = float(torch.linalg.vector_norm(w))
+        last = self._basis[-1][(self._filled - 1) % BLOCK]
+        w = self.product(last)
+        size = _norm(w)
+        if not math.isfinite(size):
+            raise ScoreError("a Hessian-vector product is not a finite number; has the network diverged?")
+        self.alphas.append(float(torch.dot(w.double(), last.double())))
+        w = self._orthogonal(w.clone())
+        beta = _norm(w)
         if beta < 0.7 * size:  # rounding errors weigh now; once more is enough (Daniel et al., 1976)
-            w -= known.T @ (known @ w)
-            beta = float(torch.linalg.vector_norm(w))
+            w = self._orthogonal(w)
+            beta = _norm(w)
         scale = max(map(abs, [*self.alphas, *self.betas, size]))
         if self.steps == len(w) or beta <= 10 * torch.finfo(w.dtype).eps * scale:
             self.betas.append(0.0)
             return
         self.betas.append(beta)
-        if self._filled == len(self._basis):
-            room = self._basis.new_empty(min(2 * self._filled, len(w)), len(w))
-            room[: self._filled] = self._basis
-            self._basis = room
-        torch.div(w, beta, out=self._basis[self._filled])
+        if self._filled % BLOCK == 0:
+            self._basis.append(torch.empty_like(self._basis[0]))
+        torch.div(w, beta, out=self._basis[-1][self._filled % BLOCK])
         self._filled += 1
+
+    def _orthogonal(self, w: Tensor) -> Tensor:
+        """What of w is orthogonal to all basis vectors; w is overwritten."""
+        for i, block in enumerate(self._basis):
+            known = block[: self._filled - i * BLOCK]
+            w -= known.T @ (known @ w)
+        return w
 
     def ritz(self, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ritz values after the first k steps, (k,) in rising order, their weights tau^2, and their residual norms.
@@ -72,6 +87,11 @@ class Lanczos:
         k = min(steps, self.steps)
         values, vectors = eigh_tridiagonal(np.array(self.alphas[:k]), np.array(self.betas[: k - 1]))
         return values, vectors[0] ** 2, np.abs(self.betas[k - 1] * vectors[-1])
+
+
+def _norm(vector: Tensor) -> float:
+    """In float64, where the squares of small and of large numbers have room."""
+    return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
 
 
 def density(values: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> np.ndarray:

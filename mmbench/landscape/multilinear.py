@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mmbench.landscape.surface import Surface
 
+LOOKED_AT = 32
+"""Images whose graph is looked at: a network may treat them differently."""
 LINEAR = {
     "AdaptiveAvgPool2D", "Add", "Alias", "AsStrided", "AvgPool2D", "Cat", "Clone", "ConstantPadNd", "Expand",
     "IndexSelect", "Mean", "MkldnnAdaptiveAvgPool2D", "Neg", "Permute", "Repeat", "Roll", "Select", "Slice", "Split",
@@ -33,7 +35,7 @@ PRODUCTS = {
 def piecewise_multilinear(surface: Surface) -> bool:
     """Whether the logits are, as far as their graph shows; an operation that is not known here counts as curved."""
     index = {id(p): 1 << i for i, p in enumerate(surface.flat.parameters)}
-    logits = surface.model(surface.images.images[:1])
+    logits = surface.model(surface.images.images[:LOOKED_AT])
     reach: dict[Any, int] = {None: 0}  # the parameters that a node depends on, as bits
     stack = [logits.grad_fn]
     while stack:

@@ -5,8 +5,9 @@ where g_t is the gradient at its outputs. Its squared norm is <A A', G G'>, the 
 positions, so that the gradient itself is made only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
 backward pass to the layers' outputs serves all images at once.
 
-Each layer's rule is tried on two images against autograd. Parameters for which there is no rule, or whose rule fails
-there (a weight used twice, a module of another's making), get their gradients by automatic differentiation per image.
+Each layer's rule is tried on a few images against autograd. Parameters for which there is no rule (a module of
+another's making), or whose rule fails there (a weight used twice), get their gradients by automatic differentiation per
+image.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from torch import Tensor
 
@@ -29,16 +30,18 @@ if TYPE_CHECKING:
     from mmbench.landscape.surface import Surface
 
 
+TRIED = 5
+"""Images on which the rules are tried."""
 COLUMNS = 32
 """Gradients of layers with few outputs are made for several cotangents at once, until the product is so wide."""
 
 
-def squared_norms(surface: Surface, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def squared_norms(surface: Surface, cotangents: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> Tensor:
     """sum_k ||J_n' s_nk||^2 for every image n: (N,), float64, where J_n (C, P) is the Jacobian of its logits.
 
     Args:
         surface: gives the network, its point and the images.
-        cotangents: from logits (n, C) and labels (n,) to s (K, n, C).
+        cotangents: from logits (n, C) and labels (n,) to K tensors s_k (n, C), made one after the other.
     """
     rules = _Rules(surface)
     return torch.cat([rules.squared_norms(images, labels, cotangents) for images, labels in _chunks(surface)])
@@ -189,9 +192,15 @@ class _Copies(_Explicit):
         return gradient.flatten(1)
 
 
+TIMM = {"GroupNorm", "LayerNorm", "LayerNorm2d", "LayerScale", "LayerScale2d"}
+"""timm's layers that compute what torch's of that name do, or have a rule of their own."""
+
+
 def _rule(module: nn.Module, a: Tensor, cotangents: int) -> _Rule | None:
     """The rule for one call of `module` on inputs `a`, if there is one; the cheapest for so many cotangents."""
-    kind = type(module).__name__
+    kind, home = type(module).__name__, type(module).__module__
+    if not (home.startswith("torch.nn.modules.") or (home.startswith("timm.layers.") and kind in TIMM)):
+        return None  # a subclass may do anything with its weights
     if isinstance(module, nn.Linear):
         inputs = a.reshape(len(a), 1, -1, a.shape[-1])
         return _Products(
@@ -254,15 +263,16 @@ class _Rules:
         self._try(surface.images)
         self.rest = [name for name in self.parameters if name not in self.sound]
 
-    def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """(n,), float64: the sum over the cotangents (K, n, C) of the squared norm of each image's gradient."""
-        logits, uses = self._forward(images, len(cotangents(*self.tried)))
-        directions = cotangents(logits.detach(), labels)
-        for gradients in self._backward(logits, uses, directions):
+    def squared_norms(
+        self, images: Tensor, labels: Tensor, cotangents: Callable[[Tensor, Tensor], Iterable[Tensor]]
+    ) -> Tensor:
+        """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
+        logits, uses = self._forward(images, sum(1 for _ in cotangents(*self.tried)))
+        for gradients in self._backward(logits, uses, cotangents(logits.detach(), labels)):
             for use, gradient in zip(uses, gradients, strict=True):
                 use.rule.add(gradient)
         total = sum((use.rule.squared_norms().double() for use in uses), images.new_zeros(len(images)).double())
-        for direction in directions if self.rest else ():
+        for direction in cotangents(logits.detach(), labels) if self.rest else ():
             total += self._slow(images, direction).double().square().sum(1)
         return total
 
@@ -287,8 +297,10 @@ class _Rules:
 
         def used(names: list[str]) -> Callable[..., None]:
             def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                if not inputs or not isinstance(output, torch.Tensor) or not output.requires_grad:
+                    return
                 rule = _rule(module, inputs[0].detach(), cotangents)
-                if rule is not None:
+                if rule is not None and len(inputs[0]) == len(output) == len(images):
                     uses.append(_Use(names, rule, output))
 
             return hook
@@ -322,12 +334,11 @@ class _Rules:
         return logits, uses
 
     @staticmethod
-    def _backward(logits: Tensor, uses: list[_Use], directions: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    def _backward(logits: Tensor, uses: list[_Use], directions: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """For every cotangent (n, C) the gradients at the outputs of all uses."""
         outputs = [use.output for use in uses]
-        for k, direction in enumerate(directions if outputs else ()):
-            last = k == len(directions) - 1
-            yield torch.autograd.grad(logits, outputs, direction, retain_graph=not last, materialize_grads=True)
+        for direction in directions if outputs else ():
+            yield torch.autograd.grad(logits, outputs, direction, retain_graph=True, materialize_grads=True)
 
     def _slow(self, images: Tensor, direction: Tensor) -> Tensor:
         """Gradients (n, p) of the parameters without a rule."""
@@ -339,41 +350,45 @@ class _Rules:
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             try:
                 found = vmap(grad(objective), (None, 0, 0), chunk_size=64)(rest, images, direction)
-            except RuntimeError:  # an operation that cannot be batched
+            except (RuntimeError, ValueError, NotImplementedError):  # an operation that cannot be batched
                 alone = [grad(objective)(rest, *pair) for pair in zip(images, direction, strict=True)]
                 found = {name: torch.stack([one[name] for one in alone]) for name in rest}
         return torch.cat([found[name].flatten(1) for name in self.rest], 1)
 
     def _try(self, data: Split) -> None:
-        """Find out on two images for which parameters the rules give what autograd gives."""
-        two = data.images[:2] if len(data) > 1 else data.images.repeat(2, *[1] * (data.images.dim() - 1))
-        logits = self.model(two)
-        self.tried = logits.detach()[:1], data.labels[:1]
-        direction = torch.zeros_like(logits)
-        direction[0] = torch.linspace(-1, 2, logits.shape[1]).to(logits)
-        weights = list(self.parameters.values())
-        exact = torch.autograd.grad(logits, weights, direction, materialize_grads=True)
-        truth = dict(zip(self.parameters, exact, strict=True))
-        self.sound = self._sound(two, direction, truth)
+        """Find out on a few images for which parameters the rules give what autograd gives."""
+        few = data.images[:TRIED] if len(data) > 1 else data.images.repeat(2, *[1] * (data.images.dim() - 1))
+        self.sound = self._sound(few)
         raw = [n for n, p in self.parameters.items() if p.dim() > 1 and len(p) == 1 and n not in self.sound]
         if raw:  # a token or a position table, broadcast over the images
             known, self.copied = self.sound, raw
             try:
-                self.sound = known | self._sound(two, direction, truth)
+                self.sound = known | self._sound(few)
             except RuntimeError:
                 self.sound = known
             self.copied = [name for name in raw if name in self.sound]
+        with torch.no_grad():
+            self.tried = self.model(few)[:1], data.labels[:1]
 
-    def _sound(self, two: Tensor, direction: Tensor, truth: dict[str, Tensor]) -> set[str]:
-        """The parameters used once whose rule gives the true gradient of the first of two images."""
-        logits, uses = self._forward(two)
+    def _sound(self, few: Tensor) -> set[str]:
+        """The parameters used once whose rule gives the true gradient of the first image, the last, and of all."""
+        logits, uses = self._forward(few)
+        slopes = torch.linspace(-1, 2, logits.numel()).to(logits).view_as(logits)
+        first, last = torch.zeros_like(slopes), torch.zeros_like(slopes)
+        first[0], last[-1] = slopes[0], slopes[-1]
+        plain, weights = self.model(few), list(self.parameters.values())
         calls = [name for use in uses for name in use.names]
-        sound: set[str] = set()
-        for use, gradient in zip(uses, next(self._backward(logits, uses, direction[None]), ()), strict=True):
-            found = use.rule.gradients(gradient)[0]
-            expected = torch.cat([truth[name].flatten() for name in use.names])
-            if found.shape == expected.shape and all(calls.count(name) == 1 for name in use.names):
+        sound = {name for name in calls if calls.count(name) == 1}
+        for direction, gradients in zip(
+            (first, last, slopes), self._backward(logits, uses, (first, last, slopes)), strict=bool(uses)
+        ):
+            exact = torch.autograd.grad(plain, weights, direction, retain_graph=True, materialize_grads=True)
+            truth = dict(zip(self.parameters, exact, strict=True))
+            for use, gradient in zip(uses, gradients, strict=True):
+                found = use.rule.gradients(gradient)
+                mine = found[0] if direction is first else found[-1] if direction is last else found.sum(0)
+                expected = torch.cat([truth[name].flatten() for name in use.names])
                 slack = 1e-4 * float(expected.abs().max())
-                if torch.allclose(found, expected, rtol=1e-3, atol=slack):
-                    sound |= set(use.names)
+                if mine.shape != expected.shape or not torch.allclose(mine, expected, rtol=1e-3, atol=slack):
+                    sound -= set(use.names)
         return sound

@@ -22,6 +22,14 @@ CHUNK = 256
 """Images per forward pass; larger passes are no faster on a CPU and take more memory."""
 
 
+def evaluating(model: nn.Module) -> nn.Module:
+    """`model` in evaluation mode, in which nothing that depends on its weights is remembered between calls."""
+    for module in model.eval().modules():
+        if hasattr(module, "attention_bias_cache"):  # timm's tables of relative positions, made once in evaluation mode
+            module.training = True
+    return model
+
+
 class Surface:
     """L(w): mean cross-entropy (nats) of `model` with parameters w on the images, in the model's dtype.
 
@@ -32,7 +40,7 @@ class Surface:
 
     def __init__(self, model: nn.Module, images: Split, batch_statistics: bool = False) -> None:
         # Weights in their usual order, so that points of different surfaces agree; images as convolutions like them.
-        self.model = model.eval().to(memory_format=torch.contiguous_format)
+        self.model = evaluating(model).to(memory_format=torch.contiguous_format)
         self.flat = Flat(model)
         self.images = type(images)(images.images.contiguous(memory_format=memory_format(model)), images.labels)
         self.chunk = len(images) if batch_statistics else CHUNK
@@ -47,12 +55,15 @@ class Surface:
         return self.flat.vector
 
     def chunk_losses(self) -> Iterator[Tensor]:
-        """Per chunk of images its share of L, with a graph; they add up to L."""
+        """Per chunk of images its share of L, with a graph, float64; they add up to L.
+
+        From the logits on in float64: in float32 the slope p - 1 of an image that is well fitted would be lost.
+        """
         count = len(self.images)
         for images, labels in zip(
             self.images.images.split(self.chunk), self.images.labels.split(self.chunk), strict=True
         ):
-            yield cross_entropy(self.model(images), labels, reduction="sum") / count
+            yield cross_entropy(self.model(images).double(), labels, reduction="sum") / count
 
     def on(self, images: Split) -> Surface:
         """The same network's loss on other images; it moves with this one."""
@@ -81,7 +92,7 @@ class Surface:
     def loss(self) -> float:
         """L at the point."""
         with torch.no_grad():
-            return float(sum(share.double() for share in self.chunk_losses()))
+            return float(sum(self.chunk_losses()))
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """L and its gradient (P,) at the point."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from mmbench.errors import UndefinedError
 from mmbench.metrics.base import Estimate, mean_and_error
 
 if TYPE_CHECKING:
@@ -28,7 +29,22 @@ def operator(subject: Subject, images: int, of: Literal["hessian", "rest"]) -> C
     """The Hessian, or what it has beside the Gauss-Newton matrix, with its graph."""
     from mmbench.landscape.hessian import Curvature
 
+    subject.once("symmetric", lambda: _require_symmetric(subject))
     return subject.once((of, images), lambda: Curvature(subject.surface(images), of))
+
+
+def _require_symmetric(subject: Subject) -> None:
+    """Try u' H v = v' H u on two images: some operations (torch's fused weight_norm) have wrong second derivatives."""
+    from mmbench.landscape.hessian import Curvature, rademacher
+
+    product = Curvature(subject.surface(2))
+    generator = subject.generator("symmetric")
+    u, v = (rademacher(product.size, generator, product.surface.point) for _ in range(2))
+    hu, hv = product(u).double(), product(v).double()
+    if abs(float(u.double() @ hv - v.double() @ hu)) > 1e-2 * float(hu.norm() + hv.norm()):
+        raise UndefinedError(
+            "autograd's Hessian is not symmetric: an operation of this network has a wrong second derivative"
+        )
 
 
 def lanczos(subject: Subject, images: int, probe: int, steps: int) -> Lanczos:

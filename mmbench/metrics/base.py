@@ -83,6 +83,8 @@ def measure(
     """
     if options and not isinstance(metric, str):
         raise ConfigError(f"a metric has its options already: {', '.join(options)} cannot be given beside it")
+    if not isinstance(metric, (str, Metric)):
+        raise ConfigError(f"a metric is a name or a Metric, not {metric!r}")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
     return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base))
 
@@ -110,6 +112,8 @@ def measure_all(
             found[metric.name] = score(metric, subject)
         except MmbenchError as error:
             found[metric.name] = error
+        except Exception as error:  # a bug of ours or of the network; the other metrics' work must not be lost
+            found[metric.name] = MmbenchError(f"{metric.name} failed: {type(error).__name__}: {error}")
     return found
 
 
@@ -118,7 +122,12 @@ def score(metric: Metric, subject: Subject) -> Estimate:
     import torch
 
     device = subject.train.labels.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.enable_grad():
+    with (
+        torch.random.fork_rng([device] if device.type == "cuda" else []),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast(device.type, enabled=False),
+    ):
         seed = subject.generator(metric.name).initial_seed()
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the devices that are not forked, too
         if device.type == "cuda":
@@ -139,9 +148,13 @@ def subject_of(
     base: nn.Module | None = None,
 ) -> Subject:
     """A subject from a model and tensors of any dtype and device; `DataError` if they do not go together."""
-    reference = next(model.parameters(), None)
+    from torch import nn
+
+    reference = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if reference is None:
-        raise DataError("measure needs a model with parameters")
+        raise DataError(f"measure needs a network (nn.Module) with parameters: got {type(model).__name__}")
+    if not reference.is_floating_point():
+        raise DataError(f"measure needs a network with floating-point parameters: got {reference.dtype}")
     train = _split(data, reference, "")
     held_out = None if validation is None else _split(validation, reference, " as validation")
     return Subject(model, train, validation=held_out, base=base, seed=seed, images_seed=images_seed)
@@ -150,15 +163,27 @@ def subject_of(
 def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:
     import torch
 
-    images, labels = data
-    if len(images) != len(labels) or not len(labels):
+    try:
+        images, labels = (torch.as_tensor(part).detach() for part in data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"measure needs a pair of tensors, images and labels{purpose}: {error}") from error
+    if images.dim() == 0 or labels.dim() == 0 or len(images) != len(labels) or not len(labels):
         raise DataError(
             f"measure needs as many labels as images and at least one{purpose}: "
             f"got {len(images)} images, {len(labels)} labels"
         )
     if labels.dim() != 1 or labels.is_floating_point():
         raise DataError(f"measure needs integer labels (N,){purpose}: got {labels.dtype} {tuple(labels.shape)}")
-    return Split(images.to(reference), labels.to(reference.device, torch.long))
+    with torch.inference_mode(False):
+        images, labels = images.to(reference), labels.to(reference.device, torch.long)
+        if images.is_inference():
+            images = images.clone()
+    if int(labels.min()) < 0:
+        raise DataError(f"label {int(labels.min())}{purpose} is out of range: classes are numbered from 0 on")
+    if not torch.isfinite(images).all():
+        bad = (~torch.isfinite(images.flatten(1))).any(1).nonzero().flatten().tolist()
+        raise DataError(f"{len(bad)} images{purpose} have pixels that are not finite numbers, image {bad[0]} the first")
+    return Split(images, labels)
 
 
 def mean_and_error(values: torch.Tensor) -> tuple[float, float | None]:

@@ -45,7 +45,10 @@ class NTKEffectiveRank(Metric):
                 f"the kernel of {len(surface.images)} images has {rows} rows, too many (at most {MOST}); "
                 "lower metric.images"
             )
-        values = torch.linalg.eigvalsh(gram(surface)).clamp_min(0)
+        kernel = gram(surface)
+        if not torch.isfinite(kernel).all():
+            raise ScoreError("the neural tangent kernel is not a finite number; has the network diverged?")
+        values = torch.linalg.eigvalsh(kernel).clamp_min(0)
         total = values.sum()
         if not total > 0:
             raise ScoreError("the neural tangent kernel is zero: the logits do not depend on any parameter")

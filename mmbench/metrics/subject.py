@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from mmbench.data.base import Split
-from mmbench.errors import ScoreError, UndefinedError
+from mmbench.errors import DataError, ScoreError, UndefinedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ class Subject:
 
         def make() -> tuple[Surface, torch.Tensor]:
             surface = Surface(self.network(), self.images(count))
-            self.once("sound", lambda: require_sound(surface.on(self.images(PROBED))))
+            self.once("sound", lambda: require_sound(surface.on(self.images(PROBED)), self._largest_label()))
             return surface, surface.point.clone()
 
         surface, start = self.once(("surface", min(count, len(self.train))), make)
@@ -158,6 +158,10 @@ class Subject:
         start = time.perf_counter()
         result = measure(self)
         return result, time.perf_counter() - start + self._ledger.saved
+
+    def _largest_label(self) -> int:
+        held_out = [] if self._validation is None else [self._validation]
+        return max(int(split.labels.max()) for split in (self.train, *held_out))
 
     def _elsewhere(self, place: str, model: nn.Module) -> Subject:
         other = copy.copy(self)
@@ -216,15 +220,23 @@ def _copied(model: nn.Module) -> nn.Module:
     Most of the time of a plain deep copy goes into the modules' empty tables of hooks; these are made anew beforehand.
     """
     tables = [table for module in model.modules() for table in vars(module).values() if type(table) in TABLES]
-    twin = copy.deepcopy(model, {id(table): type(table)() for table in tables if not table})
-    for module in twin.modules():
-        if isinstance(getattr(module, "inplace", None), bool):
-            setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
-    return twin.eval().requires_grad_(True)
+    try:
+        twin = copy.deepcopy(model, {id(table): type(table)() for table in tables if not table})
+        for module in twin.modules():
+            if isinstance(getattr(module, "inplace", None), bool):
+                setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
+        return twin.eval().requires_grad_(True)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UndefinedError(
+            f"this {type(model).__name__} cannot be copied and differentiated, so it cannot be measured: {error}"
+        ) from error
 
 
-def require_sound(surface: Surface) -> None:
-    """Raise unless the logits of a few images are finite, the same twice, and depend on the images or the weights."""
+def require_sound(surface: Surface, labels: int) -> None:
+    """Raise unless the logits of a few images are finite, the same twice, and depend on the images or the weights.
+
+    `labels` is the largest label that there is.
+    """
     import torch
 
     few = surface.images
@@ -232,8 +244,17 @@ def require_sound(surface: Surface) -> None:
     def constant(rows: torch.Tensor) -> bool:
         return torch.equal(rows, rows[:1].expand_as(rows))
 
-    with torch.no_grad():
-        logits, again = surface.model(few.images), surface.model(few.images)
+    shape = tuple(few.images.shape[1:])
+    try:
+        with torch.no_grad():
+            logits, again = surface.model(few.images), surface.model(few.images)
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:
+        raise DataError(f"the network cannot take images of shape {shape}: {error}") from error
+    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise DataError(f"the network must give logits (N, classes) of at least two classes: it gives {found}")
+    if labels >= logits.shape[1]:
+        raise DataError(f"label {labels} is out of range: the network has {logits.shape[1]} classes, from 0 on")
     if not torch.isfinite(logits).all():
         raise ScoreError("the network has diverged: its logits are not finite numbers")
     if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5 * float(logits.abs().max())):

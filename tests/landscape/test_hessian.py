@@ -29,7 +29,7 @@ def slopes(surface: Surface, direction: torch.Tensor) -> torch.Tensor:
 @each_family
 def test_products_are_those_of_the_dense_matrices(family: str) -> None:
     surface = Surface(*problem(family))
-    factor = softmax_factor(surface.logits())
+    factor = torch.stack(list(softmax_factor(surface.logits())))
     rows = torch.einsum("knc,ncp->knp", factor, jacobian(surface)).flatten(0, 1) / len(surface.images) ** 0.5
     hessian, rest = Curvature(surface), Curvature(surface, "rest")
     assert hessian.size == len(surface.point)

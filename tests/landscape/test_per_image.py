@@ -134,7 +134,7 @@ def test_no_hook_is_left() -> None:
 def test_the_factor_is_one_of_the_softmax_hessian(spread: float) -> None:
     logits = spread * torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     logits[0], logits[1, 1:] = 0, 0  # all equal; one apart
-    s, p = softmax_factor(logits), logits.softmax(1)
+    s, p = torch.stack(list(softmax_factor(logits))), logits.softmax(1)
     assert s.shape == (5, 20, 6)
     truth = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     assert torch.allclose(torch.einsum("knc,knd->ncd", s, s), truth, atol=1e-14)
