@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from mmbench.errors import UndefinedError
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.registry import METRICS
 
@@ -38,8 +37,6 @@ class Margin(Metric):
 
         surface = subject.surface(self.images)
         logits, labels = surface.logits().double(), surface.images.labels[:, None]
-        if logits.shape[1] < 2:
-            raise UndefinedError("the margin is that between two classes, and this network has one")
         rivals = logits.scatter(1, labels, -torch.inf).amax(1)
         margins = logits.gather(1, labels)[:, 0] - rivals
         share = self.percentile / 100

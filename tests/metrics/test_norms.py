@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.functional import conv2d, cross_entropy
 
 from mmbench import expand, measure, measure_all
-from mmbench.errors import ConfigError, ScoreError, UndefinedError
+from mmbench.errors import ConfigError, DataError, ScoreError, UndefinedError
 from mmbench.metrics import margin as margin_module
 from mmbench.metrics.subject import Subject
 from mmbench.registry import MODELS
@@ -148,13 +148,13 @@ def test_path_norm_neither_over_nor_underflows(size: float) -> None:
     layers = [nn.Flatten(), nn.Linear(64, 1)]
     for _ in range(39):
         layers += [nn.ReLU(), nn.Linear(1, 1, bias=False)]
-    model = nn.Sequential(*layers, nn.Linear(1, 2, bias=False)).double()
+    model = nn.Sequential(*layers, nn.Linear(1, 3, bias=False)).double()
     for parameter in model.parameters():
         nn.init.constant_(parameter, size)
     nn.init.ones_(model[-1].weight)
     data = images(8, torch.float64)
     found = measure(model, (data.images.abs(), data.labels), "path_norm").value
-    assert found == pytest.approx(math.log(2 * 65) + 80 * math.log(size), rel=1e-12)
+    assert found == pytest.approx(math.log(3 * 65) + 80 * math.log(size), rel=1e-12)
 
 
 @pytest.mark.parametrize("family", ["vit", "mixer", "convnext"])
@@ -307,7 +307,7 @@ def test_the_margin_of_few_images(count: int) -> None:
 
 def test_one_class_has_no_margin() -> None:
     data, model = images(4), nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    with pytest.raises(UndefinedError, match="this network has one"):
+    with pytest.raises(DataError, match="at least two classes"):
         measure(model, (data.images, torch.zeros(4, dtype=torch.long)), "margin")
 
 
