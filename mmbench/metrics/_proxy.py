@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
-
-from pydantic import Field, model_validator
+from typing import TYPE_CHECKING, Any
 
 from mmbench.errors import UndefinedError
-from mmbench.metrics.base import Estimate, Metric
+from mmbench.metrics._options import Trained
+from mmbench.metrics.base import Estimate
 from mmbench.metrics.subject import State, Subject
-from mmbench.training import SGD, AnyTraining
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,23 +21,16 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Proxy(Metric):
-    """Base of the zero-cost proxies."""
+class Proxy(Trained):
+    """Base of the zero-cost proxies; `steps` and `training` count where the state is `trained`."""
 
     state: State = "expanded"
     """Weights that are looked at: as just `expanded`, `random`, or `trained` for some steps."""
-    steps: int = Field(30, ge=1)
-    """Steps of training before the look, where state = trained; at most the recipe's steps."""
-    training: AnyTraining = SGD()
-    """The recipe, where state = trained; in a run it is the run's."""
 
-    @model_validator(mode="after")
-    def _within_the_recipe(self) -> Self:
-        if self.state == "trained" and self.steps > self.training.steps:
-            raise ValueError(
-                f"metric.steps = {self.steps} must not be larger than training.steps = {self.training.steps}"
-            )
-        return self
+    @property
+    def trains(self) -> bool:
+        """Whether the state is `trained`."""
+        return self.state == "trained"
 
     def measure(self, subject: Subject) -> Estimate:
         """The proxy in the chosen state."""

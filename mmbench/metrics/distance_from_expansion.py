@@ -8,36 +8,21 @@ too. Parameters count, running statistics do not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
-
-from mmbench.metrics.base import Estimate, Metric
+from mmbench.metrics._options import Trained
+from mmbench.metrics.base import Estimate
 from mmbench.registry import METRICS
-from mmbench.training import SGD, AnyTraining
 
 if TYPE_CHECKING:
     from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("distance_from_expansion")
-class DistanceFromExpansion(Metric):
+class DistanceFromExpansion(Trained):
     """Euclidean distance after k steps; one order of the images is one draw, so there is no standard error."""
 
     expected_sign = -1
-
-    steps: int = Field(30, ge=1)
-    """k, counted on the recipe's own schedule; at most the recipe's steps."""
-    training: AnyTraining = SGD()
-    """The recipe; in a run it is the run's."""
-
-    @model_validator(mode="after")
-    def _within_the_recipe(self) -> Self:
-        if self.steps > self.training.steps:
-            raise ValueError(
-                f"metric.steps = {self.steps} must not be larger than training.steps = {self.training.steps}"
-            )
-        return self
 
     def measure(self, subject: Subject) -> Estimate:
         """The distance, in parameter units; the training is the one of `loss_after_k_steps`."""

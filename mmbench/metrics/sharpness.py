@@ -7,11 +7,12 @@ is -1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
+from mmbench.metrics._options import Batched
+from mmbench.metrics.base import Estimate, mean_and_error
 from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
@@ -19,25 +20,13 @@ if TYPE_CHECKING:
 
 
 @METRICS.register("sharpness")
-class Sharpness(Metric):
+class Sharpness(Batched):
     """One-step m-sharpness in evaluation mode; the standard error is over the batches."""
 
     expected_sign = -1
 
     rho: float = Field(0.05, gt=0)
     """Radius of the ball, Euclidean, in parameter units."""
-    images: int = Field(256, ge=1)
-    """Training images used."""
-    batch_size: int = Field(64, ge=1)
-    """m; at most `images`, where it is SAM's one step on all of them."""
-
-    @model_validator(mode="after")
-    def _batches_fit(self) -> Self:
-        if self.batch_size > self.images:
-            raise ValueError(
-                f"metric.batch_size = {self.batch_size} must not be larger than metric.images = {self.images}"
-            )
-        return self
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""

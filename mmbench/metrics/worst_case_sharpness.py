@@ -8,10 +8,11 @@ theory holds a flat minimum to be good, so the expected sign is -1. The search f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from mmbench.metrics._options import Batched
 from mmbench.metrics._perturbed import Perturbed
 from mmbench.metrics.base import Estimate, mean_and_error
 from mmbench.registry import METRICS
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @METRICS.register("worst_case_sharpness")
-class WorstCaseSharpness(Perturbed):
+class WorstCaseSharpness(Perturbed, Batched):
     """Worst-case m-sharpness in evaluation mode; the standard error is over the batches."""
 
     expected_sign = -1
@@ -34,16 +35,6 @@ class WorstCaseSharpness(Perturbed):
     """Steps of the search, each one gradient."""
     restarts: int = Field(1, ge=1)
     """Searches per batch: the first from the network itself, the others from random points on the ball's border."""
-    batch_size: int = Field(64, ge=1)
-    """m; at most `images`."""
-
-    @model_validator(mode="after")
-    def _batches_fit(self) -> Self:
-        if self.batch_size > self.images:
-            raise ValueError(
-                f"metric.batch_size = {self.batch_size} must not be larger than metric.images = {self.images}"
-            )
-        return self
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""
