@@ -68,7 +68,7 @@ def measure(
 
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; images are cast to the model's dtype and device.
+        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
         metric: the name of a metric, with its options as keywords, or a metric.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
