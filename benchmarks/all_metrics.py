@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/all_metrics.py [resnet vit]
 
-A residual network and a ViT, trained on scikit-learn's digits, are doubled by net2wider and measured with every
+A residual network and a ViT, trained on scikit-learn's digits, have their hidden layers doubled by net2wider and are measured with every
 metric's defaults (the recipe for those that train: 300 steps). `manifold` is left out: it is no baseline.
 """
 
@@ -36,7 +36,7 @@ def main() -> None:
         data = Digits().load()
         base = architecture.build(data.shape)
         train(base, data.train, recipe, torch.Generator().manual_seed(0))
-        model = expand(base, "net2wider", budget=2.0)
+        model = expand(base, "net2wider", axis="hidden", factor=2.0)
         images = data.train.images, data.train.labels
         more = {"validation": (data.validation.images, data.validation.labels), "base": base}
         metrics = [metric for metric in METRICS.names() if metric != "manifold"]
