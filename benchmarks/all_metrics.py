@@ -2,8 +2,9 @@
 
     OMP_NUM_THREADS=1 python benchmarks/all_metrics.py [resnet vit]
 
-A residual network and a ViT, trained on scikit-learn's digits, have their hidden layers doubled by net2wider and are measured with every
-metric's defaults (the recipe for those that train: 300 steps). `manifold` is left out: it is no baseline.
+A residual network and a ViT, trained on scikit-learn's digits, have their hidden layers doubled by net2wider and are
+measured with every metric's defaults (the recipe for those that train: 300 steps). `manifold` is left out: it is no
+baseline.
 """
 
 from __future__ import annotations
