@@ -58,10 +58,9 @@ class Curvature:
         if self._kept is not None:
             yield from self._kept
             return
-        data, size = self.surface.images, self.surface.chunk
-        keep = len(data) <= KEPT * size
+        keep = len(self.surface.images) <= KEPT * self.surface.chunk
         kept = []
-        for images, labels in zip(data.images.split(size), data.labels.split(size), strict=True):
+        for images, labels in self.surface.chunks():
             gradients = self._gradients(images, labels)
             if keep:
                 kept.append(gradients)

@@ -44,7 +44,7 @@ def squared_norms(surface: Surface, cotangents: Callable[[Tensor, Tensor], Itera
         cotangents: from logits (n, C) and labels (n,) to K tensors s_k (n, C), made one after the other.
     """
     rules = _Rules(surface)
-    return torch.cat([rules.squared_norms(images, labels, cotangents) for images, labels in _chunks(surface)])
+    return torch.cat([rules.squared_norms(images, labels, cotangents) for images, labels in surface.chunks()])
 
 
 def gram(surface: Surface) -> Tensor:
@@ -57,14 +57,10 @@ def gram(surface: Surface) -> Tensor:
         classes = surface.model(surface.images.images[:1]).shape[1]
     size = len(surface.images) * classes
     kernel = torch.zeros(size, size, dtype=torch.float64, device=surface.point.device)
-    for layer in zip(*[rules.jacobians(images, classes) for images, _ in _chunks(surface)], strict=True):
+    for layer in zip(*[rules.jacobians(images, classes) for images, _ in surface.chunks()], strict=True):
         jacobian = torch.cat(layer)
         kernel += (jacobian @ jacobian.T).double()
     return kernel
-
-
-def _chunks(surface: Surface) -> Iterator[tuple[Tensor, Tensor]]:
-    return zip(surface.images.images.split(surface.chunk), surface.images.labels.split(surface.chunk), strict=True)
 
 
 class _Rule:

@@ -54,15 +54,17 @@ class Surface:
         """w (P,), the live vector: writing into it moves the model."""
         return self.flat.vector
 
+    def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images and labels in pieces, each for one forward pass."""
+        return zip(self.images.images.split(self.chunk), self.images.labels.split(self.chunk), strict=True)
+
     def chunk_losses(self) -> Iterator[Tensor]:
         """Per chunk of images its share of L, with a graph, float64; they add up to L.
 
         From the logits on in float64: in float32 the slope p - 1 of an image that is well fitted would be lost.
         """
         count = len(self.images)
-        for images, labels in zip(
-            self.images.images.split(self.chunk), self.images.labels.split(self.chunk), strict=True
-        ):
+        for images, labels in self.chunks():
             yield cross_entropy(self.model(images).double(), labels, reduction="sum") / count
 
     def on(self, images: Split) -> Surface:
