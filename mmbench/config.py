@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -73,7 +75,7 @@ def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
         if not isinstance(options, Mapping):
             problems.append(f"{group} is missing; choose one of: {', '.join(choices(group))}")
         else:
-            parts[group] = attempt(registry.create, options)
+            parts[group] = attempt(_component, group, options)
     seed = attempt(checked, Seed, {"seed": config["seed"]} if "seed" in config else {}, "")
     settings = attempt(checked, Settings, {k: config[k] for k in Settings.model_fields if k in config}, "")
     if settings is not None and settings.device not in ("auto", "cpu"):
@@ -89,6 +91,19 @@ def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
     if problems:
         raise ConfigError(*(problem.removeprefix(".") for problem in problems))
     return Run(**parts, seed=seed.seed), settings
+
+
+def _component(group: str, options: Mapping[str, Any]) -> Any:
+    try:
+        return _made(group, json.dumps(options))
+    except TypeError:  # a value that no JSON can hold, which the component refuses
+        return GROUPS[group].create(options)
+
+
+@lru_cache(maxsize=4096)
+def _made(group: str, options: str) -> Any:
+    """The thousands of runs of a sweep are made of few components; each is checked, and made, once."""
+    return GROUPS[group].create(json.loads(options))
 
 
 def resolve_device(device: str) -> str:

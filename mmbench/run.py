@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mmbench.data.base import Data, Dataset, Progress, silent
+from mmbench.data.base import Data, Dataset, InputShape, Progress, silent
 from mmbench.errors import DataError, DivergedError, MmbenchError, ScoreError, UndefinedError
 from mmbench.expansions.apply import expand
 from mmbench.expansions.base import Expansion, Target
@@ -99,9 +99,10 @@ class Run:
 
     def target(self) -> Target:
         """What the expansion leads to; `UndefinedError` if this combination has no meaning. Loads no data, no torch."""
-        shape = self.dataset.shape()
-        self.model.table(shape)
-        return self.expansion.target(self.model, shape)
+        target = _target(self.model, self.expansion, self.dataset.shape())
+        if isinstance(target, str):
+            raise UndefinedError(target)
+        return target
 
     def identity(self) -> dict[str, Any]:
         """The columns that are known before anything is computed."""
@@ -122,6 +123,16 @@ class Run:
             "base_configuration": key_of("base_configuration", without_seed),
             "base_id": key_of("base", self.base_inputs),
         }
+
+
+@lru_cache(maxsize=4096)
+def _target(model: Architecture, expansion: Expansion, shape: InputShape) -> Target | str:
+    """The target, or why there is none; solving for a budget takes longer than all else that planning does."""
+    try:
+        model.table(shape)
+        return expansion.target(model, shape)
+    except UndefinedError as error:
+        return str(error)
 
 
 def execute(

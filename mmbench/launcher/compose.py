@@ -7,7 +7,8 @@ Where a choice does reach into other groups, the combination is left to Hydra.
 
 from __future__ import annotations
 
-import copy
+import contextlib
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 Config = dict[str, Any]
 ONE_VALUE = ("sweeps", "results", "device", "threads")
 """What all runs of a sweep share."""
+MOST_LOOKUPS = 8
+"""Nodes that refer to nodes, one after the other; more are a circle."""
 
 
 class Composer:
@@ -70,7 +73,7 @@ class Composer:
         if any(o.is_add() or o.is_force_add() or o.is_delete() for o in parsed):
             return self._resolved(self._composed(tuple(overrides))), []
         choices = tuple(text for text, o in zip(overrides, parsed, strict=True) if self._is_choice(o))
-        config = copy.deepcopy(self._parts(choices))
+        config = dict(self._parts(choices))
         without_meaning = []
         for text, override in zip(overrides, parsed, strict=True):
             if text in choices:
@@ -104,6 +107,8 @@ class Composer:
 
     @staticmethod
     def _resolved(config: Config) -> Config:
+        with contextlib.suppress(_NotPlainError):  # OmegaConf would take longer than all the rest
+            return {key: _looked_up(value, config) for key, value in config.items()}
         container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         assert isinstance(container, dict)
         return {str(key): value for key, value in container.items()}
@@ -118,14 +123,44 @@ def _axis_of_another(config: Config, key: str, value: Any) -> bool:
 
 
 def _set(config: Config, key: str, value: Any) -> bool:
-    """Set a dotted key; False if it is an option that this choice of a group does not have."""
+    """Set a dotted key; False if it is an option that this choice of a group does not have.
+
+    The dictionaries on the way are replaced by copies, since other jobs share them.
+    """
     *path, last = key.split(".")
     node: Any = config
     for part in path:
         node = node.get(part) if isinstance(node, dict) else None
     if isinstance(node, dict) and last in node:
+        node = config
+        for part in path:
+            node[part] = dict(node[part])
+            node = node[part]
         node[last] = value
         return True
     if path and path[0] in GROUPS:
         return False
     raise ConfigError(unknown_name("config key", key, config.keys()))
+
+
+class _NotPlainError(Exception):
+    """An interpolation that is more than the name of a node."""
+
+
+def _looked_up(value: Any, config: Config, depth: int = 0) -> Any:
+    """A value with every `${name.of.node}` replaced by that node of the config."""
+    if isinstance(value, dict):
+        return {key: _looked_up(part, config, depth) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_looked_up(part, config, depth) for part in value]
+    if not isinstance(value, str) or ("${" not in value and value != "???"):
+        return value
+    name = re.fullmatch(r"\$\{(\w+(?:\.\w+)*)\}", value)
+    if name is None or depth > MOST_LOOKUPS:
+        raise _NotPlainError
+    node: Any = config
+    for part in name[1].split("."):
+        if not isinstance(node, dict) or part not in node:
+            raise _NotPlainError
+        node = node[part]
+    return _looked_up(node, config, depth + 1)
