@@ -40,8 +40,8 @@ computed again. With -m, comma-separated values are swept, and all jobs are chec
   mmbench run expansion=net2wider --cfg job    show the composed config, run nothing
 
 {groups}
-Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads; hydra.launcher.slots (workers of a
-sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
+Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads, deterministic; hydra.launcher.slots
+(workers of a sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
 """,
     "plan": """\
 usage: mmbench plan [OVERRIDES]
@@ -214,6 +214,8 @@ def _hydra(command: str, arguments: list[str]) -> int:
         arguments = [_per_job(argument) for argument in arguments]
     sys.argv = [f"mmbench {command}", *arguments]
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads of several workers starve each other
+    # What cuBLAS needs for deterministic=true; read when a process first uses the GPU, before which workers are born.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is written here
     try:
         hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()

@@ -45,6 +45,8 @@ class Settings(Component):
     """`auto` takes a GPU if there is one."""
     threads: int = Field(1, ge=1, le=1024)
     """CPU threads of each process."""
+    deterministic: bool = False
+    """Bit-identical results on a GPU too, at some cost in speed; on CPUs they always are."""
 
 
 class Seed(Component):
@@ -104,6 +106,17 @@ def _component(group: str, options: Mapping[str, Any]) -> Any:
 def _made(group: str, options: str) -> Any:
     """The thousands of runs of a sweep are made of few components; each is checked, and made, once."""
     return GROUPS[group].create(json.loads(options))
+
+
+def prepare(settings: Settings) -> str:
+    """Set up torch in this process, the main one or a worker; returns the device to work on."""
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    torch.use_deterministic_algorithms(settings.deterministic)
+    if settings.deterministic:
+        torch.backends.cudnn.benchmark = False  # it picks the algorithm that happens to be the fastest now
+    return resolve_device(settings.device)
 
 
 def resolve_device(device: str) -> str:

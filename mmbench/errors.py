@@ -41,4 +41,8 @@ class ScoreError(MmbenchError):
 
 
 class StoreError(MmbenchError):
-    """The results folder cannot be used."""
+    """The results folder cannot be used: no run's fault, so it ends the sweep and is in no record."""
+
+
+class BusyError(MmbenchError):
+    """Another process is computing a result that is needed here; ask again later."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 GROUP_NAMES = ("model", "dataset", "expansion", "metric", "training", "sweeps")
 """The config groups."""
-TOP_KEYS = ("results", "seed", "device", "threads")
+TOP_KEYS = ("results", "seed", "device", "threads", "deterministic")
 """The config keys outside the groups."""
 
 

@@ -15,7 +15,15 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mmbench.data.base import Data, Dataset, InputShape, Progress, silent
-from mmbench.errors import DataError, DivergedError, MmbenchError, ScoreError, UndefinedError
+from mmbench.errors import (
+    BusyError,
+    DataError,
+    DivergedError,
+    MmbenchError,
+    ScoreError,
+    StoreError,
+    UndefinedError,
+)
 from mmbench.expansions.apply import expand
 from mmbench.expansions.base import Expansion, Target
 from mmbench.metrics.base import Metric, score
@@ -136,23 +144,43 @@ def _target(model: Architecture, expansion: Expansion, shape: InputShape) -> Tar
 
 
 def execute(
-    run: Run, store: Store, device: str = "cpu", progress: Progress[Any] = silent, notify: Notify = lambda stage: None
+    run: Run,
+    store: Store,
+    device: str = "cpu",
+    progress: Progress[Any] = silent,
+    notify: Notify = lambda stage: None,
+    *,
+    wait: bool = True,
 ) -> dict[str, Any]:
     """The run's record: found, or computed and stored.
 
     A failure does not raise: it is a record with status `failed` and the reason, and the columns of the stages that
     succeeded. A combination without meaning becomes a record with status `skipped`. A found record stands if it
     `is_final`; the others are made anew.
+
+    Raises:
+        StoreError: the store cannot be read or written. Every other run would meet the same trouble, so it is no
+            record; what was finished is stored, and once it is mended the same call goes on from there.
+        BusyError: with `wait=False`, where another process is computing a stage of this run; nothing is recorded.
     """
     found = store.read_record(run.run_id)
     if found is not None and is_final(found):
         return found
-    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": device}
+    try:
+        return store.write_record(_record(run, _Stages(run, store, device, progress, notify, wait)))
+    finally:
+        store.clear_mark(run.run_id)
+
+
+def _record(run: Run, stages: _Stages) -> dict[str, Any]:
+    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": stages.device}
     try:
         target = run.target()
         record |= {"axis": target.axis, "factor": target.factor, **_sizes(run, target)}
-        for columns in _Stages(run, store, device, progress, notify).run():
+        for columns in stages.run():
             record |= columns
+    except (StoreError, BusyError):
+        raise
     except UndefinedError as error:
         record |= {"status": "skipped", "error": str(error)}
     except MmbenchError as error:
@@ -160,8 +188,6 @@ def execute(
     except Exception as error:
         record |= {"status": "failed", "error": f"{type(error).__name__}: {error}", "error_type": type(error).__name__}
         record["traceback"] = traceback.format_exc()
-    store.write_record(record)
-    store.clear_mark(run.run_id)
     return record
 
 
@@ -191,8 +217,11 @@ def _sizes(run: Run, target: Target) -> dict[str, Any]:
 class _Stages:
     """The four stages of a run, computed where they are not stored."""
 
-    def __init__(self, run: Run, store: Store, device: str, progress: Progress[Any], notify: Notify) -> None:
+    def __init__(
+        self, run: Run, store: Store, device: str, progress: Progress[Any], notify: Notify, wait: bool
+    ) -> None:
         self.r, self.store, self.device, self.notify, self.progress = run, store, device, notify, progress
+        self.wait = wait
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the columns of one stage after the other."""
@@ -228,7 +257,7 @@ class _Stages:
             except DivergedError as error:
                 return {"diverged": {"step": error.step, "loss": str(error.loss)}}, {}
 
-        stage = self.store.stage(kind, inputs, announced)
+        stage = self.store.stage(kind, inputs, announced, wait=self.wait)
         if "diverged" in stage.values:
             raise DivergedError(stage.values["diverged"]["step"], float(stage.values["diverged"]["loss"]))
         return stage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from mmbench import console
-from mmbench.config import resolve_device
+from mmbench.config import prepare
 from mmbench.run import execute, is_final
 from mmbench.store import Store
 
@@ -35,11 +35,7 @@ def run_one(run: Run, settings: Settings) -> bool:
         record = found
     else:
         with console.err.status("loading torch") as status:
-            import torch
-
-            torch.set_num_threads(settings.threads)
-            device = resolve_device(settings.device)
-            record = execute(run, store, device, console.track, lambda stage: status.update(DOING[stage]))
+            record = execute(run, store, prepare(settings), console.track, lambda stage: status.update(DOING[stage]))
     if record["status"] != "done":
         console.say(f"[yellow]{record['status']}[/]: {escape(str(record['error']))}")
     else:

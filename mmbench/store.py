@@ -6,27 +6,28 @@
     DIR/sweeps/*.json                     the runs that each sweep asked for
 
 Everything is written under `DIR/tmp` and renamed into place, so a reader never sees half a result, and a process killed
-at any moment loses only what it had not finished. Everything is checked when read: what does not match its checksum is
-set aside under `DIR/damaged` and computed again. Nothing here can execute code when read: JSON and safetensors only.
+at any moment loses only what it had not finished. The first to rename wins; locks only spare double work. Everything is
+checked when read: what is damaged, lies under another's name or comes from another version is set aside under
+`DIR/damaged` and computed again. Nothing here can execute code when read: JSON and safetensors only.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import json
-import math
 import os
 import shutil
 import uuid
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from filelock import FileLock
-
-from mmbench.errors import StoreError
+from mmbench.errors import BusyError, StoreError
+from mmbench.files import DamagedError, canonical, check, digest, plain, read, read_json, write, write_json
+from mmbench.locks import HeldError, lock
+from mmbench.marks import Mark, Marks, is_left_behind, owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,27 +37,11 @@ if TYPE_CHECKING:
     Tensors = Mapping[str, torch.Tensor]
     Computed = tuple[dict[str, Any], dict[str, Tensors]]
 
+__all__ = ["VERSION", "Found", "Mark", "Stage", "Store", "canonical", "digest", "key_of", "look", "plain", "read_json"]
+__all__ += ["seed_of"]
+
 VERSION = 3
 """Part of every key. Raise it when a stage's meaning changes, so that older results are not taken for new ones."""
-
-
-def plain(value: Any) -> Any:
-    """JSON data with NaN and infinities as null."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def canonical(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON, as hex."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
@@ -69,19 +54,36 @@ def seed_of(*parts: Any) -> int:
     return int(digest(list(parts))[:15], 16)
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The content of a file written by `write_json`, or None if it is missing, cut short or altered."""
+class Found(NamedTuple):
+    """What lies at a record's path."""
+
+    state: Literal["ok", "damaged", "older", "foreign"]
+    """`older`: of another version of the store, to be made anew; `foreign`: the record of another run."""
+    record: dict[str, Any] | None
+    """The row, if it is ok."""
+    reason: str
+    """What is wrong with it, as the end of a sentence that begins with its path."""
+
+
+def look(path: Path) -> Found:
+    """Read the file of a record, whatever it holds; changes nothing. One that cannot be read counts as damaged."""
     try:
-        envelope = json.loads(path.read_bytes())
-        content = envelope["content"]
-        return content if isinstance(content, dict) and envelope["sha256"] == digest(content) else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+        return _look(path)
+    except OSError as error:
+        return Found("damaged", None, f"cannot be read: {error.strerror}")
 
 
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _look(path: Path) -> Found:
+    try:
+        record = read(path)
+    except DamagedError as damage:
+        return Found("damaged", None, f"is damaged: {damage}")
+    if record.get("store_version") != VERSION:
+        version = record.get("store_version", "unknown")
+        return Found("older", None, f"is of another version of the store ({version}, not {VERSION})")
+    if record.get("run_id") != path.stem:
+        return Found("foreign", None, "is the record of another run, copied here")
+    return Found("ok", record, "")
 
 
 @dataclass(frozen=True)
@@ -100,30 +102,35 @@ class Stage:
 
 
 class Store:
-    """The results folder. `tell` receives a sentence about anything found damaged."""
+    """The results folder. `tell` receives a sentence about anything that is found wrong with it."""
 
     def __init__(self, root: Path, tell: Callable[[str], None] = lambda message: None) -> None:
         self.root = root.absolute()
         self.tell = tell
         self.computed: Counter[str] = Counter()
         """How many results of each kind this object has computed, rather than found."""
+        self._marks = Marks(self.root / "running", lambda path, mark: self._replace(path, mark, durable=False))
+        self._told_of_locks = False
 
     def prepare(self) -> None:
-        """Make the folder; `StoreError` if it cannot be written to."""
+        """Make the folder, and sweep up what killed processes left in it; `StoreError` if it cannot be written to."""
         try:
             for name in ("stages", "records", "sweeps", "locks", "tmp", "running"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self.root / "tmp" / uuid.uuid4().hex
+            probe = self._scratch_path()
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise StoreError(
                 f"results = {str(self.root)!r} cannot be written to: {error.strerror}; choose another folder"
             ) from None
+        for path in (self.root / "tmp").iterdir():
+            if is_left_behind(path.name):
+                _remove(path)
 
     # -- stages -------------------------------------------------------------------------------------------------------
 
-    def stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed]) -> Stage:
+    def stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed], *, wait: bool = True) -> Stage:
         """The stored result, or what `compute` returns, stored.
 
         Of several processes that ask for the same result at once, one computes it and the others wait for it.
@@ -132,11 +139,16 @@ class Store:
             kind: the name of the stage.
             inputs: everything that the result depends on, as JSON data.
             compute: returns the values (JSON data) and named groups of tensors.
+            wait: for a result that another process is computing; else `BusyError`.
+
+        Raises:
+            BusyError: another process is computing the result, and `wait` is false.
+            StoreError: the result cannot be read or written.
         """
         key = key_of(kind, inputs)
         found = self.load(kind, key)
         if found is None:
-            with FileLock(self.root / "locks" / f"{kind}-{key}"):
+            with self._locked(f"{kind}-{key}", wait):
                 found = self.load(kind, key)
                 if found is None:
                     values, tensors = compute()
@@ -146,66 +158,108 @@ class Store:
 
     def has(self, kind: str, inputs: dict[str, Any]) -> bool:
         """Whether a result lies there; not checked, for planning."""
-        return (self._folder(kind, key_of(kind, inputs)) / "result.json").exists()
+        return os.path.lexists(self._folder(kind, key_of(kind, inputs)) / "result.json")
 
     def load(self, kind: str, key: str) -> Stage | None:
-        """The result of that key, checked; None if there is none or it is damaged."""
+        """The result of that key, checked; None if there is none or what lies there is none, and was set aside."""
         folder = self._folder(kind, key)
-        if not folder.exists():
+        if not os.path.lexists(folder):
             return None
-        content = read_json(folder / "result.json")
-        if content is not None and all(_intact(folder / name, sha) for name, sha in content["files"].items()):
+        try:
+            content = read(folder / "result.json")
+            named = key_of(kind, content["inputs"]) if content.keys() >= {"inputs", "values", "files"} else ""
+            if (content.get("version"), content.get("kind"), named) != (VERSION, kind, key):
+                raise DamagedError("it is the result of other inputs or of another version, copied here")
+            for name, sha256 in content["files"].items():
+                check(folder / name, sha256)
             return Stage(kind, content["values"], folder)
-        self._set_aside(folder)
+        except DamagedError as damage:
+            self._set_aside(folder, f"is damaged: {damage}")
+        except OSError as error:
+            raise _unreadable(folder, error) from None
         return None
 
     def _folder(self, kind: str, key: str) -> Path:
         return self.root / "stages" / kind / key
 
+    @contextlib.contextmanager
+    def _locked(self, name: str, wait: bool) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            try:
+                there = stack.enter_context(lock(self.root / "locks" / name, wait=wait))
+            except HeldError:
+                raise BusyError(f"another process is computing {name}") from None
+            except OSError as error:
+                raise self._unwritable(error) from error
+            if not there and not self._told_of_locks:
+                self._told_of_locks = True
+                self.tell(
+                    f"{self.root} has no file locks: processes may compute the same result, and one of it is kept"
+                )
+            yield
+
     def _save(
         self, kind: str, key: str, inputs: dict[str, Any], values: dict[str, Any], tensors: dict[str, Tensors]
     ) -> Stage:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        values = plain(values)
+        values, inputs = plain(values), plain(inputs)
+        if key_of(kind, inputs) != key:
+            raise TypeError(f"the inputs of {kind} are no JSON data: {inputs}")
         with self._scratch() as scratch:
             scratch.mkdir()
+            files = {}
             for name, group in tensors.items():
-                save_file(
-                    {k: v.detach().cpu().contiguous().clone() for k, v in group.items()},
-                    scratch / f"{name}.safetensors",
-                )
-            files = {path.name: _file_hash(path) for path in scratch.iterdir()}
-            content = {"version": VERSION, "kind": kind, "inputs": plain(inputs), "values": values, "files": files}
-            _write(scratch / "result.json", content)
-            for path in scratch.iterdir():
-                _flush(path)
-            target = self._folder(kind, key)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            # A rename onto a result that another machine finished meanwhile fails, and its result is as good as ours.
-            with contextlib.suppress(OSError):
-                scratch.rename(target)
-            if not target.exists():
-                raise StoreError(f"could not write the {kind} result to {target}")
-        return Stage(kind, values, self._folder(kind, key))
+                data = save({k: v.detach().cpu().contiguous().clone() for k, v in group.items()})
+                files[f"{name}.safetensors"] = hashlib.sha256(data).hexdigest()
+                write(scratch / f"{name}.safetensors", data)
+            content = {"version": VERSION, "kind": kind, "inputs": inputs, "values": values, "files": files}
+            write_json(scratch / "result.json", content)
+            return self._publish(scratch, kind, key, values)
+
+    def _publish(self, scratch: Path, kind: str, key: str, values: dict[str, Any]) -> Stage:
+        """Rename a result into place. One that another process has finished meanwhile stays, and counts."""
+        target = self._folder(kind, key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.rename(target)
+        except OSError:
+            found = self.load(kind, key)  # sets aside what is in the way, if it is no result
+            if found is not None:
+                return found
+            scratch.rename(target)
+        return Stage(kind, values, target)
 
     # -- records and sweeps -------------------------------------------------------------------------------------------
 
-    def write_record(self, record: dict[str, Any]) -> None:
-        """Store a run's row, replacing an older one."""
-        self._replace(self.root / "records" / f"{record['run_id']}.json", record)
-
-    def read_record(self, run_id: str) -> dict[str, Any] | None:
-        """A run's row, or None; a damaged one is set aside."""
-        path = self.root / "records" / f"{run_id}.json"
-        record = read_json(path)
-        if record is None and path.exists():
-            self._set_aside(path)
+    def write_record(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Store a run's row, replacing an older one, and return the row that stands: a run that is done stays so."""
+        record = plain({**record, "store_version": VERSION})
+        found = self.read_record(record["run_id"])
+        if found is not None and found["status"] == "done" and record["status"] != "done":
+            return found  # another sweep was luckier with it
+        self._replace(self._record(record["run_id"]), record)
         return record
 
+    def read_record(self, run_id: str) -> dict[str, Any] | None:
+        """A run's row, or None; what is not this run's row is set aside."""
+        path = self._record(run_id)
+        if not os.path.lexists(path):
+            return None
+        try:
+            found = _look(path)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        if found.state == "ok":
+            return found.record
+        self._set_aside(path, found.reason)
+        return None
+
     def forget_record(self, run_id: str) -> None:
-        """Take a run's row away, before the run is tried again."""
-        (self.root / "records" / f"{run_id}.json").unlink(missing_ok=True)
+        """Take away the row of a run that is to be tried again; a run that is done keeps its row."""
+        record = self.read_record(run_id)
+        if record is not None and record["status"] != "done":
+            self._record(run_id).unlink(missing_ok=True)
 
     def record_ids(self) -> set[str]:
         """The runs that have a record, of whatever status."""
@@ -217,57 +271,64 @@ class Store:
 
     def sweeps(self) -> list[dict[str, Any]]:
         """All sweeps that were started on this store."""
-        paths = sorted((self.root / "sweeps").glob("*.json"))
-        sweeps = {path: read_json(path) for path in paths}
-        for path, sweep in sweeps.items():
-            if sweep is None:
+        found = []
+        for path in sorted((self.root / "sweeps").glob("*.json")):
+            sweep = read_json(path)
+            if sweep is None or digest(sweep)[:16] != path.stem or not isinstance(sweep.get("runs"), dict):
                 self.tell(f"{path} is damaged: runs that only it asked for are not counted")
-        return [sweep for sweep in sweeps.values() if sweep is not None]
+            else:
+                found.append(sweep)
+        return found
+
+    def _record(self, run_id: str) -> Path:
+        return self.root / "records" / f"{run_id}.json"
+
+    # -- who is at work -----------------------------------------------------------------------------------------------
 
     def mark(self, run_id: str, stage: str) -> None:
-        """Say that this process is at a stage of a run."""
-        self._replace(self._mark(run_id), {"pid": os.getpid(), "stage": stage})
+        """Say that this process is at a stage of a run, until `clear_mark`."""
+        self._marks.set(run_id, stage)
 
     def clear_mark(self, run_id: str) -> bool:
         """Take the mark away; whether there was one."""
-        try:
-            self._mark(run_id).unlink()
-        except FileNotFoundError:
-            return False
-        return True
+        return self._marks.clear(run_id)
 
     def running(self) -> dict[str, str]:
-        """The stage of each run whose process is alive on this machine."""
-        import psutil
+        """The stage of each run whose process is alive, here or on another machine."""
+        return {mark.run_id: mark.stage for mark in self._marks.all() if mark.alive}
 
-        marks = {path.stem: read_json(path) for path in (self.root / "running").glob("*.json")}
-        return {run_id: mark["stage"] for run_id, mark in marks.items() if mark and psutil.pid_exists(mark["pid"])}
-
-    def _mark(self, run_id: str) -> Path:
-        return self.root / "running" / f"{run_id}.json"
+    def interrupted(self) -> list[Mark]:
+        """The marks of processes that are dead; their runs may have a record by now, from another process."""
+        return [mark for mark in self._marks.all() if not mark.alive]
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def _replace(self, path: Path, content: dict[str, Any]) -> None:
+    def _replace(self, path: Path, content: dict[str, Any], *, durable: bool = True) -> None:
         with self._scratch() as scratch:
-            _write(scratch, plain(content))
-            _flush(scratch)
+            write_json(scratch, plain(content), durable=durable)
             scratch.replace(path)
+
+    def _scratch_path(self) -> Path:
+        return self.root / "tmp" / f"{owner()}-{uuid.uuid4().hex[:12]}"
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:
-        path = self.root / "tmp" / uuid.uuid4().hex
+        path = self._scratch_path()
         try:
             yield path
         except OSError as error:
-            raise StoreError(f"could not write to results = {str(self.root)!r}: {error.strerror or error}") from error
+            raise self._unwritable(error) from error
         finally:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
 
-    def _set_aside(self, path: Path) -> None:
+    def _unwritable(self, error: OSError) -> StoreError:
+        mend = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of the quota"}
+        return StoreError(
+            f"could not write to results = {str(self.root)!r}: {error.strerror or error}; "
+            f"{mend.get(error.errno or 0, 'mend that')}, and the same command goes on from here"
+        )
+
+    def _set_aside(self, path: Path, reason: str) -> None:
         aside = self.root / "damaged" / f"{path.parent.name}-{path.name}-{uuid.uuid4().hex[:6]}"
         try:
             aside.parent.mkdir(exist_ok=True)
@@ -275,21 +336,18 @@ class Store:
         except FileNotFoundError:  # another process has set it aside already
             return
         except OSError as error:
-            raise StoreError(f"{path} is damaged and cannot be moved away: {error.strerror}; remove it") from None
-        self.tell(f"{path} is damaged: set aside as {aside}; it will be computed again")
+            raise StoreError(f"{path} {reason}; it cannot be moved away: {error.strerror}; remove it") from None
+        self.tell(f"{path} {reason}; set aside as {aside}; it will be computed again")
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(canonical({"sha256": digest(content), "content": content}) + "\n")
+def _unreadable(path: Path, error: OSError) -> StoreError:
+    """Not set aside: it may be as good as new, and another user's."""
+    return StoreError(f"{path} cannot be read: {error.strerror}; make it readable, or remove it to have it made anew")
 
 
-def _flush(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _intact(path: Path, sha256: str) -> bool:
-    try:
-        return _file_hash(path) == sha256
-    except OSError:
-        return False
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mmbench.errors import StoreError
-from mmbench.store import read_json
+from mmbench.store import look
 
 if TYPE_CHECKING:
     import os
@@ -54,7 +54,8 @@ def load_records(path: str | os.PathLike[str]) -> pd.DataFrame:
 
     The columns of the contract come first, in its order and with its dtypes, also where no record has a value; columns
     that it does not name follow, sorted. Values that are no single number or text (lists, say) become JSON text.
-    A damaged file is left out; `frame.attrs["damaged"]` lists their paths.
+    A file that is no record of this version is left out: `frame.attrs["damaged"]` lists the paths of those that are
+    damaged or copied from another run, `frame.attrs["older"]` of those that another version of mmbench wrote.
 
     Raises:
         StoreError: there is no folder `path`.
@@ -64,20 +65,20 @@ def load_records(path: str | os.PathLike[str]) -> pd.DataFrame:
         found = "is not a folder" if folder.exists() else "does not exist"
         raise StoreError(f"results = {str(path)!r} {found}; give the folder that `mmbench run results=DIR` wrote to")
     records: list[dict[str, Any]] = []
-    damaged: list[str] = []
+    left_out: dict[str, list[str]] = {"damaged": [], "older": []}
     for file in sorted((folder / "records").glob("*.json")):
-        record = read_json(file)
-        if record is None:
-            damaged.append(str(file))
+        entry = look(file)
+        if entry.record is not None:
+            records.append({name: value for name, value in entry.record.items() if name != "store_version"})
         else:
-            records.append(record)
+            left_out["older" if entry.state == "older" else "damaged"].append(str(file))
     extras = sorted({name for record in records for name in record} - COLUMNS.keys())
     data = {}
     for name in [*COLUMNS, *extras]:
         values = [record.get(name) for record in records]
         data[name] = _column(values, COLUMNS.get(name) or _kind(values))
     frame = pd.DataFrame(data).sort_values(ORDER, kind="stable", ignore_index=True)
-    frame.attrs["damaged"] = damaged
+    frame.attrs.update(left_out)
     return frame
 
 

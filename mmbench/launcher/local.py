@@ -41,7 +41,7 @@ def run_sweep(runs: list[Run], settings: Settings, slots: Any = "auto") -> None:
 
         display.update(bar, now="loading torch")
         try:
-            outcome = run_all(runs, store, settings.device, settings.threads, workers, tick)
+            outcome = run_all(runs, store, settings, workers, tick)
         except KeyboardInterrupt:
             display.stop()
             done = len(wanted.keys() & store.record_ids())

@@ -13,7 +13,7 @@ from rich.table import Table
 from mmbench import console
 from mmbench.errors import UndefinedError
 from mmbench.run import is_final
-from mmbench.store import Store, key_of, read_json
+from mmbench.store import Store, key_of, look, read_json
 
 if TYPE_CHECKING:
     from mmbench.config import Settings
@@ -32,7 +32,7 @@ def print_plan(runs: list[Run], settings: Settings) -> None:
         except UndefinedError as reason:
             skipped[f"{run.model.name} x {run.expansion.name}: {reason}"] += 1
             continue
-        record = read_json(store.root / "records" / f"{run.run_id}.json")
+        record = look(store.root / "records" / f"{run.run_id}.json").record
         stored_runs += record is not None and is_final(record)
         for kind, inputs in run.stages.items():
             wanted[kind].setdefault(key_of(kind, inputs), run)

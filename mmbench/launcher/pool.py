@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from pebble import ProcessExpired, ProcessPool
 
-from mmbench.config import resolve_device
+from mmbench.config import prepare
 from mmbench.errors import UndefinedError
 from mmbench.run import Run, execute, is_final
 from mmbench.store import Store, key_of
@@ -29,6 +29,8 @@ from mmbench.store import Store, key_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
+
+    from mmbench.config import Settings
 
 Task = list[Run]
 
@@ -53,7 +55,7 @@ class Outcome:
             self.problems[record["status"], record["error"]] += 1
 
 
-def run_all(runs: list[Run], store: Store, device: str, threads: int, slots: int, tick: Callable[[], None]) -> Outcome:
+def run_all(runs: list[Run], store: Store, settings: Settings, slots: int, tick: Callable[[], None]) -> Outcome:
     """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile."""
     outcome, missing = Outcome(), []
     for run in runs:
@@ -68,7 +70,7 @@ def run_all(runs: list[Run], store: Store, device: str, threads: int, slots: int
             store.forget_record(run.run_id)
             missing.append(run)
     if missing:
-        _run_tasks(_tasks(missing), store, (resolve_device(device), threads), slots, tick, outcome)
+        _run_tasks(_tasks(missing), store, settings, slots, tick, outcome)
     return outcome
 
 
@@ -90,13 +92,13 @@ def _tasks(runs: list[Run]) -> list[Task]:
 
 
 def _run_tasks(
-    tasks: list[Task], store: Store, settings: tuple[str, int], slots: int, tick: Callable[[], None], outcome: Outcome
+    tasks: list[Task], store: Store, settings: Settings, slots: int, tick: Callable[[], None], outcome: Outcome
 ) -> None:
     context = _context([task[0] for task in tasks])
     pool = ProcessPool(max_workers=min(slots, len(tasks)), context=context, initializer=_ignore_interrupts)
     try:
         pending: dict[Future[Any], Task] = {
-            pool.schedule(_work, args=(task, store.root, *settings)): task for task in tasks
+            pool.schedule(_work, args=(task, store.root, settings)): task for task in tasks
         }
         while pending:
             finished, _ = wait(pending, timeout=0.25, return_when=FIRST_COMPLETED)
@@ -107,7 +109,7 @@ def _run_tasks(
                 except ProcessExpired as error:
                     rest = _bury(task, store, error, outcome)
                     if rest:
-                        pending[pool.schedule(_work, args=(rest, store.root, *settings))] = rest
+                        pending[pool.schedule(_work, args=(rest, store.root, settings))] = rest
                 else:
                     outcome.computed += computed
                     for record in records:
@@ -162,9 +164,6 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
 
 
-def _work(task: Task, root: Path, device: str, threads: int) -> tuple[list[dict[str, Any]], Counter[str]]:
-    import torch
-
-    torch.set_num_threads(threads)
-    store = Store(root)
+def _work(task: Task, root: Path, settings: Settings) -> tuple[list[dict[str, Any]], Counter[str]]:
+    store, device = Store(root), prepare(settings)
     return [execute(run, store, device) for run in task], store.computed

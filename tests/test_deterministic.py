@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmbench.analysis.frame import load_records
+from mmbench.config import Settings, prepare
+
+TINY = ["model.hidden=[4]", "dataset.train_size=128", "training.steps=10", "training.warmup_steps=2", "device=cpu"]
+
+
+@pytest.fixture
+def as_before():
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+
+
+def test_torch_is_set_up_as_asked(as_before, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    assert prepare(Settings(device="cpu", threads=2, deterministic=True)) == "cpu"
+    assert torch.are_deterministic_algorithms_enabled()
+    assert torch.get_num_threads() == 2
+    assert not torch.backends.cudnn.benchmark
+    prepare(Settings(device="cpu", threads=1))
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("asked", ["true", "false"])
+def test_a_single_run_is_set_up_as_asked(in_fresh_python, tmp_path, asked):
+    said = in_fresh_python(f"""
+import os
+os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+os.chdir({str(tmp_path)!r})
+from mmbench.cli import main
+try:
+    main(["run", *{TINY}, "metric=parameters", "deterministic={asked}"])
+except SystemExit as end:
+    assert not end.code
+import torch
+print(torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"])
+""")
+    assert said.splitlines()[-1] == f"{asked.title()} :4096:8"
+
+
+ASKS = """
+import torch
+from mmbench.metrics.base import Estimate, Metric
+
+class Asks(Metric):
+    name = "asks"
+    expected_sign = 1
+
+    def measure(self, subject):
+        return Estimate(float(torch.are_deterministic_algorithms_enabled() + 2 * torch.get_num_threads()), None)
+"""
+
+
+@pytest.mark.parametrize(("asked", "score"), [("True", 7.0), ("False", 6.0)])
+def test_workers_are_set_up_as_asked(tmp_path, asked, score):
+    (tmp_path / "asks.py").write_text(ASKS)
+    (tmp_path / "main.py").write_text(f"""
+from asks import Asks
+from tiny import tiny
+from mmbench.config import Settings
+from mmbench.launcher.local import run_sweep
+
+if __name__ == "__main__":
+    run_sweep([tiny(metric=Asks())], Settings(results="results", device="cpu", threads=3, deterministic={asked}), 1)
+""")
+    paths = [str(tmp_path), str(Path(__file__).parent / "faults"), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert list(load_records(tmp_path / "results")["score"]) == [score]
