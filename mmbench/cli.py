@@ -250,7 +250,7 @@ _failures: list[Exception | None] = []
 
 
 def _task(config: Any) -> None:
-    """One run, in this process; also what launchers other than `local` call for each job of a sweep."""
+    """One run, in this process; with a `job`, the runs of one job of a sweep (see `mmbench.launcher.foreign`)."""
     from omegaconf import OmegaConf
 
     from mmbench.config import parse
@@ -259,12 +259,32 @@ def _task(config: Any) -> None:
 
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
+    if "job" in container:
+        return _job(container)
     try:
         if not run_one(*parse({str(key): value for key, value in container.items()})):
             _failures.append(None)
     except MmbenchError as error:
         # Raised through Hydra, it would end a sweep, and be announced by a line of Hydra's before the message.
         _failures.append(error)
+
+
+def _job(container: dict[Any, Any]) -> None:
+    """One job of a sweep, perhaps on another machine; its error goes to the job's log and to who launched it."""
+    from mmbench import console
+    from mmbench.config import Settings, resolve_device
+    from mmbench.errors import MmbenchError
+    from mmbench.launcher.foreign import run_job
+    from mmbench.registry import checked
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        settings = checked(Settings, {key: container[key] for key in Settings.model_fields}, "")
+        resolve_device(settings.device)
+        run_job(str(container["job"]), settings)
+    except MmbenchError as error:
+        console.error(str(error))
+        raise
 
 
 def _version_base() -> dict[str, str]:
