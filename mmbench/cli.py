@@ -65,6 +65,10 @@ records.csv, correlations.csv, report.html and the figures.
 }
 
 
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""The extra that each launcher of others comes with."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -320,6 +324,10 @@ def _translated(error: Exception, arguments: list[str]) -> Exception:
             return cause
         cause = cause.__cause__
     text = str(error)
+    if match := re.search(r"Could not find '(hydra/\w+)/([^']+)'", text):
+        if extra := EXTRAS.get(match[2]):
+            return ConfigError(f"{match[1]}={match[2]} needs an extra: pip install 'mmbench[{extra}]'")
+        return ConfigError(unknown_name(match[1], match[2], re.findall(r"^\t(\w+)$", text, re.MULTILINE)))
     if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
         return ConfigError(unknown_name(match[1], match[2], choices(match[1])))
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
