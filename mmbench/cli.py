@@ -65,6 +65,10 @@ records.csv, correlations.csv, report.html and the figures.
 }
 
 
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""The extra that each launcher of others comes with."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -252,7 +256,7 @@ _failures: list[Exception | None] = []
 
 
 def _task(config: Any) -> None:
-    """One run, in this process; also what launchers other than `local` call for each job of a sweep."""
+    """One run, in this process; with a `job`, the runs of one job of a sweep (see `mmbench.launcher.foreign`)."""
     from omegaconf import OmegaConf
 
     from mmbench.config import parse
@@ -261,12 +265,32 @@ def _task(config: Any) -> None:
 
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
+    if "job" in container:
+        return _job(container)
     try:
         if not run_one(*parse({str(key): value for key, value in container.items()})):
             _failures.append(None)
     except MmbenchError as error:
         # Raised through Hydra, it would end a sweep, and be announced by a line of Hydra's before the message.
         _failures.append(error)
+
+
+def _job(container: dict[Any, Any]) -> None:
+    """One job of a sweep, perhaps on another machine; its error goes to the job's log and to who launched it."""
+    from mmbench import console
+    from mmbench.config import Settings, resolve_device
+    from mmbench.errors import MmbenchError
+    from mmbench.launcher.foreign import run_job
+    from mmbench.registry import checked
+
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        settings = checked(Settings, {key: container[key] for key in Settings.model_fields}, "")
+        resolve_device(settings.device)
+        run_job(str(container["job"]), settings)
+    except MmbenchError as error:
+        console.error(str(error))
+        raise
 
 
 def _version_base() -> dict[str, str]:
@@ -302,6 +326,10 @@ def _translated(error: Exception, arguments: list[str]) -> Exception:
             return cause
         cause = cause.__cause__
     text = str(error)
+    if match := re.search(r"Could not find '(hydra/\w+)/([^']+)'", text):
+        if extra := EXTRAS.get(match[2]):
+            return ConfigError(f"{match[1]}={match[2]} needs an extra: pip install 'mmbench[{extra}]'")
+        return ConfigError(unknown_name(match[1], match[2], re.findall(r"^\t(\w+)$", text, re.MULTILINE)))
     if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
         return ConfigError(unknown_name(match[1], match[2], choices(match[1])))
     if match := re.search(r"Could not override '([\w.@/]+)'", text):

@@ -58,8 +58,13 @@ class Seed(Component):
     """Any non-negative integer; 0 is a seed like any other."""
 
 
-def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
-    """The run and its settings; one `ConfigError` lists everything that is wrong with them."""
+def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
+    """The run and its settings; one `ConfigError` lists everything that is wrong with them.
+
+    Args:
+        config: the composed config, or a run's own `config`, whose settings are the defaults.
+        here: whether this machine computes the run, and must have the device.
+    """
     problems: list[str] = []
 
     def attempt(make: Any, *args: Any) -> Any:
@@ -80,7 +85,7 @@ def parse(config: Mapping[str, Any]) -> tuple[Run, Settings]:
             parts[group] = attempt(_component, group, options)
     seed = attempt(checked, Seed, {"seed": config["seed"]} if "seed" in config else {}, "")
     settings = attempt(checked, Settings, {k: config[k] for k in Settings.model_fields if k in config}, "")
-    if settings is not None and settings.device not in ("auto", "cpu"):
+    if here and settings is not None and settings.device not in ("auto", "cpu"):
         attempt(resolve_device, settings.device)
     dataset, training = parts.get("dataset"), parts.get("training")
     size = getattr(dataset, "train_size", None)

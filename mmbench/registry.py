@@ -48,6 +48,11 @@ class Component(BaseModel):
         parts = {key: value.describe() for key, value in self if isinstance(value, Component)}
         return {"name": self.name, **plain, **parts}
 
+    def options(self) -> dict[str, Any]:
+        """Name and every option as plain JSON data, of which `Registry.create` makes the same component again."""
+        parts = {key: value.options() for key, value in self if isinstance(value, Component)}
+        return {"name": self.name, **self.model_dump(mode="json"), **parts}
+
 
 C = TypeVar("C", bound=Component)
 

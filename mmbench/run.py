@@ -98,6 +98,12 @@ class Run:
         return key_of("run", {**self.score_inputs, **self.trained_inputs})
 
     @property
+    def config(self) -> dict[str, Any]:
+        """The run as plain JSON data with every option written out; `config.parse` makes the same run of it."""
+        parts = ("model", "dataset", "expansion", "metric", "training")
+        return {**{part: getattr(self, part).options() for part in parts}, "seed": self.seed}
+
+    @property
     def label(self) -> str:
         """The run in a few words, for people."""
         return (

@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from mmbench import console
 from mmbench.config import prepare
+from mmbench.launcher.frozen import frozen
 from mmbench.run import execute, is_final
 from mmbench.store import Store
 
@@ -28,7 +29,12 @@ def run_one(run: Run, settings: Settings) -> bool:
     """Execute a run and say what was done and where it lies; whether it did not fail."""
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    store.write_sweep({"runs": {run.run_id: run.label}})
+    store.write_sweep(frozen([run]))
+    return run_in(store, run, settings)
+
+
+def run_in(store: Store, run: Run, settings: Settings) -> bool:
+    """`run_one` on a store that knows of the run."""
     found = store.read_record(run.run_id)
     console.say(f"[bold]{escape(run.label)}[/]")
     if found is not None and is_final(found):

@@ -265,9 +265,15 @@ class Store:
         """The runs that have a record, of whatever status."""
         return {path.stem for path in (self.root / "records").glob("*.json")}
 
-    def write_sweep(self, sweep: dict[str, Any]) -> None:
-        """Remember which runs a sweep asked for, so that `status` can tell what is missing."""
-        self._replace(self.root / "sweeps" / f"{digest(sweep)[:16]}.json", sweep)
+    def write_sweep(self, sweep: dict[str, Any]) -> str:
+        """Remember which runs a sweep asked for, so that `status` can tell what is missing; the sweep's name."""
+        name = digest(sweep)[:16]
+        self._replace(self.root / "sweeps" / f"{name}.json", sweep)
+        return name
+
+    def read_sweep(self, name: str) -> dict[str, Any] | None:
+        """The sweep of that name, or None if it is missing or damaged."""
+        return read_json(self.root / "sweeps" / f"{name}.json")
 
     def sweeps(self) -> list[dict[str, Any]]:
         """All sweeps that were started on this store."""

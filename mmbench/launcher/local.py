@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from mmbench import console
 from mmbench.errors import ConfigError
+from mmbench.launcher.frozen import frozen
 from mmbench.launcher.pool import Outcome, run_all
 from mmbench.store import Store
 
@@ -29,7 +30,7 @@ def run_sweep(runs: list[Run], settings: Settings, slots: Any = "auto") -> None:
     workers = _workers(slots)
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    store.write_sweep({"runs": {run.run_id: run.label for run in runs}})
+    store.write_sweep(frozen(runs))
     with console.sweep_progress() as display:
         bar = display.add_task("runs", total=len(runs), now="")
         wanted = {run.run_id: run.label for run in runs}
@@ -51,7 +52,7 @@ def run_sweep(runs: list[Run], settings: Settings, slots: Any = "auto") -> None:
             )
             raise SystemExit(130) from None
         tick()
-    _summarise(outcome, settings)
+    summarise(outcome, settings)
     if outcome.statuses["failed"]:
         raise SystemExit(1)
 
@@ -65,12 +66,14 @@ def _workers(slots: Any) -> int:
     raise ConfigError(f"hydra.launcher.slots = {slots!r} is not allowed: must be auto or an integer >= 1")
 
 
-def _summarise(outcome: Outcome, settings: Settings) -> None:
+def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> None:
+    """Say what became of the runs; what was computed `elsewhere`, by other processes, is not known here."""
     for (status, reason), count in sorted(outcome.problems.items()):
         colour = "red" if status == "failed" else "yellow"
         console.say(f"[{colour}]{status}[/] {count} runs: {escape(str(reason))}")
     total = sum(outcome.statuses.values())
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.say(f"{total} runs: {statuses}; {outcome.stored} of them were stored already.")
-    console.say(f"Computed: {console.counted(outcome.computed, console.STAGES) or 'nothing'}.")
+    if not elsewhere:
+        console.say(f"Computed: {console.counted(outcome.computed, console.STAGES) or 'nothing'}.")
     console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")

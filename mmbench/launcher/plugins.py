@@ -39,7 +39,8 @@ class BaseSweeper(Sweeper):
         """Launch the jobs; `ConfigError` with everything that is wrong with any of them, before any starts."""
         composer = Composer(self.hydra_context.config_loader, self.config)
         jobs = composer.jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        distinct: dict[str, tuple[Run, list[str]]] = {}
+        here = isinstance(self.launcher, BaseLauncher)
+        distinct: dict[str, Run] = {}
         problems: list[str] = []
         never_meant = {override.split("=")[0] for job in jobs for override in job}
         for job in jobs:
@@ -47,11 +48,11 @@ class BaseSweeper(Sweeper):
             kept = [override for override in job if override not in without_meaning]
             never_meant -= {override.split("=")[0] for override in kept}
             try:
-                run, settings = parse(config)
+                run, settings = parse(config, here)
             except ConfigError as error:
                 problems += error.problems
             else:
-                distinct.setdefault(run.run_id, (run, kept))
+                distinct.setdefault(run.run_id, run)
         for key in sorted(never_meant):
             group, _, option = key.partition(".")
             if option in config[group]:  # an axis
@@ -61,15 +62,19 @@ class BaseSweeper(Sweeper):
                 problems.append(unknown_name(f"option {key}", option, config[group]))
         if problems:
             raise ConfigError(*problems)
+        runs = list(distinct.values())
         if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
-            return self.launcher.launch_runs([run for run, _ in distinct.values()], settings)
-        return self.launcher.launch([overrides for _, overrides in distinct.values()], initial_job_idx=0)
+            return self.launcher.launch_runs(runs, settings)
+        from mmbench.launcher.foreign import run_elsewhere
+
+        return run_elsewhere(self.launcher, runs, settings)
 
 
 class BaseLauncher(Launcher):
     """Hands the runs of a sweep to `launch_runs`; composes them itself where another sweeper is used."""
 
-    def __init__(self, slots: Any = "auto") -> None:
+    def __init__(self, slots: Any = "auto", **of_others: Any) -> None:
+        """The options of other launchers, which a sweep may hold, mean nothing here."""
         self.slots = slots
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:

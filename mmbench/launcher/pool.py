@@ -57,10 +57,19 @@ class Outcome:
 
 def run_all(runs: list[Run], store: Store, settings: Settings, slots: int, tick: Callable[[], None]) -> Outcome:
     """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile."""
-    outcome, missing = Outcome(), []
+    outcome = Outcome()
+    missing = still_to_run(runs, store, outcome)
+    if missing:
+        _run_tasks(grouped(missing), store, settings, slots, tick, outcome)
+    return outcome
+
+
+def still_to_run(runs: list[Run], store: Store, outcome: Outcome) -> list[Run]:
+    """The runs that have no final record yet; the others are counted, and those without meaning recorded as such."""
+    missing = []
     for run in runs:
         record = store.read_record(run.run_id)
-        undefined = _is_undefined(run)
+        undefined = is_undefined(run)
         if record is not None and (is_final(record) or (undefined and record["status"] == "skipped")):
             outcome.stored += 1
             outcome.add(record)
@@ -69,12 +78,11 @@ def run_all(runs: list[Run], store: Store, settings: Settings, slots: int, tick:
         else:
             store.forget_record(run.run_id)
             missing.append(run)
-    if missing:
-        _run_tasks(_tasks(missing), store, settings, slots, tick, outcome)
-    return outcome
+    return missing
 
 
-def _is_undefined(run: Run) -> bool:
+def is_undefined(run: Run) -> bool:
+    """Whether the combination has no meaning."""
     try:
         run.target()
     except UndefinedError:
@@ -82,8 +90,8 @@ def _is_undefined(run: Run) -> bool:
     return False
 
 
-def _tasks(runs: list[Run]) -> list[Task]:
-    """Runs grouped by expanded model, the largest first."""
+def grouped(runs: list[Run]) -> list[Task]:
+    """Defined runs grouped by expanded model, the largest first."""
     groups: defaultdict[str, Task] = defaultdict(list)
     for run in runs:
         groups[key_of("expanded", run.expanded_inputs)].append(run)
