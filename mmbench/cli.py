@@ -336,6 +336,11 @@ def _translated(error: Exception, arguments: list[str]) -> Exception:
         group, _, option = match[1].partition(".")
         if option and group in GROUP_NAMES:
             return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
+        if match[1].startswith("hydra.launcher."):
+            from mmbench.launcher.pool import Options
+
+            option = match[1].removeprefix("hydra.launcher.")
+            return ConfigError(unknown_name(f"option {match[1]}", option, Options.model_fields))
         return ConfigError(unknown_name("config key", match[1], [*GROUP_NAMES, *TOP_KEYS]))
     override = getattr(error, "override", None)
     if "See https://hydra.cc" in text or override:

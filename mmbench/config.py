@@ -77,7 +77,7 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
     known = {*GROUPS, "seed", *Settings.model_fields}
     problems += [unknown_name("config key", str(key), known) for key in config.keys() - known]
     parts = {}
-    for group, registry in GROUPS.items():
+    for group in GROUPS:
         options = config.get(group)
         if not isinstance(options, Mapping):
             problems.append(f"{group} is missing; choose one of: {', '.join(choices(group))}")

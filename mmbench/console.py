@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import track as rich_track
-from rich.table import Column
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -26,6 +24,13 @@ STAGES = {
     "trained": "expanded models trained",
 }
 """The stages of a run, in words."""
+DOING = {
+    "base": "training the base model",
+    "expanded": "expanding it",
+    "score": "measuring the expanded model",
+    "trained": "training the expanded model",
+}
+"""What a run is at."""
 
 
 def error(message: str) -> None:
@@ -46,21 +51,6 @@ def say(message: str) -> None:
 def track(items: Iterable[T], description: str) -> Iterable[T]:
     """Iterate with a progress bar that goes away at the end."""
     return rich_track(items, description, console=err, transient=True)
-
-
-def sweep_progress() -> Progress:
-    """The display of a running sweep."""
-    return Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("runs"),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[now]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
-        console=err,
-        expand=True,
-        refresh_per_second=4,
-    )
 
 
 def counted(counts: Counter[str], words: dict[str, str]) -> str:

@@ -178,6 +178,24 @@ def execute(
         store.clear_mark(run.run_id)
 
 
+def train_base(run: Run, store: Store, device: str) -> None:
+    """Train the run's base model if it is not stored; what goes wrong is for the runs that need it to say.
+
+    Raises:
+        StoreError: as `execute`.
+        BusyError: another process is training it.
+    """
+    stages = _Stages(run, store, device, silent, lambda stage: None, wait=False)
+    try:
+        stages.base()
+    except (StoreError, BusyError):
+        raise
+    except Exception:
+        return  # a run meets it again, and it is in its record
+    finally:
+        store.clear_mark(run.run_id)
+
+
 def _record(run: Run, stages: _Stages) -> dict[str, Any]:
     record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": stages.device}
     try:
@@ -231,7 +249,7 @@ class _Stages:
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the columns of one stage after the other."""
-        base = self._stage("base", self.r.base_inputs, self._train_base)
+        base = self.base()
         yield {f"base_{k}": base.values[k] for k in ("accuracy", "loss", "validation_accuracy", "seconds")}
         expanded = self._stage("expanded", self.r.expanded_inputs, lambda: self._expand(base))
         yield {"max_difference": expanded.values["max_difference"], "expand_seconds": expanded.values["seconds"]}
@@ -253,6 +271,10 @@ class _Stages:
             "train_steps": self._recipe.steps,
             "train_seconds": final["seconds"],
         }
+
+    def base(self) -> Stage:
+        """The base model, trained."""
+        return self._stage("base", self.r.base_inputs, self._train_base)
 
     def _stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed]) -> Stage:
         def announced() -> Computed:

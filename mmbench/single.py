@@ -17,13 +17,6 @@ if TYPE_CHECKING:
     from mmbench.config import Settings
     from mmbench.run import Run
 
-DOING = {
-    "base": "training the base model",
-    "expanded": "expanding it",
-    "score": "measuring the expanded model",
-    "trained": "training the expanded model",
-}
-
 
 def run_one(run: Run, settings: Settings) -> bool:
     """Execute a run and say what was done and where it lies; whether it did not fail."""
@@ -41,7 +34,9 @@ def run_in(store: Store, run: Run, settings: Settings) -> bool:
         record = found
     else:
         with console.err.status("loading torch") as status:
-            record = execute(run, store, prepare(settings), console.track, lambda stage: status.update(DOING[stage]))
+            record = execute(
+                run, store, prepare(settings), console.track, lambda stage: status.update(console.DOING[stage])
+            )
     if record["status"] != "done":
         console.say(f"[yellow]{record['status']}[/]: {escape(str(record['error']))}")
     else:

@@ -22,9 +22,9 @@ class LocalLauncher(BaseLauncher):
 
     def launch_runs(self, runs: list[Any], settings: Any) -> None:
         """Run them in worker processes."""
-        from mmbench.launcher.local import run_sweep
+        from mmbench.launcher.local import options_of, run_sweep
 
-        run_sweep(runs, settings, self.slots)
+        run_sweep(runs, settings, options_of(self.options))
 
 
 class PlanLauncher(BaseLauncher):
@@ -40,7 +40,14 @@ class PlanLauncher(BaseLauncher):
 _HERE = "hydra_plugins.mmbench_plugins"
 _OPTIONS: dict[str, dict[str, Any]] = {
     "hydra/sweeper/mmbench": {"_target_": f"{_HERE}.Sweeper", "params": {}},
-    "hydra/launcher/local": {"_target_": f"{_HERE}.LocalLauncher", "slots": "auto"},
+    "hydra/launcher/local": {
+        "_target_": f"{_HERE}.LocalLauncher",
+        "slots": "auto",
+        "on_error": "continue",
+        "retries": 0,
+        "time_limit": None,
+        "memory_limit": None,
+    },
     "hydra/launcher/plan": {"_target_": f"{_HERE}.PlanLauncher"},
 }
 for _path, _node in _OPTIONS.items():

@@ -19,7 +19,8 @@ from rich.markup import escape
 from mmbench import console
 from mmbench.launcher.frozen import frozen, thawed
 from mmbench.launcher.local import summarise
-from mmbench.launcher.pool import Outcome, grouped, is_undefined, still_to_run
+from mmbench.launcher.outcome import Outcome, is_undefined, still_to_run
+from mmbench.launcher.schedule import grouped
 from mmbench.run import is_final
 from mmbench.store import Store
 
@@ -171,8 +172,8 @@ def _interrupted(name: str, run_ids: set[str], store: Store) -> None:
     if name.startswith("Slurm"):
         console.warn(
             f"no longer waiting: {done} of {len(run_ids)} runs have their record, and the jobs go on in Slurm (squeue "
-            f"shows them, scancel ends them). mmbench status results={store.root} counts; when no job is left, the same "
-            "command collects, and launches what is missing"
+            f"shows them, scancel ends them). mmbench status results={store.root} counts; when no job is left, the "
+            "same command collects, and launches what is missing"
         )
     else:
         console.warn(

@@ -3,7 +3,8 @@
 Runs that have been written down are composed no more. What is edited between a sweep's start and its last job changes
 nothing, and a job on another machine needs a shared store and this code, but no config.
 
-    {"runs": {RUN_ID: label}, "configs": {RUN_ID: config}, "folder": where relative paths start, "jobs": [[RUN_ID, ...]]}
+    {"runs": {RUN_ID: label}, "configs": {RUN_ID: config}, "folder": where relative paths start,
+     "jobs": [[RUN_ID, ...]]}
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ def thawed(store: Store, job: str) -> list[Run]:
         os.chdir(sweep["folder"])
     except OSError as error:
         raise StoreError(
-            f"the sweep was started in {sweep['folder']}, which this machine cannot enter ({error.strerror}); start it in "
-            "a folder that all machines of the cluster share"
+            f"the sweep was started in {sweep['folder']}, which this machine cannot enter ({error.strerror}); start it "
+            "in a folder that all machines of the cluster share"
         ) from None
     return [_made(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
 
@@ -63,7 +64,7 @@ def _made(run_id: str, config: dict[str, Any]) -> Run:
     run, _ = parse(config)
     if run.run_id != run_id:
         raise StoreError(
-            f"the run {run_id} ({run.label}) is another one by now: its data or mmbench have changed since the sweep was "
-            "started; start it again"
+            f"the run {run_id} ({run.label}) is another one by now: its data or mmbench have changed since the sweep "
+            "was started; start it again"
         )
     return run

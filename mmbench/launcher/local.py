@@ -2,68 +2,95 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from rich.markup import escape
 
 from mmbench import console
-from mmbench.errors import ConfigError
+from mmbench.launcher.display import Display
 from mmbench.launcher.frozen import frozen
-from mmbench.launcher.pool import Outcome, run_all
+from mmbench.launcher.pool import Options, Pool
+from mmbench.registry import checked
 from mmbench.store import Store
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from mmbench.config import Settings
+    from mmbench.launcher.outcome import Outcome
     from mmbench.run import Run
 
 
-def run_sweep(runs: list[Run], settings: Settings, slots: Any = "auto") -> None:
-    """Run what is missing, show the progress, say what was done. Exits with status 1 if a run failed.
+def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
+    """Run what is missing, show the progress, say what was done.
+
+    Ends the process with status 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM. The first Ctrl-C lets finish
+    what runs, the second stops it.
 
     Args:
         runs: the sweep, without repeats.
         settings: results folder, device, threads.
-        slots: worker processes; `auto` is one for each CPU that this process may use.
+        options: of the launcher.
     """
-    workers = _workers(slots)
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
     store.write_sweep(frozen(runs))
-    with console.sweep_progress() as display:
-        bar = display.add_task("runs", total=len(runs), now="")
-        wanted = {run.run_id: run.label for run in runs}
-
-        def tick() -> None:
-            running = [f"{wanted[run]} ({stage})" for run, stage in store.running().items() if run in wanted]
-            done = len(wanted.keys() & store.record_ids())
-            display.update(bar, completed=done, now=escape(" | ".join(running[:workers])))
-
-        display.update(bar, now="loading torch")
-        try:
-            outcome = run_all(runs, store, settings, workers, tick)
-        except KeyboardInterrupt:
-            display.stop()
-            done = len(wanted.keys() & store.record_ids())
-            console.warn(
-                f"stopped: {done} of {len(runs)} runs have their record, and every finished stage is stored in "
-                f"{settings.results}; the same command goes on from there"
-            )
-            raise SystemExit(130) from None
-        tick()
-    summarise(outcome, settings)
-    if outcome.statuses["failed"]:
+    pool = Pool(runs, store, settings, options)
+    with Display(pool, len(runs)) as display, Signals(pool) as signals:
+        with contextlib.suppress(_Stop):
+            pool.run(display.tick)
+        display.tick()
+    if signals.received:
+        console.warn(
+            f"stopped: {pool.outcome.ended} of {len(runs)} runs have their record, and every finished stage is stored "
+            f"in {settings.results}; the same command goes on from there"
+        )
+        raise SystemExit(128 + signals.received)
+    summarise(pool.outcome, settings)
+    if left := len(runs) - pool.outcome.ended:
+        console.warn(f"{left} runs were not started: {pool.stopping}; the same command goes on from there")
+    if left or pool.outcome.statuses["failed"]:
         raise SystemExit(1)
 
 
-def _workers(slots: Any) -> int:
-    if slots == "auto":
-        process = psutil.Process()
-        return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1
-    if isinstance(slots, int) and not isinstance(slots, bool) and slots >= 1:
-        return slots
-    raise ConfigError(f"hydra.launcher.slots = {slots!r} is not allowed: must be auto or an integer >= 1")
+def options_of(found: dict[str, Any]) -> Options:
+    """The launcher's options, checked. Those of other launchers, which a sweep may hold, mean nothing here."""
+    for key in found.keys() - Options.model_fields:
+        console.warn(f"hydra.launcher.{key} means nothing to hydra/launcher=local")
+    return checked(Options, {key: found[key] for key in Options.model_fields if key in found}, "hydra.launcher")
+
+
+class _Stop(BaseException):
+    """Now, not when the runs have come to their end."""
+
+
+class Signals:
+    """Ctrl-C once: no more runs are started. Twice, or SIGTERM: everything is stopped."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool, self.received = pool, 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        first, self.received = not self.received, number
+        if not first or number == signal.SIGTERM:
+            raise _Stop
+        self.pool.stopping = "it was interrupted"
+        running = sum(1 for slot in self.pool.slots if slot.job)
+        if running:
+            console.warn(f"finishing the {running} runs that are at work; Ctrl-C again stops them")
 
 
 def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> None:
@@ -71,9 +98,8 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
     for (status, reason), count in sorted(outcome.problems.items()):
         colour = "red" if status == "failed" else "yellow"
         console.say(f"[{colour}]{status}[/] {count} runs: {escape(str(reason))}")
-    total = sum(outcome.statuses.values())
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
-    console.say(f"{total} runs: {statuses}; {outcome.stored} of them were stored already.")
+    console.say(f"{outcome.ended} runs: {statuses}; {outcome.stored} of them were stored already.")
     if not elsewhere:
         console.say(f"Computed: {console.counted(outcome.computed, console.STAGES) or 'nothing'}.")
     console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")

@@ -73,9 +73,8 @@ class BaseSweeper(Sweeper):
 class BaseLauncher(Launcher):
     """Hands the runs of a sweep to `launch_runs`; composes them itself where another sweeper is used."""
 
-    def __init__(self, slots: Any = "auto", **of_others: Any) -> None:
-        """The options of other launchers, which a sweep may hold, mean nothing here."""
-        self.slots = slots
+    def __init__(self, **options: Any) -> None:
+        self.options = options
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Called by Hydra."""

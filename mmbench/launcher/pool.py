@@ -1,177 +1,218 @@
 """Runs in worker processes of this machine. Knows nothing of Hydra and shows nothing.
 
-Runs that share an expanded model form one task, so that its training happens once and in one place; the largest models
-start first. A worker that dies takes down only the run that it was at: that run is recorded as failed, the rest of its
-task goes to another worker.
+A worker that dies, hangs beyond the time limit or takes too much memory is replaced, and takes down only the run that
+it was at. Between two sweeps on one store, or after any end of this one, the store decides what is left to do.
 """
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
-import sys
-from collections import Counter, defaultdict
+import time
 from concurrent.futures import FIRST_COMPLETED, wait
-from dataclasses import dataclass, field
-from multiprocessing import forkserver
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import psutil
-from pebble import ProcessExpired, ProcessPool
+from pydantic import Field, field_validator
 
-from mmbench.config import prepare
-from mmbench.errors import UndefinedError
-from mmbench.run import Run, execute, is_final
-from mmbench.store import Store, key_of
+from mmbench.errors import StoreError
+from mmbench.launcher import memory
+from mmbench.launcher.outcome import Outcome, still_to_run
+from mmbench.launcher.schedule import Job, Schedule
+from mmbench.launcher.slots import Slot, end_server, worker_context
+from mmbench.registry import Component
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from mmbench.config import Settings
+    from mmbench.launcher.slots import Result
+    from mmbench.run import Run
+    from mmbench.store import Store
 
-Task = list[Run]
-
-
-@dataclass
-class Outcome:
-    """What became of the runs."""
-
-    stored: int = 0
-    """Runs whose records were there already."""
-    statuses: Counter[str] = field(default_factory=Counter)
-    """Runs per status, the stored ones included."""
-    problems: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """(status, reason) of the runs that were not done."""
-    computed: Counter[str] = field(default_factory=Counter)
-    """Stage results that were computed, by kind."""
-
-    def add(self, record: dict[str, Any]) -> None:
-        """Count one run."""
-        self.statuses[record["status"]] += 1
-        if record["status"] != "done":
-            self.problems[record["status"], record["error"]] += 1
+TICK = 0.25
+"""Seconds between two looks at what runs."""
 
 
-def run_all(runs: list[Run], store: Store, settings: Settings, slots: int, tick: Callable[[], None]) -> Outcome:
-    """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile."""
-    outcome = Outcome()
-    missing = still_to_run(runs, store, outcome)
-    if missing:
-        _run_tasks(grouped(missing), store, settings, slots, tick, outcome)
-    return outcome
+class Options(Component):
+    """The options of `hydra/launcher=local`, at `hydra.launcher`."""
+
+    name: ClassVar[str] = "local"
+
+    slots: Literal["auto"] | int = "auto"
+    """Worker processes; `auto` is one for each GPU, or for each CPU (`threads` CPUs) that this process may use."""
+    on_error: Literal["continue", "stop"] = "continue"
+    """After a failed run: go on, or finish what runs and stop."""
+    retries: int = Field(0, ge=0, le=100)
+    """How often a failed run is tried again, unless it is bound to fail again."""
+    time_limit: float | None = Field(None, gt=0)
+    """Seconds that a run may take; its worker is ended then."""
+    memory_limit: float | None = Field(None, gt=0)
+    """GiB that a worker may take. Without it, the largest is ended only when the machine's memory is nearly used up."""
+
+    @field_validator("slots", mode="before")
+    @classmethod
+    def _are_some(cls, slots: Any) -> Any:
+        if slots != "auto" and (not isinstance(slots, int) or isinstance(slots, bool) or slots < 1):
+            raise ValueError(f"hydra.launcher.slots = {slots!r} is not allowed: must be auto or an integer >= 1")
+        return slots
 
 
-def still_to_run(runs: list[Run], store: Store, outcome: Outcome) -> list[Run]:
-    """The runs that have no final record yet; the others are counted, and those without meaning recorded as such."""
-    missing = []
-    for run in runs:
-        record = store.read_record(run.run_id)
-        undefined = is_undefined(run)
-        if record is not None and (is_final(record) or (undefined and record["status"] == "skipped")):
-            outcome.stored += 1
-            outcome.add(record)
-        elif undefined:
-            outcome.add(execute(run, store))
+class Pool:
+    """The sweep under way, for whoever shows or steers it."""
+
+    def __init__(self, runs: list[Run], store: Store, settings: Settings, options: Options) -> None:
+        self.store, self.settings, self.options = store, settings, options
+        self.outcome = Outcome()
+        self.slots: list[Slot] = []
+        self.stopping: str | None = None
+        """Why no more runs are started."""
+        self._missing = still_to_run(runs, store, self.outcome)
+        self._schedule = Schedule(self._missing, lambda run: store.has("base", run.base_inputs), options.retries)
+        self._looked = 0.0
+
+    def run(self, tick: Callable[[], None]) -> Outcome:
+        """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile.
+
+        Raises:
+            StoreError: the store can no longer be written to; what was at work has come to its end.
+        """
+        if not self._missing:
+            return self.outcome
+        trouble: StoreError | None = None
+        try:
+            self._open(tick)
+            while self._hand_out():
+                for slot in self._ended():
+                    try:
+                        self._collect(slot)
+                    except StoreError as error:
+                        trouble, self.stopping = error, str(error)
+                if self.stopping and not any(slot.job for slot in self.slots):
+                    break  # nobody waits for workers that are only being born
+                self._guard()
+                tick()
+        except BaseException:
+            self.kill()
+            raise
+        if all(slot.worker for slot in self.slots):
+            for slot in self.slots:
+                slot.close()
         else:
-            store.forget_record(run.run_id)
-            missing.append(run)
-    return missing
+            self.kill()
+        if trouble:
+            raise trouble
+        return self.outcome
+
+    def kill(self) -> None:
+        """End all workers at once, whatever they are at."""
+        end_server()
+        for slot in self.slots:
+            slot.stop()
+        for slot in self.slots:
+            slot.close()
+            if slot.job:
+                self.store.clear_mark(slot.job.run.run_id)
+
+    def _open(self, tick: Callable[[], None]) -> None:
+        """Open the slots. The first worker says how many GPUs there are."""
+        context = worker_context(self._missing)
+        devices = [self.settings.device]
+        self.slots.append(Slot(context, self.settings))
+        if self.settings.device in ("auto", "cuda"):
+            while self.slots[0].worker is None and not self.stopping:
+                for slot in self._ended():
+                    slot.collect()
+                tick()
+            worker = self.slots[0].worker
+            gpus = worker.gpus if worker else 0
+            devices = [f"cuda:{i}" for i in range(gpus)] or [self.settings.device]
+        natural = len(devices) if devices[0].startswith("cuda") else max(1, cpus() // self.settings.threads)
+        count = natural if self.options.slots == "auto" else self.options.slots
+        for i in range(1, min(count, self._schedule.groups)):
+            device = devices[i % len(devices)]
+            self.slots.append(Slot(context, self.settings.model_copy(update={"device": device})))
+        self.slots[0].settings = self.settings.model_copy(update={"device": devices[0]})
+
+    def _hand_out(self) -> bool:
+        """Give work to the free; False when all is done."""
+        for number, slot in enumerate(self.slots):
+            if slot.future is None and not self.stopping:
+                job = self._schedule.take(number)
+                if job is not None:
+                    slot.start(job, self.store)
+        return any(slot.job for slot in self.slots) or (self._schedule.groups > 0 and not self.stopping)
+
+    def _ended(self) -> list[Slot]:
+        """Wait a moment; the slots whose future has ended."""
+        futures = {slot.future: slot for slot in self.slots if slot.future is not None}
+        if not futures:
+            time.sleep(TICK)
+        return [futures[future] for future in wait(futures, TICK, FIRST_COMPLETED).done]
+
+    def _collect(self, slot: Slot) -> None:
+        number = self.slots.index(slot)
+        job, result = slot.collect()
+        if job is None:
+            return
+        if isinstance(result, str):
+            self._bury(job, result)
+            return
+        for message in result.told:
+            self.store.tell(message)
+        self.outcome.computed += result.computed
+        if result.busy:
+            self._schedule.busy(number, job)
+        else:
+            self._schedule.done(job)
+            self._count(job, result)
+
+    def _count(self, job: Job, result: Result) -> None:
+        if result.record is None:
+            return
+        retry = result.record["status"] == "failed" and not result.record["final"]
+        if not (retry and self._schedule.again(job)):
+            self._add(result.record)
+
+    def _bury(self, job: Job, reason: str) -> None:
+        """Record as failed what the death of a worker has cost."""
+        self.store.clear_mark(job.run.run_id)
+        if job.base_only:
+            reason = f"training its base model: {reason}"
+        for run in self._schedule.died(job):
+            record = {**run.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"}
+            self._add(self.store.write_record(record))  # one that the worker finished at the last moment stands
+
+    def _add(self, record: dict[str, Any]) -> None:
+        self.outcome.add(record)
+        if record["status"] == "failed" and self.options.on_error == "stop" and not self.stopping:
+            self.stopping = "a run failed, and hydra.launcher.on_error is stop"
+
+    def _guard(self) -> None:
+        """End what takes too long or too much."""
+        now = time.monotonic()
+        if now - self._looked < 2 * TICK:
+            return
+        self._looked = now
+        running = [slot for slot in self.slots if slot.job and slot.worker and not slot.ended_because]
+        limit = self.options.time_limit
+        for slot in running:
+            if limit and now - slot.since > limit:
+                slot.end(f"it took longer than hydra.launcher.time_limit = {limit:g} s")
+        sizes = {slot.worker.pid: memory.resident(slot.worker.pid) for slot in running if slot.worker}
+        total, available = memory.total_and_available()
+        largest = max(sizes, key=sizes.__getitem__, default=None)
+        for slot in running:
+            assert slot.worker is not None
+            size = sizes[slot.worker.pid] / memory.GIB
+            if self.options.memory_limit and size > self.options.memory_limit:
+                slot.end(f"it took {size:.1f} GiB, and hydra.launcher.memory_limit = {self.options.memory_limit:g}")
+            elif available < memory.SCARCE * total and slot.worker.pid == largest:
+                slot.end(
+                    f"only {available / memory.GIB:.1f} of {total / memory.GIB:.1f} GiB of memory were left, and it "
+                    f"took most of all, {size:.1f}; fewer hydra.launcher.slots leave more for each"
+                )
 
 
-def is_undefined(run: Run) -> bool:
-    """Whether the combination has no meaning."""
-    try:
-        run.target()
-    except UndefinedError:
-        return True
-    return False
-
-
-def grouped(runs: list[Run]) -> list[Task]:
-    """Defined runs grouped by expanded model, the largest first."""
-    groups: defaultdict[str, Task] = defaultdict(list)
-    for run in runs:
-        groups[key_of("expanded", run.expanded_inputs)].append(run)
-    # Equal sizes differ in their seed, hence in their base model, so neighbours do not wait for the same one.
-    return sorted(groups.values(), key=lambda task: -task[0].target().architecture.parameters(task[0].dataset.shape()))
-
-
-def _run_tasks(
-    tasks: list[Task], store: Store, settings: Settings, slots: int, tick: Callable[[], None], outcome: Outcome
-) -> None:
-    context = _context([task[0] for task in tasks])
-    pool = ProcessPool(max_workers=min(slots, len(tasks)), context=context, initializer=_ignore_interrupts)
-    try:
-        pending: dict[Future[Any], Task] = {
-            pool.schedule(_work, args=(task, store.root, settings)): task for task in tasks
-        }
-        while pending:
-            finished, _ = wait(pending, timeout=0.25, return_when=FIRST_COMPLETED)
-            for future in finished:
-                task = pending.pop(future)
-                try:
-                    records, computed = future.result()
-                except ProcessExpired as error:
-                    rest = _bury(task, store, error, outcome)
-                    if rest:
-                        pending[pool.schedule(_work, args=(rest, store.root, settings))] = rest
-                else:
-                    outcome.computed += computed
-                    for record in records:
-                        outcome.add(record)
-            tick()
-        pool.close()
-    except BaseException:
-        _end_server()  # it may still be loading, to serve workers that nobody waits for any more
-        pool.stop()
-        raise
-    finally:
-        pool.join()
-
-
-def _bury(task: Task, store: Store, error: ProcessExpired, outcome: Outcome) -> Task:
-    """Record as failed the run at which a worker died; count those before it; return those after it."""
-    marked = [run for run in task if store.clear_mark(run.run_id)]
-    dead = marked[0] if marked else task[0]
-    position = task.index(dead)
-    reason = f"the worker process died (exit code {error.exitcode}), perhaps for want of memory"
-    store.write_record({**dead.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"})
-    for run in task[: position + 1]:
-        outcome.add(store.read_record(run.run_id) or {"status": "failed", "error": reason})
-    return task[position + 1 :]
-
-
-def _context(runs: list[Run]) -> Any:
-    """Workers are forked from a clean server that has loaded torch and the like once, where the system can do that."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
-    needed |= {f"mmbench.landscape.{name}" for name in ("gauss_newton", "lanczos", "traces")}
-    context.set_forkserver_preload(["mmbench.launcher.pool", *sorted(needed)])
-    # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, heard)
-    return context
-
-
-def _end_server() -> None:
-    for child in psutil.Process().children():
-        with contextlib.suppress(psutil.Error):
-            if "multiprocessing.forkserver" in " ".join(child.cmdline()):
-                child.kill()
-
-
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which stops the workers
-
-
-def _work(task: Task, root: Path, settings: Settings) -> tuple[list[dict[str, Any]], Counter[str]]:
-    store, device = Store(root), prepare(settings)
-    return [execute(run, store, device) for run in task], store.computed
+def cpus() -> int:
+    """CPUs that this process may use."""
+    process = psutil.Process()
+    return len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1

@@ -1,0 +1,46 @@
+"""How much memory there is, for this machine or this container, and how much a process takes."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+GIB = 2**30
+SCARCE = 0.04
+"""Share of all memory below which the largest worker is ended, before the system ends a process of its own choice."""
+CGROUPS = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+"""Limit and usage, of version 2 and 1."""
+
+
+def total_and_available() -> tuple[int, int]:
+    """Bytes that there are, and bytes that can be had without swapping."""
+    machine = psutil.virtual_memory()
+    total, available = machine.total, machine.available
+    for limit, usage in CGROUPS:
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+            most = int(Path(limit).read_text())
+            if most < total:
+                total, available = most, min(available, most - int(Path(usage).read_text()) + _cached())
+    return total, available
+
+
+def _cached() -> int:
+    """Bytes that the container's usage counts and the system would give back: files read not long ago."""
+    for path in ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            numbers = dict(line.split() for line in Path(path).read_text().splitlines())
+            return int(numbers.get("inactive_file") or numbers["total_inactive_file"])
+    return 0
+
+
+def resident(pid: int) -> int:
+    """Bytes of memory of a process; 0 if there is none."""
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0

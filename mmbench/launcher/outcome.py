@@ -1,0 +1,67 @@
+"""What became of the runs of a sweep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmbench.errors import UndefinedError
+from mmbench.run import execute, is_final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mmbench.run import Run
+    from mmbench.store import Store
+
+
+@dataclass
+class Outcome:
+    """Counts, which grow as the runs end."""
+
+    stored: int = 0
+    """Runs whose records were there already."""
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Runs per status, the stored ones included."""
+    problems: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(status, reason) of the runs that were not done."""
+    computed: Counter[str] = field(default_factory=Counter)
+    """Stage results that were computed, by kind."""
+
+    @property
+    def ended(self) -> int:
+        """Runs that have come to their end."""
+        return self.statuses.total()
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Count one run."""
+        self.statuses[record["status"]] += 1
+        if record["status"] != "done":
+            self.problems[record["status"], record["error"]] += 1
+
+
+def still_to_run(runs: Iterable[Run], store: Store, outcome: Outcome) -> list[Run]:
+    """The runs that have no final record yet; the others are counted, and those without meaning recorded as such."""
+    missing = []
+    for run in runs:
+        record = store.read_record(run.run_id)
+        undefined = is_undefined(run)
+        if record is not None and (is_final(record) or (undefined and record["status"] == "skipped")):
+            outcome.stored += 1
+            outcome.add(record)
+        elif undefined:
+            outcome.add(execute(run, store))
+        else:
+            store.forget_record(run.run_id)
+            missing.append(run)
+    return missing
+
+
+def is_undefined(run: Run) -> bool:
+    """Whether the combination has no meaning."""
+    try:
+        run.target()
+    except UndefinedError:
+        return True
+    return False
