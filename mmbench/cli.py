@@ -16,6 +16,8 @@ usage: mmbench COMMAND [OVERRIDES]
   run       one run; with -m a multirun; with -m sweeps=NAME a sweep
   plan      what a sweep would do: jobs, what is stored, what is skipped and why, cost; starts nothing
   status    what is done, failed (with the reason), running, missing
+  retry     run again what failed
+  clean     remove what no sweep refers to, after showing it
   analyze   tables, figures and a report from the stored results
 
 Every command takes Hydra overrides (results=DIR is the store of all of them) and answers --help.
@@ -52,9 +54,25 @@ Say what `mmbench run -m` with the same overrides would do, and start nothing.
 
 {groups}""",
     "status": """\
-usage: mmbench status [results=DIR]
+usage: mmbench status [results=DIR] [all=true]
 
-Of all runs that were ever asked for in a store: done, failed and skipped with their reasons, running, missing.
+Of all runs that were ever asked for in a store: how many are done, and why each of the others is not: failed or skipped
+with the reason, running or interrupted with the stage, missing. With all=true every run is named.
+""",
+    "retry": """\
+usage: mmbench retry [results=DIR] [OVERRIDES]
+
+Run again the failed runs of all sweeps of a store, as they were written down when their sweeps were started. A run that
+diverged, or whose score is not a finite number, would do so again, and is left.
+
+  mmbench retry hydra.launcher.slots=1 hydra.launcher.time_limit=3600
+""",
+    "clean": """\
+usage: mmbench clean [results=DIR] [forget=SWEEP] [yes=true]
+
+Show the stored results and records that no sweep of the store refers to, and what dead processes and damage have left
+behind; ask, and remove it. With forget=SWEEP that sweep counts no more, and what it alone refers to goes with it (the
+files in DIR/sweeps are named by them). With yes=true nothing is asked.
 """,
     "analyze": """\
 usage: mmbench analyze [results=DIR]
@@ -140,10 +158,40 @@ def _sorted(arguments: list[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
+def _retry(arguments: list[str]) -> int:
+    flags, overrides = _sorted(arguments)
+    kept = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    return _hydra("retry", ["--multirun", *kept, *overrides, "hydra/sweeper=retry"])
+
+
 def _status(arguments: list[str]) -> None:
     from mmbench.status import print_status
 
-    print_status(_results(arguments))
+    own, rest = _own(arguments, "all")
+    print_status(_results(rest), everything=_agreed(own, "all"))
+
+
+def _clean(arguments: list[str]) -> None:
+    from mmbench.clean import clean
+
+    own, rest = _own(arguments, "forget", "yes")
+    clean(_results(rest), own.get("forget"), _agreed(own, "yes"))
+
+
+def _own(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
+    """The command's own keys, which are no part of a run's config, and the other arguments."""
+    pairs = {argument: argument.partition("=") for argument in arguments}
+    own = {key: value for key, equals, value in pairs.values() if equals and key in keys}
+    return own, [argument for argument in arguments if pairs[argument][0] not in own]
+
+
+def _agreed(own: dict[str, str], key: str) -> bool:
+    from mmbench.errors import ConfigError
+
+    value = own.get(key, "false").lower()
+    if value not in ("true", "false"):
+        raise ConfigError(f"{key} = {own[key]!r} is not allowed: must be true or false")
+    return value == "true"
 
 
 def _analyze(arguments: list[str]) -> None:
@@ -173,6 +221,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": _run,
     "plan": _plan,
     "status": _status,
+    "retry": _retry,
+    "clean": _clean,
     "analyze": _analyze,
 }
 

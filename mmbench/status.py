@@ -1,41 +1,93 @@
-"""What has become of all runs that a store was ever asked for."""
+"""What has become of all runs that a store was ever asked for, and why those that are not done are not."""
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
 from mmbench import console
 from mmbench.store import Store, look
 
+if TYPE_CHECKING:
+    from pathlib import Path
 
-def print_status(results: Path) -> None:
-    """Count the runs by what became of them, with the reasons of those that failed or were skipped."""
-    store = Store(results, tell=console.warn)
-    wanted = {run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()}
-    paths = sorted((store.root / "records").glob("*.json"))
-    looked = {path: look(path) for path in paths}
-    records = {path.stem: found.record for path, found in looked.items() if found.record is not None}
-    for path, found in looked.items():
-        if found.state != "ok":
-            console.warn(f"{path} {found.reason}: it counts as missing")
-    wanted |= {run_id: run_id for run_id in records.keys() - wanted.keys()}
-    running = {run_id: stage for run_id, stage in store.running().items() if run_id not in records}
-    counts: Counter[str] = Counter(record["status"] for record in records.values())
-    counts["running"] = len(running)
-    counts["missing"] = len(wanted.keys() - records.keys() - running.keys())
-    console.say(f"[bold]{len(wanted)} runs[/] in {escape(str(results))}")
-    for status in ("done", "failed", "skipped", "running", "missing"):
-        console.say(f"  {status:8} {counts[status]}")
-    reasons = Counter((r["status"], r["error"]) for r in records.values() if r["status"] != "done")
-    for (status, reason), count in sorted(reasons.items()):
-        console.say(f"{status} {count}: {escape(str(reason))}")
-    for run_id, stage in running.items():
-        console.say(f"running: {escape(wanted.get(run_id, run_id))} ({stage})")
+STATES = ("done", "failed", "skipped", "running", "interrupted", "missing")
+SHOWN = 3
+"""Runs that are named per reason, unless all are asked for."""
+
+
+@dataclass
+class Census:
+    """Every run of a store with its state, and the reason of that."""
+
+    labels: dict[str, str]
+    """Run id to its label."""
+    states: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Run id to state and reason."""
+
+    def count(self, state: str) -> int:
+        """Runs in a state."""
+        return sum(1 for found, _ in self.states.values() if found == state)
+
+    def reasons(self, state: str) -> dict[str, list[str]]:
+        """The reasons of a state, each with its runs' labels, sorted."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for run_id, (its, reason) in self.states.items():
+            if its == state:
+                found[reason].append(self.labels[run_id])
+        return {reason: sorted(labels) for reason, labels in sorted(found.items())}
+
+
+def census(store: Store) -> Census:
+    """Look at all records, sweeps and marks."""
+    found = Census({run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()})
+    for path in sorted((store.root / "records").glob("*.json")):
+        seen = look(path)
+        if seen.record is not None:
+            found.states[path.stem] = _of_record(seen.record)
+            found.labels.setdefault(path.stem, path.stem)
+        elif seen.state != "ok":
+            store.tell(f"{path} {seen.reason}: it counts as missing")
+    for run_id, stage in store.running().items():
+        found.states.setdefault(run_id, ("running", console.DOING.get(stage, stage)))
+        found.labels.setdefault(run_id, run_id)
     for mark in store.interrupted():
-        if mark.run_id in wanted and mark.run_id not in records:
-            console.say(f"interrupted: {escape(wanted[mark.run_id])} at stage {mark.stage} on {escape(mark.host)}")
-    if counts["missing"] and not running:
+        if mark.run_id in found.labels:
+            doing = console.DOING.get(mark.stage, mark.stage)
+            found.states.setdefault(mark.run_id, ("interrupted", f"while {doing}, on {mark.host}"))
+    for run_id in found.labels:
+        found.states.setdefault(run_id, ("missing", "not started, or stopped between two stages"))
+    return found
+
+
+def _of_record(record: dict[str, Any]) -> tuple[str, str]:
+    return record["status"], str(record["error"] or "")
+
+
+def print_status(results: Path, everything: bool = False) -> None:
+    """Count the runs by what became of them, and explain those that are not done.
+
+    Args:
+        results: the store's folder.
+        everything: whether to name all runs of every reason, not only the first.
+    """
+    found = census(Store(results, tell=console.warn))
+    console.say(f"[bold]{len(found.labels)} runs[/] in {escape(str(results))}")
+    for state in STATES:
+        if state != "interrupted" or found.count(state):
+            console.say(f"  {state:11} {found.count(state)}")
+    for state in STATES[1:]:
+        for reason, labels in found.reasons(state).items():
+            console.say(f"[bold]{state}[/] {len(labels)}: {escape(reason)}")
+            shown = labels if everything else labels[:SHOWN]
+            for label in shown:
+                console.say(f"    {escape(label)}")
+            if len(labels) > len(shown):
+                console.say(f"    and {len(labels) - len(shown)} more (mmbench status all=true names them)")
+    if found.count("failed"):
+        console.say("`mmbench retry` runs again what failed and is not bound to fail again.")
+    if (found.count("missing") or found.count("interrupted")) and not found.count("running"):
         console.say("The same `mmbench run` command computes what is missing.")

@@ -267,6 +267,7 @@ class Store:
 
     def write_sweep(self, sweep: dict[str, Any]) -> str:
         """Remember which runs a sweep asked for, so that `status` can tell what is missing; the sweep's name."""
+        sweep = {**sweep, "store_version": VERSION}
         name = digest(sweep)[:16]
         self._replace(self.root / "sweeps" / f"{name}.json", sweep)
         return name

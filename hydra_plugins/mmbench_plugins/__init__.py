@@ -10,11 +10,15 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from mmbench.launcher.plugins import BaseLauncher, BaseSweeper
+from mmbench.launcher.plugins import BaseLauncher, BaseRetrySweeper, BaseSweeper
 
 
 class Sweeper(BaseSweeper):
     """`hydra/sweeper=mmbench`."""
+
+
+class RetrySweeper(BaseRetrySweeper):
+    """`hydra/sweeper=retry`, of `mmbench retry`."""
 
 
 class LocalLauncher(BaseLauncher):
@@ -39,7 +43,8 @@ class PlanLauncher(BaseLauncher):
 
 _HERE = "hydra_plugins.mmbench_plugins"
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "hydra/sweeper/mmbench": {"_target_": f"{_HERE}.Sweeper", "params": {}},
+    "hydra/sweeper/mmbench": {"_target_": f"{_HERE}.Sweeper", "params": {}, "pairs": [], "exclude": []},
+    "hydra/sweeper/retry": {"_target_": f"{_HERE}.RetrySweeper"},
     "hydra/launcher/local": {
         "_target_": f"{_HERE}.LocalLauncher",
         "slots": "auto",

@@ -20,13 +20,15 @@ from mmbench.paths import choices
 from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from hydra.core.override_parser.types import Override
 
 Config = dict[str, Any]
 ONE_VALUE = ("sweeps", "results", "device", "threads")
 """What all runs of a sweep share."""
+NOTHING = object()
+"""The value of a key that is not there."""
 MOST_LOOKUPS = 8
 """Nodes that refer to nodes, one after the other; more are a circle."""
 
@@ -43,24 +45,46 @@ class Composer:
         self._composed = lru_cache(maxsize=None)(self._compose_by_hydra)
         self._parts = lru_cache(maxsize=None)(self._compose_by_parts)
 
-    def jobs(self, arguments: Sequence[str]) -> list[list[str]]:
-        """The cartesian product of the arguments' values, as lists of simple overrides; later arguments win."""
-        from itertools import product
+    def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
+        """The cartesian product of the arguments' values, as lists of simple overrides; later arguments win.
 
-        axes: dict[str, list[str]] = {}
+        Each of `pairs` is one axis more, along which several keys change together: `{"model": "mlp,vit", "training":
+        "sgd,adamw"}` is mlp with sgd, and vit with adamw.
+        """
+        from itertools import chain, product
+
+        axes: dict[str, list[tuple[str, ...]]] = {}
         for override in self._parser.parse_overrides(list(arguments)):
-            key = override.get_key_element()
-            if not override.is_sweep_override():
-                axes[key] = [f"{key}={override.get_value_element_as_str()}"]
-            elif override.is_discrete_sweep():
-                axes[key] = list(dict.fromkeys(f"{key}={value}" for value in override.sweep_string_iterator()))
-                if not axes[key]:
-                    raise ConfigError(f"{override.input_line} matches nothing (allowed: {', '.join(choices(key))})")
-                if len(axes[key]) > 1 and key in ONE_VALUE:
-                    raise ConfigError(f"{override.input_line}: {key} cannot be swept; start one sweep for each value")
-            else:
-                raise ConfigError(f"{override.input_line}: only lists, choice(), range() and glob() can be swept")
-        return [list(job) for job in product(*axes.values())]
+            axes[override.get_key_element()] = [(value,) for value in self._values(override)]
+        for pair in pairs:
+            columns = [
+                self._values(self._parse(f"{key}={','.join(map(str, _listed(value)))}"), repeats=True)
+                for key, value in pair.items()
+            ]
+            lengths = {key: len(column) for key, column in zip(pair, columns, strict=True)}
+            if len(set(lengths.values())) > 1:
+                raise ConfigError(f"hydra.sweeper.pairs: lists of one length are needed, and these have {lengths}")
+            if both := sorted(pair.keys() & axes.keys()):
+                raise ConfigError(
+                    f"hydra.sweeper.pairs: {', '.join(both)} is swept elsewhere, too; give it in one place"
+                )
+            axes[" ".join(pair)] = list(zip(*columns, strict=True))
+        return [list(chain(*job)) for job in product(*axes.values())]
+
+    def _values(self, override: Override, repeats: bool = False) -> list[str]:
+        """The simple overrides that an override stands for."""
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            return [f"{key}={override.get_value_element_as_str()}"]
+        if not override.is_discrete_sweep():
+            raise ConfigError(f"{override.input_line}: only lists, choice(), range() and glob() can be swept")
+        values = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if not values:
+            raise ConfigError(f"{override.input_line} matches nothing (allowed: {', '.join(choices(key))})")
+        distinct = list(dict.fromkeys(values))
+        if len(distinct) > 1 and key in ONE_VALUE:
+            raise ConfigError(f"{override.input_line}: {key} cannot be swept; start one sweep for each value")
+        return values if repeats else distinct
 
     def compose(self, overrides: Sequence[str]) -> tuple[Config, list[str]]:
         """The job's resolved config, and the overrides that have no meaning for its choices.
@@ -112,6 +136,30 @@ class Composer:
         container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         assert isinstance(container, dict)
         return {str(key): value for key, value in container.items()}
+
+
+def excluded(config: Config, rules: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether all keys of one of the rules have a value in the config that the rule names.
+
+    `{"model": "vit", "expansion": ["zero_pad", "stack"]}`: a group by the name of its choice, an option by its value.
+    """
+    return any(all(_at(config, key) in _listed(value) for key, value in rule.items()) for rule in rules)
+
+
+def known(config: Config, key: str) -> bool:
+    """Whether there is such a key."""
+    return _at(config, key) is not NOTHING
+
+
+def _at(config: Config, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part, NOTHING) if isinstance(node, dict) else NOTHING
+    return node.get("name") if isinstance(node, dict) else node
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [value]
 
 
 def _axis_of_another(config: Config, key: str, value: Any) -> bool:

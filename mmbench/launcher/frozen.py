@@ -50,17 +50,23 @@ def thawed(store: Store, job: str) -> list[Run]:
     jobs, index = sweep.get("jobs", []), int(named[2])
     if index >= len(jobs):
         raise ConfigError(f"job = {job!r} is not allowed: the sweep has {len(jobs)} jobs, counted from 0")
+    enter(sweep["folder"])
+    return [made(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
+
+
+def enter(folder: str) -> None:
+    """Go where a sweep was started, since its relative paths start there; `StoreError` if that cannot be entered."""
     try:
-        os.chdir(sweep["folder"])
+        os.chdir(folder)
     except OSError as error:
         raise StoreError(
-            f"the sweep was started in {sweep['folder']}, which this machine cannot enter ({error.strerror}); start it "
+            f"the sweep was started in {folder}, which this machine cannot enter ({error.strerror}); start it "
             "in a folder that all machines of the cluster share"
         ) from None
-    return [_made(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
 
 
-def _made(run_id: str, config: dict[str, Any]) -> Run:
+def made(run_id: str, config: dict[str, Any]) -> Run:
+    """The run that was written down under this name, in the folder where its sweep was started."""
     run, _ = parse(config)
     if run.run_id != run_id:
         raise StoreError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
+from omegaconf import OmegaConf
 
+from mmbench import console
 from mmbench.config import parse
 from mmbench.errors import ConfigError
-from mmbench.launcher.compose import Composer
+from mmbench.launcher.compose import Composer, excluded, known
 from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
@@ -23,8 +26,20 @@ if TYPE_CHECKING:
 class BaseSweeper(Sweeper):
     """The cartesian product of `hydra.sweeper.params` and the command line's overrides, checked and without repeats."""
 
-    def __init__(self, params: dict[str, Any] | None = None) -> None:
-        self.params = params or {}
+    def __init__(
+        self,
+        params: dict[str, Any] | None = None,
+        pairs: list[dict[str, Any]] | None = None,
+        exclude: list[dict[str, Any]] | None = None,
+    ) -> None:
+        """What to sweep.
+
+        Args:
+            params: keys to values (`"mlp,vit"`, `range(3)`, `glob(*)`), of which all combinations are taken.
+            pairs: keys whose values are taken together, the first with the first, as one more axis of the product.
+            exclude: keys to values, or lists of them; combinations that match all keys of one entry are left out.
+        """
+        self.params, self.pairs, self.exclude = params or {}, pairs or [], exclude or []
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Called by Hydra."""
@@ -37,37 +52,81 @@ class BaseSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Launch the jobs; `ConfigError` with everything that is wrong with any of them, before any starts."""
+        runs, settings = self._runs(arguments)
+        if not runs:
+            return None
+        if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
+            return self.launcher.launch_runs(runs, settings)
+        from mmbench.launcher.foreign import run_elsewhere
+
+        return run_elsewhere(self.launcher, runs, settings)
+
+    def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
+        """All runs, without repeats."""
         composer = Composer(self.hydra_context.config_loader, self.config)
-        jobs = composer.jobs([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        pairs, exclude = _mappings("pairs", self.pairs), _mappings("exclude", self.exclude)
         here = isinstance(self.launcher, BaseLauncher)
         distinct: dict[str, Run] = {}
         problems: list[str] = []
+        jobs = composer.jobs(given, pairs)
+        out = 0
         never_meant = {override.split("=")[0] for job in jobs for override in job}
+        idle = {key for rule in exclude for key in rule}
         for job in jobs:
             config, without_meaning = composer.compose(job)
-            kept = [override for override in job if override not in without_meaning]
-            never_meant -= {override.split("=")[0] for override in kept}
+            idle -= {key for key in idle if known(config, key)}
+            if excluded(config, exclude):
+                out += 1
+                continue
+            never_meant -= {override.split("=")[0] for override in job if override not in without_meaning}
             try:
                 run, settings = parse(config, here)
             except ConfigError as error:
                 problems += error.problems
             else:
                 distinct.setdefault(run.run_id, run)
-        for key in sorted(never_meant):
-            group, _, option = key.partition(".")
-            if option in config[group]:  # an axis
-                name = config[group]["name"]
-                problems.append(f"{key}: no operator here has it ({name} has {', '.join(EXPANSIONS[name].axes())})")
-            else:
-                problems.append(unknown_name(f"option {key}", option, config[group]))
+        problems += [f"hydra.sweeper.exclude: no job has the key {key!r}" for key in sorted(idle)]
+        problems += [_without_meaning(key, config) for key in sorted(never_meant)] if distinct else []
         if problems:
             raise ConfigError(*problems)
-        runs = list(distinct.values())
-        if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
-            return self.launcher.launch_runs(runs, settings)
-        from mmbench.launcher.foreign import run_elsewhere
+        if not distinct:
+            raise ConfigError(f"hydra.sweeper.exclude leaves none of the {len(jobs)} jobs")
+        if out:
+            console.say(f"{out} of {len(jobs)} combinations are left out by hydra.sweeper.exclude.")
+        return list(distinct.values()), settings
 
-        return run_elsewhere(self.launcher, runs, settings)
+
+def _mappings(key: str, entries: Any) -> list[dict[str, Any]]:
+    """A list of dictionaries, checked; empty ones would match everything."""
+    found = OmegaConf.to_container(OmegaConf.create(entries)) if not isinstance(entries, str) else entries
+    if not isinstance(found, list) or not all(isinstance(entry, dict) and entry for entry in found):
+        raise ConfigError(
+            f"hydra.sweeper.{key} = {found!r} is not allowed: must be a list of entries such as "
+            "{model: vit, expansion: zero_pad}"
+        )
+    return found
+
+
+def _without_meaning(key: str, config: dict[str, Any]) -> str:
+    """Why no job of the sweep has an option."""
+    group, _, option = key.partition(".")
+    if option in config[group]:  # an axis
+        name = config[group]["name"]
+        return f"{key}: no operator here has it ({name} has {', '.join(EXPANSIONS[name].axes())})"
+    return unknown_name(f"option {key}", option, config[group])
+
+
+class BaseRetrySweeper(BaseSweeper):
+    """In place of new runs: those of the store that failed and are not bound to fail again, as they were frozen."""
+
+    def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
+        from mmbench.launcher.retry import failed
+
+        composer = Composer(self.hydra_context.config_loader, self.config)
+        _, settings = parse(composer.compose(composer.jobs(arguments)[0])[0])
+        settings = settings.model_copy(update={"results": str(Path(settings.results).absolute())})
+        return failed(settings), settings  # which goes to another folder
 
 
 class BaseLauncher(Launcher):

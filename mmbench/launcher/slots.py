@@ -68,7 +68,7 @@ class Slot:
         self.ended_because: str | None = None
         """Why the launcher ended the job."""
         self._births = 0
-        parent = (os.getpid(), started(os.getpid()))
+        parent = (os.getpid(), started(os.getpid()), Path.cwd())
         self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=parent)
         self.future: Future[Any] | None = self._pool.schedule(_introduce)
 
@@ -150,7 +150,8 @@ def end_server() -> None:
 # -- in the worker ---------------------------------------------------------------------------------------------------
 
 
-def _begin(parent: int, born: int | None) -> None:
+def _begin(parent: int, born: int | None, folder: Path) -> None:
+    os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError):

@@ -1,0 +1,59 @@
+"""The runs of a store that are worth another try, from the sweeps as they were written down."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from mmbench import console
+from mmbench.errors import ConfigError, StoreError
+from mmbench.launcher.frozen import enter, made
+from mmbench.run import is_final
+from mmbench.store import Store, look
+
+if TYPE_CHECKING:
+    from mmbench.config import Settings
+    from mmbench.run import Run
+
+
+def failed(settings: Settings) -> list[Run]:
+    """The failed runs that are not bound to fail again; says what is left out, and goes to the folder of their sweeps.
+
+    Raises:
+        StoreError: there is no store, or its failed runs were started in different folders.
+    """
+    store = Store(Path(settings.results), tell=console.warn)
+    if not store.root.is_dir():
+        raise StoreError(f"results = {settings.results!r} is no folder; name the folder of a sweep with results=DIR")
+    looked = [look(path).record for path in sorted((store.root / "records").glob("*.json"))]
+    records = {record["run_id"]: record for record in looked if record and record["status"] == "failed"}
+    final = Counter(str(record["error_type"]) for record in records.values() if is_final(record))
+    for kind, count in sorted(final.items()):
+        console.say(f"{count} runs are left as they are: a {kind} comes again, however often they are tried.")
+    wanted = {run_id for run_id, record in records.items() if not is_final(record)}
+    folders: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for sweep in store.sweeps():
+        for run_id in wanted & sweep.get("configs", {}).keys():
+            folders[sweep["folder"]][run_id] = sweep["configs"][run_id]
+    if not folders:
+        console.say("Nothing to retry.")
+        return []
+    if len(folders) > 1:
+        raise StoreError(
+            f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), from "
+            "which their paths start; give the commands of their sweeps again, each in its folder"
+        )
+    (folder, configs), results = folders.popitem(), store.root
+    enter(folder)
+    return [run for run_id, config in configs.items() if (run := _made(run_id, config, results))]
+
+
+def _made(run_id: str, config: dict[str, Any], results: Path) -> Run | None:
+    try:
+        return made(run_id, config)
+    except (ConfigError, StoreError) as error:
+        console.warn(f"{run_id} in {results} cannot be tried again: {error}")
+        return None
