@@ -214,6 +214,8 @@ def _analyze(arguments: list[str]) -> None:
         )
     for path in analysis.frame.attrs.get("damaged", []):
         console.warn(f"{path} is damaged and was left out; run its sweep again")
+    if older := analysis.frame.attrs.get("older"):
+        console.warn(f"{len(older)} records of another version of mmbench were left out; run their sweeps again")
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
 
 

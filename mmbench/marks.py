@@ -58,6 +58,19 @@ def started(pid: int) -> int | None:
     return None if state in (b"Z", b"X") else int(numbers[18])  # killed, and not yet buried by its parent
 
 
+def lives(pid: int, start: int | None) -> bool | None:
+    """Whether the process of this machine that started then is alive; None where we may not know."""
+    now = started(pid)
+    if now is None and Path("/proc/self/stat").exists() and not Path(f"/proc/{pid}").exists():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's, which this /proc does not show (hidepid, usual on clusters)
+            return None
+    return now is not None and now == start
+
+
 def _started_elsewhere(pid: int) -> int | None:
     import psutil
 
@@ -76,7 +89,8 @@ def is_left_behind(name: str) -> bool:
     """Whether a file whose name begins with `owner()` belongs to a process of this machine that is dead."""
     where, _, rest = name.partition("-")
     pid, _, rest = rest.partition("-")
-    return where == place() and pid.isdecimal() and str(started(int(pid))) != rest.partition("-")[0]
+    start = rest.partition("-")[0]
+    return where == place() and pid.isdecimal() and start.isdecimal() and lives(int(pid), int(start)) is False
 
 
 class Marks:
@@ -153,6 +167,7 @@ class Marks:
 
 
 def _lives(mark: dict[str, Any], age: float) -> bool:
-    if mark["place"] == place():
-        return mark["started"] is not None and started(mark["pid"]) == mark["started"]
+    here = lives(mark["pid"], mark["started"]) if mark["place"] == place() else None
+    if here is not None:
+        return here
     return abs(age) <= STALE  # a sign of life from the future was left there before a clock was set back

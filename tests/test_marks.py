@@ -50,6 +50,21 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it(store):
     assert [mark.run_id for mark in store.interrupted()] == ["a"]
 
 
+def test_a_process_that_the_system_hides_shows_that_it_lives_as_those_elsewhere_do(store, monkeypatch):
+    def hidden(pid, signal):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", hidden)
+    for run_id, age in (("a", 10), ("b", 100)):
+        store.mark(run_id, "base")
+        rewrite(store, run_id, age, pid=2**22 + 1)
+    assert store.running().keys() == {"a"}
+    assert not marks.is_left_behind(f"{marks.place()}-{2**22 + 1}-7-x")
+    monkeypatch.undo()
+    assert not store.running()
+    assert marks.is_left_behind(f"{marks.place()}-{2**22 + 1}-7-x")
+
+
 def test_a_killed_process_is_dead_before_its_parent_has_buried_it():
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert marks.started(process.pid) is not None

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import fcntl
 import math
 
 import pytest
 import torch
 
 from mmbench.data.digits import Digits
-from mmbench.errors import DivergedError
+from mmbench.errors import BusyError, DivergedError, StoreError
 from mmbench.expansions.gradmax import GradMax
 from mmbench.expansions.identity_block import IdentityBlock
 from mmbench.expansions.net2deeper import Net2Deeper
@@ -26,7 +27,7 @@ from mmbench.metrics.validation_loss import ValidationLoss
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
 from mmbench.run import _SUBJECTS, Run, execute, is_final
-from mmbench.store import Store
+from mmbench.store import Store, key_of
 from mmbench.training import SGD
 
 COLUMNS = {
@@ -154,6 +155,30 @@ def test_divergence_is_a_recorded_failure_with_its_step_and_is_not_tried_again(s
     assert not again.computed
     assert execute(a_run(training=run.training, metric=Sharpness(images=64)), again)["error"] == record["error"]
     assert not again.computed, "the diverged base model is not trained again for another metric"
+
+
+@pytest.mark.parametrize("kind", ["base", "expanded", "score", "trained"])
+def test_a_run_that_would_have_to_wait_says_so_and_leaves_no_record(store, kind):
+    run = a_run()
+    with (store.root / "locks" / f"{kind}-{key_of(kind, run.stages[kind])}").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BusyError):
+            execute(run, store, wait=False)
+    assert not store.record_ids()
+    assert not store.running()
+    assert set(store.computed) == set(list(run.stages)[: list(run.stages).index(kind)]), "those before it are stored"
+    assert execute(run, store, wait=False)["status"] == "done"
+
+
+def test_a_store_that_cannot_be_used_is_no_failure_of_a_run(store):
+    run = a_run()
+    (store.root / "stages" / "score").touch()
+    with pytest.raises(StoreError, match="could not write to results"):
+        execute(run, store)
+    assert not store.record_ids()
+    assert not store.running()
+    (store.root / "stages" / "score").unlink()
+    assert execute(run, store)["status"] == "done"
 
 
 class Failing(Metric):

@@ -5,6 +5,8 @@ import pytest
 
 from mmbench.analysis.frame import load_records, replacing, write_records
 from mmbench.errors import StoreError
+from mmbench.files import read_json, write_json
+from mmbench.store import VERSION
 
 CONTRACT = [
     *("run_id", "status", "error", "model", "dataset", "expansion", "axis", "factor", "budget", "training", "seed"),
@@ -52,6 +54,20 @@ def test_damaged_files_are_left_out_and_named(stored, record):
     frame = load_records(folder)
     assert list(frame["run_id"]) == [files[4].stem]
     assert frame.attrs["damaged"] == [str(path) for path in files[:4]]
+
+
+def test_records_of_other_versions_and_other_runs_are_left_out_and_named(stored, record):
+    folder = stored([record(seed=seed) for seed in range(3)])
+    files = sorted((folder / "records").glob("*.json"))
+    older = {**read_json(files[0]), "store_version": VERSION - 1}
+    files[0].unlink()
+    write_json(files[0], older)
+    files[1].write_bytes(files[2].read_bytes())
+    frame = load_records(folder)
+    assert list(frame["run_id"]) == [files[2].stem]
+    assert frame.attrs["older"] == [str(files[0])]
+    assert frame.attrs["damaged"] == [str(files[1])]
+    assert "store_version" not in frame
 
 
 def test_rows_are_sorted_by_what_they_are_not_by_their_files(stored, sweep):

@@ -138,25 +138,42 @@ def completed(folder: Path, results: str, *more: str) -> str:
     return said
 
 
-def kill_sweeps(folder: Path, kills: int, chance: random.Random, tell=lambda text: None) -> Tally:
-    """Kill a sweep with its workers `kills` times, at moments drawn uniformly from its time after the first mark."""
+MORE = ("seed=0,1,2,3", "training.steps=100")
+"""Sixteen runs, so that there is something to hit."""
+
+
+def at_work(process: subprocess.Popen[str], root: Path) -> float:
+    """Wait until a worker is at a run, or the sweep is at its end; the seconds that it took."""
     start = time.monotonic()
-    process, begin = sweep(folder, "reference"), None
-    while process.poll() is None:
-        if begin is None and any((folder / "reference" / "running").glob("*")):
-            begin = time.monotonic() - start
-        time.sleep(0.005)
-    assert process.returncode == 0, process.communicate()[0]
-    begin, end = begin or 0.0, time.monotonic() - start
+    while process.poll() is None and not any((root / "running").glob("*")):
+        time.sleep(0.002)
+    return time.monotonic() - start
+
+
+def kill_sweeps(folder: Path, kills: int, chance: random.Random, tell=lambda text: None) -> Tally:
+    """Kill a sweep with its workers `kills` times: a sixth of them while it loads, the others while it works."""
+    process = sweep(folder, "reference", *MORE)
+    loading = at_work(process, folder / "reference")
+    start = time.monotonic()
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    working = time.monotonic() - start
     reference, tally, root = contents(folder / "reference"), Tally(), folder / "store0"
     while tally.kills.total() < kills:
         opened(root)
+        for mark in (root / "running").glob("*"):
+            mark.unlink()
         before = finished(root)
-        process = sweep(folder, root.name)
-        time.sleep(chance.uniform(0.9 * begin, end))
+        process = sweep(folder, root.name, *MORE)
+        if chance.random() < 1 / 6:
+            time.sleep(chance.uniform(0, loading))
+        else:
+            at_work(process, root)
+            time.sleep(chance.uniform(0, working))
         before |= finished(root)
         ended = process.poll() is not None
-        os.killpg(process.pid, signal.SIGKILL) if not ended else None
+        if not ended:
+            os.killpg(process.pid, signal.SIGKILL)
         said = process.communicate(timeout=60)[0]
         if not ended:
             tally.kills[moment(root)] += 1
@@ -166,7 +183,7 @@ def kill_sweeps(folder: Path, kills: int, chance: random.Random, tell=lambda tex
         if ended:
             tally.stores += 1
             root = folder / f"store{tally.stores}"
-    completed(folder, root.name)
+    completed(folder, root.name, *MORE)
     tally.stores += 1
     for number in range(tally.stores):
         if contents(folder / f"store{number}") != reference:
@@ -190,7 +207,7 @@ def main() -> None:
     for title, (level, kills) in levels.items():
         if kills:
             with tempfile.TemporaryDirectory() as folder, console.status(title) as status:
-                tally = level(Path(folder), kills, random.Random(asked.seed), lambda text: status.update(text))
+                tally = level(Path(folder), kills, random.Random(asked.seed), status.update)
             for name, count in sorted(tally.kills.items()):
                 table.add_row(title, name, str(count))
             total = (tally.kills.total(), tally.stores, len(tally.lost), len(tally.wrong))
