@@ -53,15 +53,14 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
 
     frame = load_records(results, where)
     judgement = judge(frame)
-    correlations = judgement.correlations
     folder = folders(results)[0] / "analysis"
     try:
         folder.mkdir(exist_ok=True)
         write_records(frame, folder)
         for name, table in judgement.tables.items():
             write_table(table, folder / f"{name}.csv")
-        drawings = draw(frame, correlations, folder / "figures")
-        report = write_report(frame, correlations, folder, drawings)
+        drawings = draw(frame, judgement, folder / "figures")
+        report = write_report(frame, judgement, folder, drawings)
     except OSError as error:
         raise StoreError(f"cannot write the analysis to {folder}: {error.strerror or error}") from error
-    return Analysis(frame, correlations, judgement, folder, report)
+    return Analysis(frame, judgement.correlations, judgement, folder, report)

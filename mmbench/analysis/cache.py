@@ -138,7 +138,7 @@ def _chunk(folder: Path, names: Sequence[str], files: dict[str, File], now: int,
             damaged.append(path)
     frame = typed(records)
     for name in _FILE:
-        dtype = "string" if name == "_file" else "Int64"
+        dtype: Any = "string" if name == "_file" else "Int64"
         frame[name] = frame[name].astype(dtype) if name in frame else pd.Series(dtype=dtype)
     return frame
 

@@ -18,7 +18,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
+
+from mmbench.analysis.ranks import ranks, t_quantile, t_sided
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Codes = NDArray[np.int64]
 
-LEVEL = 0.95
 BASES = 3
 """Base models from which on they, not their configurations, are the independent units of an interval."""
 
@@ -51,7 +52,7 @@ def spearman(score: Array, target: Array) -> float:
     """Spearman's rho, ties by average rank; NaN for fewer than 3 values or a constant side."""
     if len(score) < 3 or np.ptp(score) == 0 or np.ptp(target) == 0:
         return math.nan
-    return _pearson(stats.rankdata(score), stats.rankdata(target))
+    return _pearson(ranks(score), ranks(target))
 
 
 def spearman_interval(score: Array, target: Array, base: Codes) -> Correlation:
@@ -79,7 +80,7 @@ def influence(score: Array, target: Array) -> Array:
     Computational Statistics and Data Analysis 39 (2002).
     """
     n = len(score)
-    a, b = ((stats.rankdata(values) - 0.5) / n - 0.5 for values in (score, target))
+    a, b = ((ranks(values) - 0.5) / n - 0.5 for values in (score, target))
     xy, xx, yy = a @ b / n, a @ a / n, b @ b / n
     of_xy = a * b + _above(score, b) + _above(target, a) - 3 * xy
     of_xx, of_yy = a * a + 2 * _above(score, a) - 3 * xx, b * b + 2 * _above(target, b) - 3 * yy
@@ -89,14 +90,14 @@ def influence(score: Array, target: Array) -> Array:
 def interval_of(rho: float, effects: Array, base: Codes, freedom: int, p_value: float) -> Correlation:
     """The interval of a correlation whose influences are known; see the head of this file."""
     z, slope = math.atanh(rho), 1 - rho**2
-    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * standard_error(effects, None) / slope
+    half = t_quantile(freedom) * standard_error(effects, None) / slope
     unit, widening = "configurations", 1.0
     bases = len(np.unique(base))
     if bases >= BASES:
         clustered = standard_error(effects, base) / slope
-        wider = float(stats.t.ppf((1 + LEVEL) / 2, bases - 1)) * clustered
+        wider = t_quantile(bases - 1) * clustered
         if clustered > 0:
-            p_value = max(p_value, float(2 * special.stdtr(bases - 1, -abs(z) / clustered)))
+            p_value = max(p_value, t_sided(z / clustered, bases - 1))
         if wider > half > 0:
             half, widening = wider, wider / half
         unit = "base models"
@@ -117,11 +118,20 @@ def kendall_interval(score: Array, target: Array, like: Correlation) -> Correlat
     """
     if math.isnan(like.rho):
         return Correlation()
-    tau, n = float(stats.kendalltau(score, target, variant="b").statistic), len(score)
+    tau, n = kendall(score, target), len(score)
     if n < 5 or not abs(tau) < 1:
         return Correlation(tau)
     half = 1.96 * math.sqrt(0.437 / (n - 4)) * like.widening
     return Correlation(tau, math.tanh(math.atanh(tau) - half), math.tanh(math.atanh(tau) + half))
+
+
+def kendall(score: Array, target: Array) -> float:
+    """Kendall's tau-b: concordant less discordant pairs, over the geometric mean of the pairs untied on either side."""
+    if len(score) > 128:  # scipy sorts, which wins for many values; its overhead is that of all pairs of a hundred
+        return float(stats.kendalltau(score, target, variant="b").statistic)
+    up, gain = (np.sign(values[:, None] - values).ravel() for values in (score, target))
+    untied = math.sqrt(float(up @ up) * float(gain @ gain))
+    return float(np.clip(up @ gain / untied, -1, 1)) if untied else math.nan
 
 
 def interval(rho: float, n: int) -> tuple[float, float]:
@@ -148,11 +158,11 @@ def partial_interval(score: Array, target: Array, controls: Sequence[Array], bas
     n = int(known.sum())
     if n < len(kept) + 3:
         return Correlation()
-    design = np.column_stack([np.ones(n), *map(stats.rankdata, kept)])
-    ranks = np.column_stack([stats.rankdata(score[known]), stats.rankdata(target[known])])
-    left = ranks - design @ np.linalg.lstsq(design, ranks)[0]
+    design = np.column_stack([np.ones(n), *map(ranks, kept)])
+    both = np.column_stack([ranks(score[known]), ranks(target[known])])
+    left = both - design @ np.linalg.lstsq(design, both)[0]
     norms = np.linalg.norm(left, axis=0)
-    if (norms <= 1e-9 * np.linalg.norm(ranks, axis=0)).any():
+    if (norms <= 1e-9 * np.linalg.norm(both, axis=0)).any():
         return Correlation()
     e, f = (left / norms).T
     rho, freedom = float(np.clip(e @ f, -1, 1)), n - 2 - len(kept)
@@ -171,7 +181,7 @@ def t_test(rho: float, freedom: int) -> float:
     """Two-sided p-value of a correlation from Student's t: rho sqrt(freedom / (1 - rho^2)). Source: Fisher (1915)."""
     if abs(rho) == 1:
         return 0.0
-    return float(2 * special.stdtr(freedom, -abs(rho) * math.sqrt(freedom / (1 - rho**2))))
+    return t_sided(rho * math.sqrt(freedom / (1 - rho**2)), freedom)
 
 
 def _pearson(x: Array, y: Array) -> float:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import stats
 
-from mmbench.analysis.correlation import BASES, LEVEL, influence, spearman, standard_error
+from mmbench.analysis.correlation import BASES, influence, spearman, standard_error
 from mmbench.analysis.pooled import within
+from mmbench.analysis.ranks import t_quantile, t_sided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,8 +99,8 @@ def _interval(gap: float, errors: list[tuple[float, int]]) -> tuple[float, float
     """Low, high and p-value by the error that gives the widest; NaN where nothing varies."""
     if not any(error > 1e-12 for error, _ in errors):
         return (math.nan,) * 3
-    half = max(float(stats.t.ppf((1 + LEVEL) / 2, freedom)) * error for error, freedom in errors)
-    p_value = max(float(2 * stats.t.sf(abs(gap) / error, freedom)) for error, freedom in errors if error > 1e-12)
+    half = max(t_quantile(freedom) * error for error, freedom in errors)
+    p_value = max(t_sided(gap / error, freedom) for error, freedom in errors if error > 1e-12)
     return max(-2.0, gap - half), min(2.0, gap + half), p_value
 
 

@@ -9,10 +9,10 @@ that are equal in all choices but one are found once, and used by all metrics.
 * Robust sign error: for each pair of values of one choice (an environment, `net2wider / zero_pad`), the share of pairs
   in which the score points the wrong way, (1 - sign(score difference) sign(target difference)) / 2, weighted by how
   sure the target's sign is; mean, 90th percentile and maximum over environments. Source: Dziugaite et al., In Search
-  of Robust Measures of Generalization (2020). They weigh by a Hoeffding bound for the test set; all networks here see one
-  test set and one order of images, which that bound ignores, so the noise is taken from the seeds instead: w = max(0,
-  2 Phi(|difference| / standard error) - 1 - 1/2), with one variance per base model. With one seed every pair that
-  differs weighs the same. An environment counts from `PAIRS` effective pairs, (sum w)^2 / sum w^2, on.
+  of Robust Measures of Generalization (2020). They weigh by a Hoeffding bound for the test set; all networks here see
+  one test set and one order of images, which that bound ignores, so the noise is taken from the seeds instead:
+  w = max(0, 2 Phi(|difference| / standard error) - 1 - 1/2), with one variance per base model. With one seed every pair
+  that differs weighs the same. An environment counts from `PAIRS` effective pairs, (sum w)^2 / sum w^2, on.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def pairs_of(configurations: pd.DataFrame) -> Pairs:
     for place, (axis, fixed) in enumerate(FIXED.items()):
         codes = frame.groupby("base" if axis == "model" else axis, dropna=False).ngroup().to_numpy()
         values, value = np.unique([_shown(value) for value in frame[axis]], return_inverse=True)
-        for members in frame.groupby(list(fixed), dropna=False).indices.values():
+        for group in frame.groupby(list(fixed), dropna=False).indices.values():
+            members = np.asarray(group)
             if len(members) > _LARGEST:
                 members = members[np.linspace(0, len(members) - 1, _LARGEST).astype(int)]
             i, j = np.triu_indices(len(members), 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,25 +27,28 @@ POOLED = {"equal_budget": "budget_cell", "equal_architecture": "architecture_cel
 """The ways of comparing at equal size, and the column that numbers their cells."""
 
 
-@dataclass(frozen=True)
 class Sample:
-    """The configurations of one metric in one group, as columns of equal length."""
+    """The configurations of one metric in one group: the columns of `Panel.units`, taken when they are asked for.
 
-    metric: str
-    sign: float
-    """The sign expected of the correlation; NaN or 0 where theory says nothing."""
-    direction: int
-    columns: dict[str, Any]
+    sign: the sign expected of the correlation, NaN or 0 where theory says nothing. direction: -1 if a larger target is
+    worse.
+    """
+
+    def __init__(self, metric: str, sign: float, direction: int, source: dict[str, Any], at: Codes) -> None:
+        self.metric, self.sign, self.direction, self.at, self._source = metric, sign, direction, at, source
+        self._cells: dict[str, Cells] = {}
 
     def __getattr__(self, name: str) -> Any:
-        """A column."""
+        """A column, kept as an attribute."""
         try:
-            return self.columns[name]
+            values = self.__dict__["_source"][name][self.at]
         except KeyError:
             raise AttributeError(name) from None
+        setattr(self, name, values)
+        return values
 
     def __len__(self) -> int:
-        return len(self.columns["score"])
+        return len(self.at)
 
     @property
     def turn(self) -> int:
@@ -56,21 +58,21 @@ class Sample:
     @property
     def merit(self) -> Array:
         """The score, turned so that a larger one is preferred."""
-        merit: Array = self.turn * self.direction * self.columns["score"]
+        merit: Array = self.turn * self.direction * self.score
         return merit
 
     @property
     def goal(self) -> Array:
         """The target, turned so that a larger one is better."""
-        goal: Array = self.direction * self.columns["target"]
+        goal: Array = self.direction * self.target
         return goal
 
     def cells(self, kind: str) -> Cells:
         """Spearman's rho inside each cell; none for the size itself, of which cells hold rounding only."""
-        if stem(self.metric) == SIZE:
-            none = np.zeros(0, dtype=np.int64)
-            return Cells(none, none, none, np.zeros(0))
-        return within(self.columns[POOLED[kind]], self.base_cell, self.score, self.target)
+        if kind not in self._cells:
+            cell = np.full(len(self), -1) if stem(self.metric) == SIZE else getattr(self, POOLED[kind])
+            self._cells[kind] = within(cell, self.base_cell, self.score, self.target)
+        return self._cells[kind]
 
 
 class Panel:
@@ -85,14 +87,15 @@ class Panel:
         trainings = table[table["done"] & np.isfinite(table[target])]
         self.units = with_controls(averaged(found, target), trainings, target)
         self.trainings = trainings.groupby(["number", "seed"], dropna=False)[target].mean().reset_index()
-        self.scores = found[["metric", "number", "score"]]
-        numbered = table.drop_duplicates("number").set_index("number")
         self.pairs: Pairs = pairs_of(self.units.drop_duplicates("number"))
-        self.numbered = numbered
-        self.rows: dict[str, Codes] = {str(name): at for name, at in self.units.groupby("metric").indices.items()}
-        self._runs = {str(name): rows for name, rows in self.scores.groupby("metric")}
-        self._columns = {
-            name: self.units[name].to_numpy() for name in self.units if self.units[name].dtype.kind in "fi"
+        self.rows: dict[str, Codes] = {
+            str(name): np.asarray(at) for name, at in self.units.groupby("metric").indices.items()
+        }
+        self._runs = _arrays(found, "score")
+        self._trained = _arrays(self.trainings.assign(metric=target), target)
+        self._size = int(table["number"].max()) + 1 if len(table) else 0
+        self._columns: dict[str, Any] = {
+            str(name): self.units[name].to_numpy() for name in self.units if self.units[name].dtype.kind in "fi"
         }
         with np.errstate(divide="ignore", invalid="ignore"):
             self._columns["size"] = np.log(self._columns["parameters"].astype(float))
@@ -106,8 +109,7 @@ class Panel:
         """A metric's configurations, those where `inside` (a flag for each row of `units`) holds."""
         at = self.rows.get(metric, np.zeros(0, dtype=np.int64))
         at = at if inside is None else at[inside[at]]
-        columns = {name: values[at] for name, values in self._columns.items()}
-        return Sample(metric, self.sign(metric), self.direction, columns)
+        return Sample(metric, self.sign(metric), self.direction, self._columns, at)
 
     def judged(self, metric: str, inside: Flags | None = None) -> dict[str, Any]:
         """All statistics of a metric over some configurations; equal questions are answered once."""
@@ -123,8 +125,19 @@ class Panel:
 
     def target_reliability(self, numbers: Codes) -> Reliability:
         """How well the target of these configurations repeats from seed to seed."""
-        rows = self.trainings[self.trainings["number"].isin(numbers)]
-        return reliability(rows["number"].to_numpy(), rows[self.target].to_numpy())
+        key = "target", numbers.tobytes()
+        if key not in self._known:
+            self._known[key] = {"found": self._reliability(self._trained.get(self.target), numbers)}
+        found: Reliability = self._known[key]["found"]
+        return found
+
+    def _reliability(self, runs: tuple[Codes, Array] | None, numbers: Codes) -> Reliability:
+        if runs is None:
+            return Reliability()
+        asked = np.zeros(self._size, dtype=bool)
+        asked[numbers] = True
+        inside = asked[runs[0]]
+        return reliability(runs[0][inside], runs[1][inside])
 
     def _judge(self, s: Sample) -> dict[str, Any]:
         rho = spearman_interval(s.score, s.target, s.base_cell)
@@ -178,17 +191,21 @@ class Panel:
 
     def _repeated(self, s: Sample) -> dict[str, Any]:
         of_target = self.target_reliability(s.number)
-        of_score = math.nan
-        if s.metric in self._runs:
-            rows = self._runs[s.metric]
-            rows = rows[rows["number"].isin(s.number)]
-            of_score = reliability(rows["number"].to_numpy(), rows["score"].to_numpy()).mean
+        of_score = self._reliability(self._runs.get(s.metric), s.number).mean
         return {
             "target_reliability": of_target.mean,
             "score_reliability": of_score,
             "noise_ceiling": ceiling(of_target.mean, of_score),
             "seeds": float(s.seeds.mean()) if len(s) else math.nan,
         }
+
+
+def _arrays(runs: pd.DataFrame, column: str) -> dict[str, tuple[Codes, Array]]:
+    """Configuration number and value of each run, by metric."""
+    return {
+        str(name): (rows["number"].to_numpy(), rows[column].to_numpy(dtype=float))
+        for name, rows in runs.groupby("metric")
+    }
 
 
 def pooled_columns(kind: str, found: Pooled, s: Sample) -> dict[str, Any]:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-from mmbench.analysis.correlation import BASES, LEVEL
+from mmbench.analysis.correlation import BASES
+from mmbench.analysis.ranks import ranks_within, t_quantile, t_sided
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,7 +62,7 @@ def within(cell: Codes, base: Codes, score: Array, target: Array) -> Cells:
     inside = cell >= 0
     cell, base, score, target = cell[inside], base[inside], score[inside], target[inside]
     codes, first, place, n = np.unique(cell, return_index=True, return_inverse=True, return_counts=True)
-    a, b = (_ranks(place, values) - (n[place] + 1) / 2 for values in (score, target))
+    a, b = (ranks_within(place, values) - (n[place] + 1) / 2 for values in (score, target))
     size = len(codes)
     xy, xx, yy = (np.bincount(place, product, size) for product in (a * b, a * a, b * b))
     kept = (n >= LEAST) & (xx > 0) & (yy > 0)
@@ -78,17 +79,17 @@ def pool(cells: Cells) -> Pooled:
     weight = cells.n / n
     rho = float(weight @ cells.rho)
     null = math.sqrt(float((weight**2 / (cells.n - 1)).sum()))
-    p_value = float(2 * stats.norm.sf(abs(rho) / null))
+    p_value = float(2 * special.ndtr(-abs(rho) / null))
     if not abs(rho) < 1 - 1e-12 or n - k - 1 < 1:
         return Pooled(rho, p_value=p_value, cells=k, n=n)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - k - 1)) * math.sqrt(1 + rho**2 / 2) * null
+    half = t_quantile(n - k - 1) * math.sqrt(1 + rho**2 / 2) * null
     bases, place = np.unique(cells.base, return_inverse=True)
     if len(bases) >= BASES:
         sums = np.bincount(place, weight * (cells.rho - rho))
         error = math.sqrt(sums @ sums * len(bases) / (len(bases) - 1)) / (1 - rho**2)
-        half = max(half, float(stats.t.ppf((1 + LEVEL) / 2, len(bases) - 1)) * error)
+        half = max(half, t_quantile(len(bases) - 1) * error)
         if error > 0:
-            p_value = max(p_value, float(2 * stats.t.sf(abs(math.atanh(rho)) / error, len(bases) - 1)))
+            p_value = max(p_value, t_sided(math.atanh(rho) / error, len(bases) - 1))
     z = math.atanh(rho)
     return Pooled(rho, math.tanh(z - half), math.tanh(z + half), p_value, _heterogeneity(cells, rho), k, n)
 
@@ -100,18 +101,3 @@ def _heterogeneity(cells: Cells, rho: float) -> float:
     mean = precision @ cells.rho / precision.sum()
     q = float(precision @ (cells.rho - mean) ** 2)
     return max(0.0, 1 - (len(cells.n) - 1) / q) if q > 0 else 0.0
-
-
-def _ranks(place: Codes, values: Array) -> Array:
-    """Average ranks inside each cell."""
-    order = np.lexsort((values, place))
-    cell, sorted_values = place[order], values[order]
-    new_cell = np.r_[True, cell[1:] != cell[:-1]] if len(order) else np.zeros(0, dtype=bool)
-    new = new_cell | np.r_[True, sorted_values[1:] != sorted_values[:-1]] if len(order) else new_cell
-    tie = np.cumsum(new) - 1
-    start = np.flatnonzero(new)
-    middle = start + (np.diff(np.r_[start, len(order)]) - 1) / 2
-    cell_start = np.flatnonzero(new_cell)[np.cumsum(new_cell) - 1]
-    ranks = np.empty(len(order))
-    ranks[order] = middle[tie] - cell_start + 1
-    return ranks

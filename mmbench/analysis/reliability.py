@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
+
+from mmbench.analysis.ranks import ranks as ranked
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def reliability(number: Codes, values: Array) -> Reliability:
     seeds = runs / groups
     if groups < 2 or runs == groups or np.ptp(values) == 0:
         return Reliability(seeds=seeds, configurations=groups)
-    ranks = stats.rankdata(values)
+    ranks = ranked(values)
     means = np.bincount(place, ranks) / n
     between = float(n @ (means - ranks.mean()) ** 2) / (groups - 1)
     inside = float(((ranks - means[place]) ** 2).sum()) / (runs - groups)

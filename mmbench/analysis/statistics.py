@@ -143,7 +143,7 @@ def judge(frame: pd.DataFrame) -> Judgement:
         transfer=tables.transfer(panels),
         regret_curve=tables.regret_curve(panels),
         reliability=reliabilities,
-        exclusions=tables.exclusions(table, frame.attrs),
+        exclusions=tables.exclusions(frame, table),
         words=words.of_sweep(table, reliabilities, frame.attrs.get("unfinished", {})),
     )
 

@@ -82,30 +82,30 @@ def adjusted(p_values: pd.Series) -> pd.Series:
 
 def cells(panels: Sequence[Panel]) -> pd.DataFrame:
     """The correlation inside each cell of equal size: does the sign hold from cell to cell?"""
-    rows = []
+    parts = []
     for panel in panels:
-        for metric in panel.rows:
-            sample = panel.sample(metric)
-            for kind, column in POOLED.items():
+        for kind, column in POOLED.items():
+            units = panel.units[["dataset", "model", "training", "base", "budget"]].assign(cell=panel.units[column])
+            units["parameters"] = panel.units.groupby(column)["parameters"].transform("mean")
+            rows: dict[str, list[Any]] = {name: [] for name in ("cell", "metric", "n", "spearman", "sign")}
+            for metric in panel.rows:
+                sample = panel.sample(metric)
                 found = sample.cells(kind)
-                units = panel.units.iloc[panel.rows[metric]]
-                first = units.drop_duplicates(column).set_index(column)
-                size = units.groupby(column)["parameters"].mean()
-                for code, n, rho in zip(found.code, found.n, found.rho, strict=True):
-                    at = first.loc[code]
-                    at_equal_budget = kind == "equal_budget"
-                    size_label = f"{at['budget']:g}x" if at_equal_budget else f"{size[code]:,.0f} parameters"
-                    rows.append(
-                        {
-                            **{"metric": metric, "target": panel.target, "kind": kind, "n": n, "spearman": rho},
-                            **{name: at[name] for name in ("dataset", "model", "training", "base")},
-                            **{"budget": at["budget"], "parameters": size[code]},
-                            "expected_sign": None if math.isnan(sample.sign) else sample.sign,
-                            "sign_agrees": rho * sample.sign > 0 if sample.sign in (-1, 1) else None,
-                            "label": f"{at['dataset']}, {at['model']}, {size_label}",
-                        }
-                    )
-    return table(rows, CELLS)
+                for name, values in (("cell", found.code), ("n", found.n), ("spearman", found.rho)):
+                    rows[name] += values.tolist()
+                rows["metric"] += [metric] * len(found.n)
+                rows["sign"] += [sample.sign] * len(found.n)
+            part = pd.DataFrame(rows).assign(target=panel.target, kind=kind)
+            parts.append(part.merge(units.drop_duplicates("cell"), on="cell"))
+    result = pd.concat(parts, ignore_index=True)
+    result["expected_sign"] = result["sign"].astype("Float64").astype("Int64")
+    agrees = (result["spearman"] * result["sign"] > 0).astype("boolean")
+    result["sign_agrees"] = agrees.mask(~result["sign"].isin([-1, 1]))
+    size = result["budget"].map(lambda budget: f"{budget:g}x").astype("string")
+    parameters = result["parameters"].map(lambda n: f"{n:,.0f} parameters").astype("string")
+    size = size.where(result["kind"] == "equal_budget", parameters)
+    result["label"] = result["dataset"].astype("string") + ", " + result["model"].astype("string") + ", " + size
+    return result[list(CELLS)].astype(CELLS)
 
 
 def by_pairs(panels: Sequence[Panel]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -244,9 +244,10 @@ def reliability(panels: Sequence[Panel]) -> pd.DataFrame:
     return table(rows, RELIABILITY)
 
 
-def exclusions(prepared: pd.DataFrame, attrs: dict[str, Any]) -> pd.DataFrame:
+def exclusions(frame: pd.DataFrame, prepared: pd.DataFrame) -> pd.DataFrame:
     """What does not count, where it fell out, why, and how often."""
     rows: list[dict[str, Any]] = []
+    attrs = frame.attrs
     damaged, versions = (
         attrs.get("damaged", []),
         pd.DataFrame(attrs.get("other_versions", []), columns=["path", "version"]),
@@ -258,14 +259,14 @@ def exclusions(prepared: pd.DataFrame, attrs: dict[str, Any]) -> pd.DataFrame:
         rows.append({"where": "file", "reason": reason, "n": len(files), "example": files["path"].iloc[0]})
     if attrs.get("filtered"):
         rows.append({"where": "file", "reason": f"left out by where: {attrs.get('where')}", "n": attrs["filtered"]})
-    repeated = prepared.attrs.get("repeated", pd.DataFrame())
-    if len(repeated):
+    again = frame["run_id"].notna() & frame["run_id"].duplicated() if "run_id" in frame else pd.Series(dtype=bool)
+    if again.any():
         rows.append(
             {
                 "where": "run",
                 "reason": "the same run is in another store",
-                "n": len(repeated),
-                "example": repeated["run_id"].iloc[0],
+                "n": int(again.sum()),
+                "example": frame["run_id"][again].iloc[0],
             }
         )
     lost = prepared[~prepared["done"]]

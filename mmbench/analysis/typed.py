@@ -65,7 +65,7 @@ def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     if len(parts) == 1:
         return parts[0]
-    extras = sorted({name for part in parts for name in part} - COLUMNS.keys())
+    extras = sorted({str(name) for part in parts for name in part} - COLUMNS.keys())
     data = {}
     for name in [*COLUMNS, *extras]:
         kinds = {_KINDS[str(part[name].dtype)] for part in parts if name in part and part[name].notna().any()}
@@ -73,7 +73,7 @@ def joined(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
             kinds = {"number"}
         if len(kinds) > 1:
             raise MixedError(name)
-        dtype = _DTYPES[kinds.pop() if kinds else COLUMNS.get(name, "number")]
+        dtype: Any = _DTYPES[kinds.pop() if kinds else COLUMNS.get(name, "number")]
         pieces = [
             part[name].astype(dtype) if name in part and part[name].notna().any() else _nulls(len(part), dtype)
             for part in parts

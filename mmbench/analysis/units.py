@@ -57,7 +57,7 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
 
     `arm`, `base` and `configuration` are filled in from what they stand for. A metric that occurs with several sets of
     options (metric_id) becomes one metric for each, named `metric@` and the head of the id: they are different scores.
-    Of runs with one id (in two stores) one counts, a done one if there is any; `attrs["repeated"]` has the others.
+    Of runs with one id (in two stores) one counts, a done one if there is any.
     """
     n = len(frame)
     columns: dict[str, Any] = {}
@@ -77,14 +77,12 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     order = ["metric", "configuration", "seed", "run_id"]
     table = table.sort_values([*order, "done", "store"], ascending=[*[True] * 4, False, True], kind="stable")
     again = table["run_id"].notna() & table.duplicated(["run_id"])
-    repeated = table.loc[again, ["run_id", "store", "metric"]]
     table = table[~again].reset_index(drop=True)
     table["number"] = table.groupby(list(_UNIT), dropna=False).ngroup()  # of the configuration
     with np.errstate(invalid="ignore"):
         table["test_loss_gain"] = table["base_loss"] - table["final_loss"]
         table["generalisation_gap"] = table["final_loss"] - table["final_train_loss"]
         table["gain_over_scratch"] = _over_scratch(table)
-    table.attrs = {"repeated": repeated}
     return table
 
 
