@@ -65,7 +65,7 @@ Read the store, print the correlation of every metric with the gain, and write D
 records.csv, correlations.csv and the other tables, report.html and the figures. A sweep that is still running, or one
 with failures, is analyzed as far as it is.
 
-  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs: a pandas query on the columns of records.csv
+  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
   mmbench analyze results=[first,second]                  several stores together, into first/analysis
 """,
 }
@@ -212,10 +212,9 @@ def _stores(arguments: list[str]) -> list[Path]:
     """The stores that the overrides name: results=DIR or results=[DIR,DIR]."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
-
-    from mmbench.config import Settings
     from omegaconf import ListConfig
 
+    from mmbench.config import Settings
     from mmbench.errors import ConfigError, StoreError
     from mmbench.paths import root
     from mmbench.registry import checked
