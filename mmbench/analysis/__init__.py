@@ -49,6 +49,7 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     from mmbench.analysis.plots import draw
     from mmbench.analysis.report import write_report
     from mmbench.analysis.statistics import judge
+    from mmbench.analysis.traces import read_traces
     from mmbench.errors import StoreError
 
     frame = load_records(results, where)
@@ -59,8 +60,9 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
         write_records(frame, folder)
         for name, table in judgement.tables.items():
             write_table(table, folder / f"{name}.csv")
-        drawings = draw(frame, judgement, folder / "figures")
-        report = write_report(frame, judgement, folder, drawings)
+        traces = read_traces(folders(results), frame)
+        drawings = draw(frame, judgement, folder / "figures", traces)
+        report = write_report(frame, judgement, folder, drawings, traces)
     except OSError as error:
         raise StoreError(f"cannot write the analysis to {folder}: {error.strerror or error}") from error
     return Analysis(frame, judgement.correlations, judgement, folder, report)
