@@ -12,7 +12,7 @@ from mmbench.analysis.columns import CEILING, CHOICE, DASH, EQUAL, MAIN, kind_of
 from mmbench.analysis.figures.style import interval_text, signed
 from mmbench.analysis.html import Html, bullets, html_table
 from mmbench.analysis.statistics import TARGET_WORDS, TARGETS, ranked
-from mmbench.analysis.verdict import count
+from mmbench.analysis.verdict import count, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,17 +30,19 @@ def named(row: Row) -> Html:
     return Html(f"{escape(str(row['metric']))}{f' <small>{escape(kind)}</small>' if kind else ''}")
 
 
-def metrics_table(rows: pd.DataFrame, columns: Sequence[Column], caption: str, *, remarks: bool = False) -> str:
+def metrics_table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -> str:
     """A row per metric."""
-    records = rows.to_dict("records")
-    words = ["" if row.get("words") is None or pd.isna(row["words"]) else str(row["words"]) for row in records]
-    remarks = remarks and any(words)
-    body = []
-    for row, remark in zip(records, words, strict=True):
-        cells = [named(row), *(render(row) for _, render in columns), *([remark] if remarks else [])]
-        body.append((cells, kind_of(row)))
-    headings = ["metric", *(heading for heading, _ in columns), *(["remark"] if remarks else [])]
-    return html_table(headings, body, caption=caption, text_columns=[len(headings) - 1] if remarks else [])
+    body = [([named(row), *(render(row) for _, render in columns)], kind_of(row)) for row in rows.to_dict("records")]
+    return html_table(["metric", *(heading for heading, _ in columns)], body, caption=caption)
+
+
+def remarks(rows: pd.DataFrame) -> str:
+    """What the rows say of themselves in words; metrics of which the same is said, together."""
+    said: dict[str, list[str]] = {}
+    for row in rows.to_dict("records"):
+        if words := _words(row):
+            said.setdefault(words, []).append(str(row["metric"]))
+    return bullets([f"{'All' if len(names) == len(rows) else listed(names)}: {words}" for words, names in said.items()])
 
 
 def main(judgement: Judgement) -> str:
@@ -49,7 +51,7 @@ def main(judgement: Judgement) -> str:
     caption = (
         "Rank correlation of each metric with the gain, over all runs; best agreement with the expected sign first"
     )
-    return metrics_table(rows, MAIN, caption, remarks=True) if len(rows) else ""
+    return metrics_table(rows, MAIN, caption) + remarks(rows) if len(rows) else ""
 
 
 def equal(judgement: Judgement) -> str:

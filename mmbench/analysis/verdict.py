@@ -153,11 +153,12 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
     few = [str(metric) for metric in rows.loc[rows["n_configurations"] < ENOUGH, "metric"]]
     judged = rows[rows["n_configurations"] >= ENOUGH]
     q_value = judged.get("q_value", pd.Series(math.nan, judged.index)).astype(float)
-    tested = [role(row["metric"], row["expected_sign"]) == "" for row in judged.to_dict("records")]
-    others = judged[[not _is_subject(metric) for metric in judged["metric"]]]
-    clear = (
-        others[others.apply(decided, axis=1).astype(bool) & (others["metric"] != "random")] if len(others) else others
-    )
+    roles = [role(row["metric"], row["expected_sign"]) for row in judged.to_dict("records")]
+    rivals = [not _is_subject(name) and kind in ("", "baseline", "lookup")
+              for name, kind in zip(judged["metric"], roles, strict=True)]  # fmt: skip
+    others = judged[rivals]
+    tested = [kind == "" for kind in roles]
+    clear = others[others.apply(decided, axis=1).astype(bool)] if len(others) else others
     agrees = clear["sign_agrees"].astype("boolean")
     sentences = [
         *_named("As theory expects", clear[agrees.fillna(False).to_numpy(bool)]),
@@ -170,6 +171,8 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
             "gain when the rate of false discoveries is held at 5 %."
         )
     chance = [row for row in judged.to_dict("records") if row["metric"] == "random" and decided(row)]
+    again = [row for row, kind in zip(judged.to_dict("records"), roles, strict=True) if kind == "positive control"]
+    sentences += [_second_training(row) for row in again if not pd.isna(row["spearman"])]
     if chance:
         sentences.append(
             "Caution: the interval of random, a random number, excludes 0 too "
@@ -178,6 +181,16 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
     if few:
         sentences.append(f"Too few configurations (under {ENOUGH}) to say anything of {listed(few)}.")
     return sentences
+
+
+def _second_training(row: Row) -> str:
+    """What the gain of another training says of how much there is to predict."""
+    if decided(row) and row["spearman"] > 0:
+        return f"A second, independent training ranks the gains at {_value(row)}: what a perfect predictor might reach."
+    return (
+        f"Not even a second, independent training is shown to rank the gains ({_value(row)}): with so few "
+        "seeds they are mostly noise, and no metric can be judged well by them."
+    )
 
 
 def _named(how: str, rows: pd.DataFrame) -> list[str]:

@@ -69,6 +69,10 @@ def _draw_row(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
     tested = not role(row["metric"], row["expected_sign"])
     if not tested:
         axes.axhspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0)
+    if pd.isna(row["spearman"]):
+        axes.text(0, place, "not defined", ha="center", va="center", fontsize=8, color=OPEN,
+                  bbox={"facecolor": "white" if tested else SHADE, "linewidth": 0, "pad": 1})  # fmt: skip
+        return
     ink = colour(row)
     above, below = place - 0.13, place + 0.22
     axes.plot([row["ci_low"], row["ci_high"]], [above, above], color=ink, linewidth=2, zorder=2)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
@@ -182,9 +184,13 @@ def safe_stem(name: str) -> str:
 def saved(figure: Figure, folder: Path, stem: str, title: str, alt: str) -> Drawing:
     """Write the figure as PNG and as SVG, each replaced whole; the same figure gives the same bytes."""
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
+    # The canvases are asked themselves, since `savefig` would draw everything twice.
+    size = figure.dpi
+    figure.dpi = 160
     with replacing(png) as path:
-        figure.savefig(path, format="png", dpi=160)
+        FigureCanvasAgg(figure).print_png(path)
+    figure.dpi = size
     figure.set_layout_engine("none")  # laid out already; the SVG is to look the same
     with replacing(svg) as path:
-        figure.savefig(path, format="svg", metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
     return Drawing(title, alt, png, svg)
