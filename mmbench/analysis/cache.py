@@ -46,9 +46,12 @@ def read_records(folder: Path) -> tuple[pd.DataFrame, list[Path]]:
 
     Records that are replaced, added or taken away meanwhile are there as they were or as they are, never in parts.
     """
-    files, now = _listed(folder / "records"), _clock(folder)
-    path = folder / "cache" / "records.parquet"
-    cached = _cached(path, files) if len(files) >= WORTH else None
+    files = _listed(folder / "records")
+    if len(files) < WORTH:
+        frame, damaged = _read(folder / "records", sorted(files), files, 0)
+        return frame.drop(columns=list(_FILE)), damaged
+    now, path = _clock(folder), folder / "cache" / "records.parquet"
+    cached = _cached(path, files)
     known = set() if cached is None else set(cached["_file"])
     wanted = sorted(files.keys() - known)
     frame, damaged = _read(folder / "records", wanted, files, now)
@@ -59,7 +62,7 @@ def read_records(folder: Path) -> tuple[pd.DataFrame, list[Path]]:
             frame, damaged = _read(folder / "records", sorted(files), files, now)
             known = set()
     # One changed record is not worth a rewrite of a hundred thousand.
-    if len(files) >= WORTH and (len(files) - len(known)) * 100 > len(files):
+    if (len(files) - len(known)) * 100 > len(files):
         _write(path, frame)
     return frame.drop(columns=list(_FILE)), damaged
 
@@ -85,11 +88,13 @@ def _clock(folder: Path) -> int:
     """What the file system's clock shows, which need not be this machine's; 0 where nothing can be written."""
     try:
         (folder / "cache").mkdir(exist_ok=True)
-        with replacing(folder / "cache" / "clock") as path:
-            path.touch()
-            return path.stat().st_mtime_ns
+        path = folder / "cache" / f".{uuid.uuid4().hex}.tmp"
+        path.touch()
+        now = path.stat().st_mtime_ns
+        path.unlink()
     except OSError:
         return 0
+    return now
 
 
 def _cached(path: Path, files: dict[str, File]) -> pd.DataFrame | None:
