@@ -3,9 +3,9 @@
     python benchmarks/records.py [--sizes 1000 10000 100000] [--folder DIR]
 
 Records are synthetic, with the columns of real ones, written as `Store.write_record` writes them (about 1.6 kB each).
-Each case runs in a process of its own, whose peak memory is that of the whole process, imports included; `imports` is a
-process that loads nothing. `cold` has no cache beside the records (the files themselves are in the page cache, having
-just been written), `warm` has one that fits, `100 new` one that lacks a hundred records.
+Each case runs in a process of its own, whose peak memory is that of the whole process, imports included (from /proc, so
+on Linux); `imports` is a process that loads nothing. `cold` has no cache beside the records (the files themselves are
+in the page cache, having just been written), `warm` has one that fits, `100 new` one that lacks a hundred records.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import resource
+import re
 import shutil
 import subprocess
 import sys
@@ -96,7 +96,8 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
         judge(frame)
     seconds = time.perf_counter() - start
     assert "torch" not in sys.modules
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not getrusage: its peak is handed down from the parent process.
+    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
     return {"seconds": seconds, "peak": peak, "rows": 0 if frame is None else len(frame)}
 
 
