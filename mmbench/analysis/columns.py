@@ -40,7 +40,9 @@ def share(value: Any, digits: int = 0) -> str:
 def cost(row: Row) -> str:
     """Time of the metric over time of training."""
     value = row["cost_fraction"]
-    return DASH if pd.isna(value) else "<0.1 %" if 0 < value < 0.001 else f"{100 * value:.1f} %"
+    if pd.isna(value):
+        return DASH
+    return "<0.1 %" if 0 < value < 0.001 else f"{100 * value:.{0 if value >= 0.0995 else 1}f} %"
 
 
 def probability(value: Any) -> str:

@@ -106,7 +106,7 @@ def _described(unit: dict[Any, Any], names: dict[str, list[str]]) -> list[Any]:
     ]
     budget = None if pd.isna(unit["budget"]) else _short(unit["budget"])
     parameters = None if pd.isna(unit["parameters"]) else round(unit["parameters"])
-    return [*place, budget, parameters, str(unit["configuration"])[:12]]
+    return [*place, budget, parameters, str(unit["configuration"])[:24]]
 
 
 def _runs_of(single: pd.DataFrame | None) -> dict[tuple[str, str], list[list[Any]]]:

@@ -22,7 +22,7 @@ VIEWER = """<div id="viewer" hidden>
 <form><label>metric <select id="metric"></select></label>
 <label>data set <select id="dataset"></select></label>
 <label>model <select id="model"></select></label>
-<label><input type="checkbox" id="runs"> all runs</label></form>
+<label><input type="checkbox" id="all-runs"> all runs</label></form>
 <p id="summary" class="note" aria-live="polite"></p>
 <div class="stage">
 <svg id="plot" role="group" viewBox="0 0 420 320" aria-label="Score against gain"></svg>

@@ -8,7 +8,7 @@
   const WIDTH = 420, HEIGHT = 320, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 42;
   const hint = readout.textContent;
   const hiddenOperators = new Set();
-  let marks = [], current = null, toX, toY, overlay;
+  let marks = [], current = null, toX, toY, overlay, front;
 
   // -- small helpers --------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@
   function render() {
     const chosen = metric();
     plot.replaceChildren();
-    const runs = $("runs").checked;
+    const runs = $("all-runs").checked;
     const all = chosen.points.flatMap((point) => [[point[1], point[2]], ...point[4].map((run) => [run[1], run[2]])]);
     const scores = all.map((pair) => pair[0]), gains = all.map((pair) => pair[1]);
     toX = stretch(scores.map((score) => scaled(chosen, score)), LEFT, WIDTH - RIGHT);
@@ -144,6 +144,7 @@
       glyph(mark.element, mark.configuration, mark.x, mark.y, 1.15);
       mark.element.addEventListener("focus", () => show(mark));
     });
+    front = draw(plot, "g", { "aria-hidden": "true" });
     $("summary").textContent = `${chosen.summary}. ${marks.length} of ${chosen.points.length} configurations shown.`;
     plot.setAttribute("aria-label", `Score against gain for ${chosen.name}: ${chosen.summary}`);
     document.querySelectorAll(".gallery figure").forEach((figure) =>
@@ -154,11 +155,11 @@
 
   function show(mark) {
     if (current === mark) return;
-    current?.element.classList.remove("current");
     current = mark;
-    mark.element.classList.add("current");
-    mark.element.parentNode.append(mark.element);
-    if (!$("runs").checked) {
+    // A copy on top: to move the mark itself would take the keyboard's focus from it.
+    front.replaceChildren();
+    glyph(front, mark.configuration, mark.x, mark.y, 1.3).setAttribute("class", "current");
+    if (!$("all-runs").checked) {
       overlay.replaceChildren();
       drawRuns(mark, overlay);
     }
@@ -239,7 +240,7 @@
   options("metric", data.metrics.map((entry) => (entry.role ? `${entry.name} (${entry.role})` : entry.name)));
   options("dataset", data.names.datasets, "all data sets");
   options("model", data.names.models, "all models");
-  $("runs").addEventListener("change", render);
+  $("all-runs").addEventListener("change", render);
   plot.addEventListener("pointermove", follow);
   plot.addEventListener("click", follow);
   plot.addEventListener("keydown", walk);

@@ -98,7 +98,7 @@ def _parts(
         ("choice", "Choosing by a metric", beside("regret", prose.REGRET) + sections.choice(judgement)),
         ("targets", "Other targets", sections.targets(judgement)),
         ("robust", "Does it hold?", "".join(f"<h3>{t}</h3>{body}" for t, body in robust if body) if measured else ""),
-        ("branches", "Branches", _branches(frame, figures, traces)),
+        ("branches", "Branches", _branches(frame, figures)),
         ("training", "Training curves", beside("training", _training(traces))),
         ("invariances", "What leaves each metric unchanged", _invariances(judgement)),
         ("runs", "Runs", sections.failures(frame, judgement)),
@@ -118,13 +118,11 @@ def _scatter(points: Points) -> str:
     )
 
 
-def _branches(frame: pd.DataFrame, figures: dict[str, str], traces: Traces) -> str:
+def _branches(frame: pd.DataFrame, figures: dict[str, str]) -> str:
     table = sections.branches(frame)
-    if not table:
-        return ""
-    if not (traces.along or traces.between):
-        return f'<p class="note">{prose.NO_BRANCHES}</p>{table}'
-    return f'<div class=pair>{figures.get("branches", "")}<p class="note">{prose.BRANCHES}</p></div>{table}'
+    if "branches" not in figures:
+        return f'<p class="note">{prose.NO_BRANCHES}</p>{table}' if table else ""
+    return f'<div class=pair>{figures["branches"]}<p class="note">{prose.BRANCHES}</p></div>{table}'
 
 
 def _training(traces: Traces) -> str:

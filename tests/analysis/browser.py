@@ -52,7 +52,9 @@ class Browser:
         os.close(self.answers)
         shutil.rmtree(self.profile, ignore_errors=True)
 
-    def open(self, page: Path, width: int = 1280, height: int = 900, *, scripts: bool = True, dark: bool = False) -> None:
+    def open(
+        self, page: Path, width: int = 1280, height: int = 900, *, scripts: bool = True, dark: bool = False
+    ) -> None:
         """A new tab with the page, loaded."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -103,8 +105,9 @@ class Browser:
         return [e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"]
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **(
-            {"clip": {**self.send("Page.getLayoutMetrics")["cssContentSize"], "scale": 1}} if whole else {}))  # fmt: skip
+        size = self.send("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"clip": {**size, "scale": 1}} if whole else {}
+        shot = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole, **clip)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def pdf(self, path: Path) -> None:
