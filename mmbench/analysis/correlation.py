@@ -80,10 +80,11 @@ def influence(score: Array, target: Array) -> Array:
     Computational Statistics and Data Analysis 39 (2002).
     """
     n = len(score)
-    a, b = ((ranks(values) - 0.5) / n - 0.5 for values in (score, target))
+    x, y = (np.unique(values, return_inverse=True)[1] for values in (score, target))
+    a, b = (_above(place, np.full(n, -1.0)) + 0.5 for place in (x, y))
     xy, xx, yy = a @ b / n, a @ a / n, b @ b / n
-    of_xy = a * b + _above(score, b) + _above(target, a) - 3 * xy
-    of_xx, of_yy = a * a + 2 * _above(score, a) - 3 * xx, b * b + 2 * _above(target, b) - 3 * yy
+    of_xy = a * b + _above(x, b) + _above(y, a) - 3 * xy
+    of_xx, of_yy = a * a + 2 * _above(x, a) - 3 * xx, b * b + 2 * _above(y, b) - 3 * yy
     return (of_xy - xy / 2 * (of_xx / xx + of_yy / yy)) / math.sqrt(xx * yy)
 
 
@@ -191,8 +192,7 @@ def _pearson(x: Array, y: Array) -> float:
     return math.copysign(1.0, rho) if abs(rho) > 1 - 1e-12 else rho
 
 
-def _above(values: Array, weights: Array) -> Array:
-    """mean_j(h(v_i, v_j) w_j): the weight above each value, half of that beside it, over n."""
-    _, place = np.unique(values, return_inverse=True)
+def _above(place: Codes, weights: Array) -> Array:
+    """mean_j(h(v_i, v_j) w_j): the weight above each value, half of that beside it, over n; `place` is its order."""
     sums = np.bincount(place, weights)
-    return (sums[::-1].cumsum()[::-1] - sums / 2)[place] / len(values)
+    return (sums[::-1].cumsum()[::-1] - sums / 2)[place] / len(place)
