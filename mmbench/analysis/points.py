@@ -41,7 +41,7 @@ class Points:
     configurations: list[list[Any]]
     """Data set, model, operator, axis (-1: none), budget, parameters, name."""
     metrics: list[dict[str, Any]]
-    """Name, role, theory, summary, scale and the points: [configuration, score, gain, runs]."""
+    """Name, role, theory, summary, scale and the points: [configuration, score, gain, number of runs, runs]."""
     with_runs: bool
 
     def json(self) -> str:
@@ -110,16 +110,19 @@ def _described(unit: dict[Any, Any], names: dict[str, list[str]]) -> list[Any]:
 
 
 def _runs_of(single: pd.DataFrame | None) -> dict[tuple[str, str], list[list[Any]]]:
-    """[seed, score, gain, first letters of the run's id] of each configuration's runs."""
+    """[seed, first letters of the run's id, score, gain] of each configuration's runs.
+
+    Of an only run score and gain are left out: they are those of its configuration.
+    """
     found: dict[tuple[str, str], list[list[Any]]] = {}
     if single is None:
         return found
     columns = [single[name] for name in ("configuration", "base", "seed", "score", "gain", "run_id")]
     for configuration, base, seed, score, gain, run_id in zip(*columns, strict=True):
         name = "" if pd.isna(run_id) else str(run_id)[:10]
-        entry = [None if pd.isna(seed) else int(seed), _short(score), _short(gain), name]
+        entry = [None if pd.isna(seed) else int(seed), name, _short(score), _short(gain)]
         found.setdefault((configuration, base), []).append(entry)
-    return found
+    return {key: [entry[:2] for entry in entries] if len(entries) == 1 else entries for key, entries in found.items()}
 
 
 def _short(value: float) -> float | int:

@@ -29,6 +29,7 @@
   const number = (value, digits = 4) => minus(String(Number(value.toPrecision(digits))));
   const points = (gain) => minus((100 * gain).toFixed(2)) + " points";
   const nameOf = (kind, place) => (place < 0 ? "" : data.names[kind][place]);
+  const several = (runs) => (runs.length > 1 ? runs : []);
   const metric = () => data.metrics[Number($("metric").value)];
 
   // -- axes -----------------------------------------------------------------------------------------------------------
@@ -104,7 +105,7 @@
   };
   const drawRuns = (mark, parent) => {
     const chosen = metric();
-    for (const [, score, gain] of mark.runs) {
+    for (const [, , score, gain] of several(mark.runs)) {
       const x = toX(scaled(chosen, score)), y = toY(gain);
       draw(parent, "path", { class: "tie", d: `M${mark.x.toFixed(1)} ${mark.y.toFixed(1)}L${x.toFixed(1)} ${y.toFixed(1)}` });
       glyph(parent, mark.configuration, x, y, 0.6).classList.add("run");
@@ -122,7 +123,7 @@
     const chosen = metric();
     plot.replaceChildren();
     const runs = $("all-runs").checked;
-    const all = chosen.points.flatMap((point) => [[point[1], point[2]], ...point[4].map((run) => [run[1], run[2]])]);
+    const all = chosen.points.flatMap((point) => [[point[1], point[2]], ...several(point[4]).map((run) => [run[2], run[3]])]);
     const scores = all.map((pair) => pair[0]), gains = all.map((pair) => pair[1]);
     toX = stretch(scores.map((score) => scaled(chosen, score)), LEFT, WIDTH - RIGHT);
     toY = stretch([0, ...gains], HEIGHT - BOTTOM, TOP);
@@ -179,7 +180,7 @@
     }
     make(readout, "p", mark.n === 1 ? "one run" : `mean of ${mark.n} runs`);
     const runs = make(readout, "ul");
-    for (const [seed, score, gain, id] of mark.runs) {
+    for (const [seed, id, score = mark.score, gain = mark.gain] of mark.runs) {
       make(runs, "li", `seed ${seed ?? "?"}: ${number(score)}, ${points(gain)}, run ${id}`);
     }
   }

@@ -42,7 +42,9 @@ def remarks(rows: pd.DataFrame) -> str:
     for row in rows.to_dict("records"):
         if words := _words(row):
             said.setdefault(words, []).append(str(row["metric"]))
-    return bullets([f"{'All' if len(names) == len(rows) else listed(names)}: {words}" for words, names in said.items()])
+    return bullets(
+        [f"{'All' if len(names) == len(rows) else listed(names)}: {words}" for words, names in said.items()], "caveats"
+    )
 
 
 def main(judgement: Judgement) -> str:

@@ -130,7 +130,7 @@ def test_the_data_hold_every_configuration_and_run(page, sweep_frame):
         for unit in mine.to_dict("records"):
             assert found[unit["configuration"]] == pytest.approx((unit["score"], unit["target"]), rel=1e-5)
         listed = [run for *_, members in metric["points"] for run in members]
-        assert sorted(run[3] for run in listed) == sorted(name[:10] for name in its_runs["run_id"])
+        assert sorted(run[1] for run in listed) == sorted(name[:10] for name in its_runs["run_id"])
 
 
 def test_the_pictures_without_script_have_a_mark_per_configuration(written, page):

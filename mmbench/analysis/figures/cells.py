@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+SIZES = ((0, 6, 3.2), (6, 15, 4.2), (15, np.inf, 5.4))
+"""The size of a group's dot, by its number of configurations."""
+
+
 def equal_budget(rows: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     """A row per metric: a dot for each group's rho, a diamond with its interval for the pooled one.
 
@@ -43,15 +47,15 @@ def equal_budget(rows: pd.DataFrame, cells: pd.DataFrame) -> Figure:
     for place, row in enumerate(shown.to_dict("records")):
         if role(row["metric"], row["expected_sign"]):
             axes.axhspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0)
-        _draw_cells(axes, place, cells[cells["metric"] == row["metric"]])
         low, high = row.get("equal_budget_low", np.nan), row.get("equal_budget_high", np.nan)
         axes.plot([low, high], [place + 0.2, place + 0.2], color=INK, linewidth=1.6, zorder=3)
         axes.plot(row["equal_budget_spearman"], place + 0.2, marker="D", markersize=5.5, color=INK, zorder=4)
+    _draw_cells(axes, cells.assign(place=cells["metric"].map({metric: i for i, metric in enumerate(shown["metric"])})))
     correlation_axis(axes)
     axes.set_yticks(np.arange(len(shown)), [f"{shortened(r.metric)} ({expected(r.expected_sign)})" for r in
                                             shown.itertuples()])  # fmt: skip
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("Spearman's ρ inside groups of equal budget")
+    axes.set_xlabel("ρ inside groups of equal budget")
     notes = axes.secondary_yaxis("right")
     notes.set_yticks(np.arange(len(shown)), [_note(row) for row in shown.to_dict("records")])
     notes.tick_params(length=0, labelsize=8)
@@ -75,13 +79,15 @@ def equal_budget_alt(rows: pd.DataFrame) -> str:
     )
 
 
-def _draw_cells(axes: Axes, place: int, cells: pd.DataFrame) -> None:
-    known = cells[cells["spearman"].notna()]
+def _draw_cells(axes: Axes, cells: pd.DataFrame) -> None:
+    """The groups of all metrics in few calls: marks of one colour and size are one shape in the SVG."""
+    known = cells[cells["spearman"].notna() & cells["place"].notna()]
     agrees = known["sign_agrees"].astype("boolean")
     for ink, chosen in ((AGREES, agrees), (CONTRADICTS, ~agrees), (OPEN, agrees.isna())):
-        group = known[chosen.fillna(False).to_numpy(bool)]
-        axes.scatter(group["spearman"], np.full(len(group), place - 0.14), s=6 + 1.5 * group["n"].clip(upper=30),
-                     color=ink, alpha=0.65, linewidths=0, zorder=2)  # fmt: skip
+        for low, high, size in SIZES:
+            group = known[chosen.fillna(False).to_numpy(bool) & known["n"].between(low, high, inclusive="left")]
+            axes.plot(group["spearman"], group["place"] - 0.14, linestyle="none", marker="o", markersize=size,
+                      color=ink, alpha=0.65, markeredgewidth=0, zorder=2)  # fmt: skip
 
 
 def _note(row: Mapping[Any, Any]) -> str:
