@@ -59,6 +59,8 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     options (metric_id) becomes one metric for each, named `metric@` and the head of the id: they are different scores.
     Of runs with one id (in two stores) one counts, a done one if there is any.
     """
+    frame = frame.copy(deep=False)
+    frame.attrs = {}  # pandas copies them, lists of files and all, whenever a column is taken
     n = len(frame)
     columns: dict[str, Any] = {}
     for name in _TEXT:
