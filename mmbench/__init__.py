@@ -2,6 +2,7 @@
 
 frame = mmbench.load_records("results")
 table = mmbench.correlate(frame)
+tables = mmbench.judge(frame)
 large = mmbench.expand(model, "net2wider", factor=2.0)
 again = mmbench.build(mmbench.configuration(large))
 trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
@@ -15,17 +16,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mmbench.analysis.frame import load_records
-    from mmbench.analysis.statistics import correlate
+    from mmbench.analysis.statistics import correlate, judge
     from mmbench.expansions.apply import expand
     from mmbench.metrics.base import Estimate, measure, measure_all
     from mmbench.models.reading import build, configuration
 
 __version__ = "0.1.0"
-__all__ = ["Estimate", "build", "configuration", "correlate", "expand", "load_records", "measure", "measure_all"]
+__all__ = [
+    "Estimate",
+    "build",
+    "configuration",
+    "correlate",
+    "expand",
+    "judge",
+    "load_records",
+    "measure",
+    "measure_all",
+]
 
 _HOMES = {
     "load_records": "mmbench.analysis.frame",
     "correlate": "mmbench.analysis.statistics",
+    "judge": "mmbench.analysis.statistics",
     "expand": "mmbench.expansions.apply",
     "configuration": "mmbench.models.reading",
     "build": "mmbench.models.reading",

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import pandas as pd
+
 USAGE = """\
 usage: mmbench COMMAND [OVERRIDES]
 
@@ -75,10 +77,14 @@ behind; ask, and remove it. With forget=SWEEP that sweep counts no more, and wha
 files in DIR/sweeps are named by them). With yes=true nothing is asked.
 """,
     "analyze": """\
-usage: mmbench analyze [results=DIR]
+usage: mmbench analyze [results=DIR] [where=CONDITION]
 
 Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
-records.csv, correlations.csv, report.html and the figures.
+records.csv, correlations.csv and the other tables, report.html and the figures. A sweep that is still running, or one
+with failures, is analyzed as far as it is.
+
+  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
+  mmbench analyze results=[first,second]                  several stores together, into first/analysis
 """,
 }
 
@@ -200,23 +206,40 @@ def _analyze(arguments: list[str]) -> None:
     from mmbench import console
     from mmbench.analysis import analyze
     from mmbench.analysis.report import correlation_table
-    from mmbench.analysis.statistics import mixed
 
-    results = _results(arguments)
+    # A condition is full of signs that Hydra's grammar keeps for itself, and no part of a run's config: it is taken as
+    # it stands, so that it needs no quotes but the shell's.
+    conditions = [argument.partition("=")[2] for argument in arguments if argument.startswith("where=")]
+    stores = _stores([argument for argument in arguments if not argument.startswith("where=")])
     with console.err.status("reading the store, correlating, drawing"):
-        analysis = analyze(results)
+        analysis = analyze(stores, conditions[-1] if conditions else None)
     counts = analysis.frame["status"].value_counts()
     console.out.print(correlation_table(analysis.correlations))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
-    for metric in mixed(analysis.frame):
-        console.warn(
-            f"runs of {metric} with different options are averaged; filter the frame by metric_id to part them"
-        )
-    for path in analysis.frame.attrs.get("damaged", []):
-        console.warn(f"{path} is damaged and was left out; run its sweep again")
-    if older := analysis.frame.attrs.get("older"):
-        console.warn(f"{len(older)} records of another version of mmbench were left out; run their sweeps again")
+    _tell_left_out(analysis.frame)
+    for sentence in analysis.judgement.words:
+        console.warn(sentence)
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
+
+
+def _tell_left_out(frame: pd.DataFrame) -> None:
+    """Say what is not in the frame, or is not what it seems."""
+    from mmbench import console
+    from mmbench.analysis.statistics import mixed
+
+    attrs = frame.attrs
+    if attrs["filtered"]:
+        console.warn(f"{attrs['filtered']} runs are left out by where={attrs['where']}")
+    for path in attrs["damaged"]:
+        console.warn(f"{path} is damaged and was left out; run its sweep again")
+    if older := attrs["other_versions"]:
+        versions = ", ".join(sorted({record["version"] for record in older}))
+        console.warn(
+            f"{len(older)} records of version {versions} of the store are left out, the first {older[0]['path']}; "
+            "run their sweep again"
+        )
+    for metric in mixed(frame):
+        console.warn(f"{metric} has several scores for one configuration and seed; they are averaged")
 
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
@@ -230,9 +253,20 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
 
 
 def _results(arguments: list[str]) -> Path:
-    """The store that the overrides name."""
+    """The one store that the overrides name."""
+    from mmbench.errors import ConfigError
+
+    stores = _stores(arguments)
+    if len(stores) > 1:
+        raise ConfigError(f"results names {len(stores)} folders; this command takes one")
+    return stores[0]
+
+
+def _stores(arguments: list[str]) -> list[Path]:
+    """The stores that the overrides name: results=DIR or results=[DIR,DIR]."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
+    from omegaconf import ListConfig
 
     from mmbench.config import Settings
     from mmbench.errors import ConfigError, StoreError
@@ -249,12 +283,16 @@ def _results(arguments: list[str]) -> Path:
             config = compose("config", overrides)
     except HydraException as error:
         raise _translated(error, arguments) from None
-    results = Path(checked(Settings, {"results": config.results}, "").results)
-    if not results.is_dir():
-        raise StoreError(
-            f"results = {str(results)!r} is no folder; run a sweep first, or name its folder with results=DIR"
-        )
-    return results
+    named = list(config.results) if isinstance(config.results, ListConfig) else [config.results]
+    stores = [Path(checked(Settings, {"results": name}, "").results) for name in named]
+    if not stores:
+        raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
+    for store in stores:
+        if not store.is_dir():
+            raise StoreError(
+                f"results = {str(store)!r} is no folder; run a sweep first, or name its folder with results=DIR"
+            )
+    return stores
 
 
 def _hydra(command: str, arguments: list[str]) -> int:

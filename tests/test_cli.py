@@ -76,6 +76,10 @@ def test_help_of_run_lists_every_choice(mmbench):
         (["status", "--foo"], ["--foo is no flag"]),
         (["status", "results=nowhere"], ["results = 'nowhere' is no folder"]),
         (["analyze", "resluts=nowhere"], ["did you mean 'results'?"]),
+        (["analyze", "results=[.,nowhere]"], ["results = 'nowhere' is no folder"]),
+        (["analyze", "results=[]"], ["results is an empty list"]),
+        (["analyze", "results=.", "where=budgte > 2"], ["where = 'budgte > 2' cannot be understood", "budget"]),
+        (["status", "results=[.,.]"], ["results names 2 folders; this command takes one"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in ("run", "status", "analyze", "rnu") else "",
 )
@@ -148,6 +152,14 @@ def test_a_sweep_is_planned_run_resumed_and_analyzed(mmbench, tmp_path):
     assert analysis.returncode == 0, analysis.stderr
     written = {path.name for path in (tmp_path / "results" / "analysis").iterdir()}
     assert {"records.parquet", "records.csv", "correlations.csv", "report.html"} <= written
+
+    shutil.copytree(tmp_path / "results", tmp_path / "copy", ignore=shutil.ignore_patterns("analysis"))
+    next((tmp_path / "copy" / "records").glob("*.json")).unlink()
+    part = mmbench("analyze", "results=[copy,results]", "where=metric == 'random' and status == \"done\"")
+    assert part.returncode == 0, part.stderr
+    assert "8 runs: 8 done" in part.stdout, part.stdout  # each of the four in both stores
+    assert "15 runs are left out by where=metric == 'random'" in part.stderr
+    assert (tmp_path / "copy" / "analysis" / "report.html").exists()
 
 
 def test_a_sweep_is_bit_identical_with_one_worker_or_two(mmbench, tmp_path):

@@ -92,3 +92,14 @@ def test_every_choice_stands_in_it():
     for group in GROUP_NAMES:
         for name in choices(group):
             assert name in README, f"{group}={name}"
+
+
+def test_its_sweep_can_be_planned(mmbench, tmp_path):
+    sweep = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)[0]
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text("# @package _global_\n" + sweep)
+    done = mmbench("plan", "-cd", ".", "sweeps=mine")
+    assert done.returncode == 0, done.stderr
+    metrics, seeds = len(METRICS.names()), 3
+    assert f"{metrics * seeds} of {4 * metrics * seeds} combinations are left out" in done.stdout
+    assert f"{3 * metrics * seeds} runs:" in done.stdout

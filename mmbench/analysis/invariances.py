@@ -7,7 +7,7 @@ from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from mmbench.analysis.html import html_table
+from mmbench.analysis.html import Html, html_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,18 +32,19 @@ def section(metrics: Iterable[str]) -> str:
     rows = certificates()
     columns = list(dict.fromkeys((row["network"], row["change"]) for row in rows))
     known = {(row["metric"], row["network"], row["change"]): row for row in rows}
-    body = [
-        ([escape(str(metric)), *(_cell(known.get((metric, *column))) for column in columns)], "") for metric in metrics
+    body = [([str(metric), *(_cell(known.get((metric, *column))) for column in columns)], "") for metric in metrics]
+    headings = [
+        "metric",
+        *(Html(f"{escape(change)}<br><small>{escape(network)}</small>") for network, change in columns),
     ]
-    headings = ["metric", *(f"{escape(change)}<br/><small>{escape(network)}</small>" for network, change in columns)]
-    return NOTE + html_table(headings, body)
+    return NOTE + html_table(headings, body, caption="Change of each score under changes that keep the predictions")
 
 
-def _cell(row: Row | None) -> str:
+def _cell(row: Row | None) -> str | Html:
     if row is None:
         return "–"
     if row["verdict"] == "undefined":
-        return f'<span title="{escape(row["reason"])}">–</span>'
+        return Html(f'<span title="{escape(row["reason"])}">–</span>')
     if row["verdict"] == "invariant":
         return "unchanged"
     drift, error = float(row["drift"]), float(row["error"])

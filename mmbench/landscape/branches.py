@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from mmbench.training import Training, train
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from mmbench.data.base import Split
 
 
+class Branch(NamedTuple):
+    """A trained copy, and the loss of each step's batch (steps,), before the update."""
+
+    model: nn.Module
+    losses: Tensor
+
+
 def sgd_branches(
     model: nn.Module, data: Split, recipe: Training, count: int, generator: torch.Generator
-) -> list[nn.Module]:
+) -> list[Branch]:
     """`count` copies of `model`, each trained by the whole recipe; they differ in the order of the images alone."""
     branches = []
     for _ in range(count):
         branch = copy.deepcopy(model)
-        train(branch, data, recipe, generator)
-        branches.append(branch)
+        history = train(branch, data, recipe, generator)
+        branches.append(Branch(branch, history.losses))
     return branches
 
 

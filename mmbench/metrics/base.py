@@ -31,8 +31,8 @@ class Estimate:
     stderr: float | None
     seconds: float = math.nan
     """Wall-clock cost, of what it shared with other metrics, too."""
-    details: dict[str, float] = field(default_factory=dict)
-    """Other numbers that came along, by name."""
+    details: Mapping[str, float | list[float]] = field(default_factory=dict)
+    """Other numbers that came along, by name; a list is a curve."""
 
 
 class Metric(Component):

@@ -24,6 +24,10 @@ from mmbench.registry import METRICS
 from mmbench.training import SGD, AnyTraining
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
     from mmbench.metrics.subject import Subject
 
 Thresholds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)]
@@ -54,7 +58,11 @@ class Manifold(Metric):
     """The recipe that branches shorten; in a run it is the run's."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """Dimensionless size; `details` has the ungated distance, the barrier, and the branches' loss."""
+        """Dimensionless size; `details` has the ungated distance, the barrier, and the branches' loss.
+
+        Also, as lists and for figures: the mean training loss along the branches (`losses` at `steps`), and the mean
+        loss on the lines between their ends (`line`, at equally spaced alpha).
+        """
         import torch
 
         from mmbench.landscape.branches import sgd_branches, shortened
@@ -64,16 +72,17 @@ class Manifold(Metric):
         model, chosen = subject.network(), subject.surface(self.images).images
         recipe = shortened(self.training, self.fraction)
         norm = float(sum(p.detach().double().square().sum() for p in model.parameters())) ** 0.5
+        branches = sgd_branches(model, subject.train, recipe, self.branches, subject.generator(self.name))
         surfaces = [
-            Surface(branch, chosen, batch_statistics=self.statistics == "recompute")
-            for branch in sgd_branches(model, subject.train, recipe, self.branches, subject.generator(self.name))
+            Surface(branch.model, chosen, batch_statistics=self.statistics == "recompute") for branch in branches
         ]
         places, ends = [place(surface) for surface in surfaces], [surface.loss() for surface in surfaces]
         walker, inner = surfaces[0], [i / (self.alphas - 1) for i in range(1, self.alphas - 1)]
-        distances, barriers = {}, {}
+        distances, barriers, lines = {}, {}, []
         for i, j in combinations(range(self.branches), 2):
             line = [ends[i], *path_losses(walker, places[i], places[j], inner), ends[j]]
             barriers[i, j] = barrier(line)
+            lines.append(line)
             distances[i, j] = float(torch.dist(places[i].parameters.double(), places[j].parameters.double())) / norm
         gated = {pair: distances[pair] * self._connected(barriers[pair]) for pair in distances}
         return Estimate(
@@ -84,6 +93,8 @@ class Manifold(Metric):
                 "barrier": _mean(barriers),
                 "connected": sum(map(self._connected, barriers.values())) / len(barriers),
                 "branch_loss": sum(ends) / len(ends),
+                "line": [sum(losses) / len(losses) for losses in zip(*lines, strict=True)],
+                **_course([branch.losses for branch in branches]),
             },
         )
 
@@ -94,6 +105,20 @@ class Manifold(Metric):
 
 def _mean(pairs: dict[tuple[int, int], float]) -> float:
     return sum(pairs.values()) / len(pairs)
+
+
+def _course(losses: Sequence[Tensor], shares: int = 20) -> dict[str, list[float]]:
+    """Mean loss of the branches in equal shares of their steps, and the shares' middles: a curve that a record holds.
+
+    Shares beyond the number of steps are left out.
+    """
+    import torch
+
+    mean = torch.stack([loss.double() for loss in losses]).mean(0)
+    parts = mean.tensor_split(min(shares, len(mean)))
+    ends = torch.tensor([len(part) for part in parts], dtype=torch.double).cumsum(0)
+    middles = [float(end) - len(part) / 2 for end, part in zip(ends, parts, strict=True)]
+    return {"losses": [float(part.mean()) for part in parts], "steps": middles}
 
 
 def _jackknife(pairs: dict[tuple[int, int], float], count: int) -> float | None:

@@ -82,12 +82,12 @@ def make_sweep():
     return records
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def record():
     return make_record
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def points():
     return make_points
 

@@ -14,8 +14,9 @@ def test_a_sweep_becomes_tables_figures_and_a_report(stored, sweep, capfd):
     assert analysis.folder == results / "analysis"
     assert analysis.report == results / "analysis/report.html"
     files = {str(path.relative_to(analysis.folder)) for path in analysis.folder.rglob("*") if path.is_file()}
-    figures = ("overview", "scatter_manifold", "scatter_random")
-    tables = {"records.parquet", "records.csv", "correlations.csv", "report.html"}
+    figures = ("overview", "equal_budget", "regret", "scatter_manifold", "scatter_random")
+    tables = {"records.parquet", "records.csv", "correlations.tex", "report.html"}
+    tables |= {f"{name}.csv" for name in analysis.judgement.tables}
     assert files == tables | {f"figures/{stem}.{kind}" for stem in figures for kind in ("png", "svg")}
     assert len(analysis.frame) == len(keep)
     table = pd.read_csv(analysis.folder / "correlations.csv")

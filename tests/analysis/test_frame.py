@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from mmbench.analysis.frame import load_records, replacing, write_records
-from mmbench.errors import StoreError
+from mmbench.errors import ConfigError, StoreError
 from mmbench.files import read_json, write_json
 from mmbench.store import VERSION
 
@@ -65,7 +65,7 @@ def test_records_of_other_versions_and_other_runs_are_left_out_and_named(stored,
     files[1].write_bytes(files[2].read_bytes())
     frame = load_records(folder)
     assert list(frame["run_id"]) == [files[2].stem]
-    assert frame.attrs["older"] == [str(files[0])]
+    assert frame.attrs["other_versions"] == [{"path": str(files[0]), "version": str(VERSION - 1)}]
     assert frame.attrs["damaged"] == [str(files[1])]
     assert "store_version" not in frame
 
@@ -102,3 +102,62 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# -- several stores, versions, filters ---------------------------------------------------------------------------------
+
+
+def test_several_stores_are_told_apart(stored, record):
+    one, two = stored([record(), record(seed=1)], "one"), stored([record(), record(seed=2, extra="x")], "two")
+    frame = load_records([one, two])
+    assert frame["store"].value_counts().to_dict() == {str(one): 2, str(two): 2}
+    assert frame.attrs["stores"] == [str(one), str(two)]
+    assert list(frame.columns[: len(CONTRACT)]) == CONTRACT
+    assert "store" not in load_records([one, one]).columns, "one store, named twice"
+
+
+def test_columns_of_different_kinds_in_two_stores_become_text(stored, record):
+    frame = load_records([stored([record(extra=1)], "one"), stored([record(extra="x")], "two")])
+    assert set(frame["extra"]) == {"1", "x"}
+
+
+@pytest.mark.parametrize(
+    ("where", "seeds"),
+    [
+        ("seed > 1", {2, 3}),
+        ("metric == 'manifold' and seed in [0, 3]", {0, 3}),
+        ("budget > 2", set()),
+        ("error.isna()", {0, 1, 2, 3}),
+        ("score_stderr > 0 or seed == 0", {0, 1, 2, 3}),
+    ],
+)
+def test_a_filter_keeps_what_it_says_and_counts_the_rest(stored, record, where, seeds):
+    frame = load_records(stored([record(seed=seed) for seed in range(4)]), where)
+    assert set(frame["seed"]) == seeds
+    assert frame.attrs["filtered"] == 4 - len(seeds)
+    assert frame.attrs["where"] == where
+
+
+def test_a_filter_on_a_column_with_nulls_leaves_these_out(stored, record):
+    frame = load_records(stored([record(axis=None), record(axis="width")]), "axis == 'width'")
+    assert len(frame) == 1
+
+
+@pytest.mark.parametrize("where", ["sede > 1", "seed >", "seed", "seed + 1", "1", "", "model = 'mlp'"])
+def test_a_filter_that_is_no_condition_is_a_sentence(stored, record, where):
+    with pytest.raises(ConfigError, match=r"where = .* cannot be understood.*the columns are run_id, status"):
+        load_records(stored([record()]), where)
+
+
+def test_the_csv_opens_as_it_should(stored, record, tmp_path):
+    error = 'first, "quoted"\nsecond; third\r\nλ'
+    frame = load_records(stored([record(status="failed", error=error, gain=1234567.25, score=None)]))
+    write_records(frame, tmp_path)
+    raw = (tmp_path / "records.csv").read_bytes()
+    assert not raw.startswith(b"\xef\xbb\xbf")
+    assert raw.count(b"\n") == 2, "a row is a line"
+    assert b"1234567.25" in raw
+    row = pd.read_csv(tmp_path / "records.csv").iloc[0]
+    assert row["error"] == 'first, "quoted"\\nsecond; third\\nλ'
+    assert row["gain"] == 1234567.25
+    assert pd.isna(row["score"])

@@ -17,6 +17,7 @@ from mmbench.data.base import Split
 from mmbench.landscape import branches as branches_module
 from mmbench.landscape.branches import shortened
 from mmbench.metrics.base import Estimate
+from mmbench.metrics.manifold import _course
 from mmbench.metrics.subject import PROBED, Subject
 from mmbench.registry import METRICS, MODELS
 from mmbench.training import SGD, train
@@ -32,7 +33,7 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
     """Measure with these networks in place of the branches that SGD would find."""
 
     def plant(start: nn.Module, branches: Sequence[nn.Module], data: Split, **options: object) -> Estimate:
-        copies = [copy.deepcopy(branch) for branch in branches]
+        copies = [branches_module.Branch(copy.deepcopy(branch), torch.arange(25.0)) for branch in branches]
         monkeypatch.setattr(branches_module, "sgd_branches", lambda *args: copies)
         return measure(start, (data.images, data.labels), "manifold", branches=len(copies), **options)
 
@@ -136,6 +137,7 @@ def test_the_barrier_is_that_of_the_line_by_hand(
     assert losses[0] != losses[-1]
     assert estimate.details["barrier"] == pytest.approx(float((torch.tensor(losses) - chord).max()), rel=1e-6)
     assert estimate.details["branch_loss"] == pytest.approx((losses[0] + losses[-1]) / 2, rel=1e-9)
+    assert estimate.details["line"] == pytest.approx(losses, rel=1e-6)
 
 
 @pytest.mark.parametrize("statistics", ["recompute", "keep"])
@@ -208,7 +210,9 @@ def test_the_names_of_the_units_do_not_matter(planted: Plant, twins: tuple[nn.Mo
     renamed = planted(permuted(first), [permuted(branch) for branch in branches], data)
     assert original.value > 0
     assert renamed.value == pytest.approx(original.value, rel=1e-10)
-    assert renamed.details == pytest.approx(original.details, rel=1e-10)
+    assert renamed.details.keys() == original.details.keys()
+    for name, number in original.details.items():
+        assert renamed.details[name] == pytest.approx(number, rel=1e-10), name
 
 
 def test_it_is_relative_to_the_norm_of_the_expanded_model(planted: Plant) -> None:
@@ -283,3 +287,11 @@ def test_only_barriers_are_limited_to_some_images() -> None:
 def test_its_defaults_are_the_cheap_definition_of_the_evidence() -> None:
     metric = METRICS["manifold"]()
     assert (metric.branches, metric.fraction, metric.images, metric.thresholds) == (3, 0.1, 256, THRESHOLDS)
+
+
+def test_the_course_of_the_branches_is_their_mean_in_shares_of_the_steps() -> None:
+    course = _course([torch.arange(25.0), torch.arange(25.0) + 2], shares=10)
+    assert course["losses"][:6] == [2.0, 5.0, 8.0, 11.0, 14.0, 16.5]  # five shares of three steps, then five of two
+    assert course["steps"][:6] == [1.5, 4.5, 7.5, 10.5, 13.5, 16.0]
+    assert len(course["losses"]) == len(course["steps"]) == 10
+    assert _course([torch.tensor([3.0])]) == {"losses": [3.0], "steps": [0.5]}
