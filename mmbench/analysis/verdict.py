@@ -166,9 +166,10 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
     ] or ["No other metric has an interval that excludes 0."]
     kept = int((q_value[tested] < 0.05).sum())
     if sum(tested) > 1 and q_value[tested].notna().any():
+        left = "none is" if kept == 0 else "1 is" if kept == 1 else f"{kept} are"
         sentences.append(
-            f"Of {sum(tested)} metrics under test, {kept} {'is' if kept == 1 else 'are'} still correlated with the "
-            "gain when the rate of false discoveries is held at 5 %."
+            f"Of {sum(tested)} metrics under test, {left} still correlated with the gain when the rate of false "
+            "discoveries is held at 5 %."
         )
     chance = [row for row in judged.to_dict("records") if row["metric"] == "random" and decided(row)]
     again = [row for row, kind in zip(judged.to_dict("records"), roles, strict=True) if kind == "positive control"]
