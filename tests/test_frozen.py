@@ -33,7 +33,7 @@ def run_of(**changes):
     """A run of the default config with dotted changes."""
     config = OmegaConf.create(composed("model", "mlp"))
     for key, value in changes.items():
-        OmegaConf.update(config, key, value)
+        OmegaConf.update(config, key, value, merge=False)
     return parse(OmegaConf.to_container(config, resolve=True))[0]
 
 
@@ -185,12 +185,16 @@ def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench, tmp_p
 
 SPY = """
 import mmbench.cli
-from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-launch = BasicLauncher.launch
-def spying(self, jobs, initial_job_idx):
-    {what}
-    return launch(self, jobs, initial_job_idx)
-BasicLauncher.launch = spying
+import mmbench.launcher.foreign as foreign
+wait = foreign._launch
+def spying(launcher, jobs):
+    launch = launcher.launch
+    def launched(jobs, initial_job_idx):
+        {what}
+        return launch(jobs, initial_job_idx)
+    launcher.launch = launched
+    return wait(launcher, jobs)
+foreign._launch = spying
 mmbench.cli.main({arguments!r})
 """
 
@@ -215,7 +219,7 @@ def test_what_is_edited_after_the_launch_changes_nothing(tmp_path):
 
 
 def test_jobs_without_a_record_are_told_in_words(tmp_path, mmbench):
-    crash = "jobs = jobs[:1]; launch(self, jobs, 0); raise OSError('the\\nqueue is closed')"
+    crash = "jobs = jobs[:1]; launch(jobs, 0); raise OSError('the\\nqueue is closed')"
     done = spied(tmp_path, crash, "metric=parameters,random", "seed=0,1,2")
     assert done.returncode == 1
     said = done.stdout.replace("\n", " ")
@@ -248,7 +252,6 @@ def test_the_device_of_another_machine_is_checked_there(tmp_path):
 
 @pytest.mark.parametrize(("launcher", "extra"), [("submitit_slurm", "slurm"), ("ray", "ray")])
 def test_a_launcher_that_is_not_installed_is_told_with_its_extra(mmbench, launcher, extra):
-    pytest.importorskip("hydra")
     done = mmbench("run", "-m", f"hydra/launcher={launcher}", "metric=parameters", "seed=-1")
     assert done.returncode == 2
     assert f"pip install 'mmbench[{extra}]'" in done.stderr or "seed = -1" in done.stderr, done.stderr

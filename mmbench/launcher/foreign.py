@@ -7,8 +7,10 @@ nothing; what became of the runs is read from the store.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
+import signal
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ from mmbench.run import is_final
 from mmbench.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmbench.config import Settings
     from mmbench.run import Run
 
@@ -70,7 +74,7 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
         launcher.hydra_context.config_loader = FrozenLoader(settings)
         try:
             errors = _launch(launcher, [[f"job={sweep}:{number}"] for number in jobs])
-        except KeyboardInterrupt:
+        except KeyboardInterrupt:  # Slurm's jobs live on
             _interrupted(name, missing, store)
             raise SystemExit(130) from None
     else:
@@ -95,10 +99,47 @@ def run_job(job: str, settings: Settings) -> None:
     from mmbench.single import run_in
 
     store = Store(Path(settings.results), tell=console.warn)
-    for run in thawed(store, job):
-        record = store.read_record(run.run_id)
-        if record is None or not is_final(record):
-            run_in(Store(store.root, store.tell), run, settings)  # a store of its own, which counts what is computed
+    with _told_by_signals():
+        for run in thawed(store, job):
+            record = store.read_record(run.run_id)
+            if record is None or not is_final(record):
+                run_in(
+                    Store(store.root, store.tell), run, settings
+                )  # a store of its own, which counts what it computes
+
+
+class _EndedError(BaseException):
+    """The launcher ends the job; nothing that a run has to do with, so that it must not be in its record."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+@contextlib.contextmanager
+def _told_by_signals() -> Iterator[None]:
+    """Take an error that a launcher's signal handler raises past the run that is at work.
+
+    submitit's handler does so at the end of a job's time, wherever the job is then.
+    """
+    before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
+
+    def heard(number: int, frame: Any) -> None:
+        handler: Any = before[signal.Signals(number)]
+        try:
+            handler(number, frame)
+        except Exception as error:
+            raise _EndedError(error) from None
+
+    ours = [number for number, handler in before.items() if callable(handler)]
+    try:
+        for number in ours:
+            signal.signal(number, heard)
+        yield
+    except _EndedError as end:
+        raise end.error from None
+    finally:
+        for number in ours:
+            signal.signal(number, before[number])
 
 
 def _count(run_ids: set[str], store: Store, outcome: Outcome) -> set[str]:
@@ -122,7 +163,7 @@ def _launch(launcher: Any, jobs: list[list[str]]) -> list[str]:
         if not handles:
             return [_line(error)]
         returned = [_awaited(handle) for handle in handles]
-    return [_line(error) for job in returned if (error := _error(job)) is not None]
+    return [_line(problem) for job in returned if (problem := _error(job)) is not None]
 
 
 def _handles(error: Exception) -> list[Any]:

@@ -99,7 +99,9 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
         colour = "red" if status == "failed" else "yellow"
         console.say(f"[{colour}]{status}[/] {count} runs: {escape(str(reason))}")
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
-    console.say(f"{outcome.ended} runs: {statuses}; {outcome.stored} of them were stored already.")
+    console.say(
+        f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."
+    )
     if not elsewhere:
         console.say(f"Computed: {console.counted(outcome.computed, console.STAGES) or 'nothing'}.")
     console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")

@@ -98,7 +98,7 @@ AuthInfo=cred_expire=5 # a requeued job waits that long, two minutes by default
 MinJobAge=300
 AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=127.0.0.1
-NodeName=$HOST NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000 State=UNKNOWN
+NodeName=$HOST NodeAddr=127.0.0.1 CPUs=2 RealMemory=16000 State=UNKNOWN
 PartitionName=test Nodes=$HOST Default=YES MaxTime=60 State=UP
 CONF
   cat >/etc/slurm/slurmdbd.conf <<CONF

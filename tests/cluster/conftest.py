@@ -1,0 +1,96 @@
+"""Sweeps on a real Slurm and a real Ray, where there is one: `make cluster` installs and starts both."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmbench.files import read_json
+
+
+def missing(*modules):
+    """The first of the modules that cannot be imported."""
+    return next((module for module in modules if importlib.util.find_spec(module) is None), None)
+
+
+@pytest.fixture(scope="session")
+def slurm():
+    if module := missing("submitit"):
+        pytest.skip(f"{module} is not installed: pip install 'mmbench[slurm]'")
+    if not shutil.which("sinfo") or "idle" not in said("sinfo", "--noheader", "--format=%t"):
+        pytest.skip("no Slurm is up: tests/cluster/start_slurm.sh starts one")
+
+
+@pytest.fixture(scope="session")
+def ray():
+    if module := missing("ray"):
+        pytest.skip(f"{module} is not installed: pip install 'mmbench[ray]'")
+
+
+def said(*command):
+    """What a command prints."""
+    return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """Start `mmbench run -m` in a folder, and leave no process behind."""
+    started = []
+
+    def start(*arguments, folder="here"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mmbench", "run", "-m", *arguments],
+            cwd=tmp_path / folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def until(condition, process=None, seconds=180):
+    """Wait for something, while the process lives."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if process is not None and process.poll() is not None:
+            raise AssertionError(f"it has ended: {process.stdout.read()}")
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.2)
+    return found
+
+
+def ended(process, seconds=400):
+    """Status and output of a sweep that comes to its end; lines are joined."""
+    output, _ = process.communicate(timeout=seconds)
+    return process.returncode, " ".join(output.split())
+
+
+def marks(folder: Path):
+    """Run id and stage of what is at work."""
+    found = {path.stem: read_json(path) for path in (folder / "results" / "running").glob("*.json")}
+    return {run_id: mark["stage"] for run_id, mark in found.items() if mark}
+
+
+TIMES = ("seconds", "base_seconds", "metric_seconds", "train_seconds", "expand_seconds")
+
+
+def contents(folder: Path):
+    """Records and checksums of all weights of a store, without what was timed."""
+    records = {path.stem: read_json(path) for path in (folder / "results" / "records").glob("*.json")}
+    plain = {run_id: {k: v for k, v in row.items() if k not in TIMES} for run_id, row in records.items()}
+    stages = (folder / "results" / "stages").glob("*/*/result.json")
+    return plain, {path.parent.name: read_json(path)["files"] for path in stages}
