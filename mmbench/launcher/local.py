@@ -39,8 +39,9 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
     store.prepare()
     store.write_sweep(frozen(runs))
     pool = Pool(runs, store, settings, options)
-    with Display(pool, len(runs)) as display, Signals(pool) as signals:
-        with contextlib.suppress(_Stop):
+    signals = Signals(pool)
+    with Display(pool, len(runs)) as display:
+        with contextlib.suppress(_Stop), signals:
             pool.run(display.tick)
         display.tick()
     if signals.received:
