@@ -102,6 +102,11 @@ class Pool:
             raise trouble
         return self.outcome
 
+    @property
+    def waiting(self) -> int:
+        """Runs that have not been started."""
+        return self._schedule.waiting
+
     def kill(self) -> None:
         """End all workers at once, whatever they are at."""
         end_server()
