@@ -20,7 +20,7 @@ from mmbench.paths import choices
 from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hydra.core.override_parser.types import Override
 
@@ -43,9 +43,12 @@ class Composer:
 
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
-        self._parse = lru_cache(maxsize=None)(self._parser.parse_override)
+        self._parse: Callable[[str], Override] = lru_cache(maxsize=None)(self._parse_anew)
         self._composed = lru_cache(maxsize=None)(self._compose_by_hydra)
         self._parts = lru_cache(maxsize=None)(self._compose_by_parts)
+
+    def _parse_anew(self, text: str) -> Override:
+        return self._parser.parse_overrides([text])[0]  # unlike parse_override, it tells glob() where to look
 
     def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
         """The cartesian product of the arguments' values, as lists of simple overrides; later arguments win.
@@ -63,7 +66,7 @@ class Composer:
             lengths = {key: len(column) for key, column in zip(pair, columns, strict=True)}
             if len(set(lengths.values())) > 1:
                 raise ConfigError(f"hydra.sweeper.pairs: lists of one length are needed, and these have {lengths}")
-            if both := sorted(pair.keys() & axes.keys()):
+            if both := sorted(pair.keys() & {key for axis in axes for key in axis.split()}):
                 raise ConfigError(
                     f"hydra.sweeper.pairs: {', '.join(both)} is swept elsewhere, too; give it in one place"
                 )
