@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,11 +19,16 @@ from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
 from mmbench.launcher.slots import STARTS, Worker, end_server
 from mmbench.locks import lock
+from mmbench.metrics.hessian_trace import HessianTrace
+from mmbench.metrics.parameters import Parameters
+from mmbench.metrics.random import Random
+from mmbench.metrics.sharpness import Sharpness
 from mmbench.registry import checked
 from mmbench.run import execute
 from mmbench.store import key_of
 
 from .odd import executed, pool_of, quick, records
+from .small import small
 
 
 def reason(root, run):
@@ -177,6 +183,22 @@ def test_workers_that_cannot_start_end_the_sweep_with_a_message(tmp_path, monkey
 
 def crash():
     os._exit(5)
+
+
+def test_records_depend_neither_on_slots_nor_on_the_order(tmp_path):
+    """One expanded model with four metrics, whose group two slots halve, and others; times apart."""
+    metrics = [Parameters(), Random(), Sharpness(images=64), HessianTrace(images=64, probes=2)]
+    runs = [small(seed, metric=metric) for seed in (0, 0, 1) for metric in metrics[: 4 - 2 * seed]]
+    tables = []
+    for slots, seed in ((1, None), (2, 0), (2, 1)):
+        order = runs if seed is None else random.Random(seed).sample(runs, len(runs))
+        root = tmp_path / f"{slots} {seed}"
+        executed(root, list(dict.fromkeys(order)), slots=slots)
+        rows = records(root)
+        tables.append({id: {k: v for k, v in row.items() if "seconds" not in k} for id, row in rows.items()})
+    assert len(tables[0]) == 6
+    assert {row["status"] for row in tables[0].values()} == {"done"}
+    assert tables[0] == tables[1] == tables[2]
 
 
 # -- two sweeps on one store -------------------------------------------------------------------------------------------
