@@ -16,7 +16,7 @@ from mmbench.launcher.outcome import Outcome
 from mmbench.store import Store
 
 SLOW = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters,random", "seed=0,1", "hydra.launcher.slots=1"]
-"""Four runs; 4,000 steps take some seconds."""
+"""Four runs; 1,500 steps take a second or so."""
 
 
 class Sweep:
@@ -52,7 +52,7 @@ def training(sweep):
 
 
 def test_ctrl_c_once_finishes_what_runs_and_twice_stops_it_and_the_sweep_goes_on(mmbench, tmp_path):
-    sweep = Sweep(tmp_path, "training.steps=4000")
+    sweep = Sweep(tmp_path, "training.steps=1500")
     sweep.wait_for(training(sweep))
     sweep.blow(signal.SIGINT)
     status, said = sweep.end()
@@ -63,7 +63,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_it_and_the_sweep_goes_on
     assert f"stopped: {finished} of 4 runs have their record" in said
     assert sweep.store.interrupted() == []
 
-    sweep = Sweep(tmp_path, "training.steps=4000")
+    sweep = Sweep(tmp_path, "training.steps=1500")
     sweep.wait_for(lambda: sweep.store.running())
     sweep.wait_for(training(sweep))
     sweep.blow(signal.SIGINT)
@@ -77,7 +77,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_it_and_the_sweep_goes_on
     assert sweep.store.running() == {} and sweep.store.interrupted() == []
     assert "the same command goes on from there" in said
 
-    done = mmbench("run", "-m", *SLOW, "training.steps=4000")
+    done = mmbench("run", "-m", *SLOW, "training.steps=1500")
     assert done.returncode == 0, done.stderr
     assert "4 runs: 4 done" in done.stdout
 
