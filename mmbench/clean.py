@@ -57,8 +57,7 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
         StoreError: something runs in the store, or it cannot be told what a sweep refers to.
     """
     store = Store(results, tell=console.warn)
-    if running := store.running():
-        raise StoreError(f"{len(running)} runs are at work in {results}; wait for them, or stop them, then clean")
+    _check_idle(store)
     waste = list(find(store, forget))
     if not waste:
         console.say(f"Nothing to remove: a sweep refers to everything in {escape(str(results))}.")
@@ -70,9 +69,15 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
             return
         if not Confirm.ask("Remove this for good?", console=console.out, default=False):
             return
+        _check_idle(store)  # it may have been some time
     for thing in waste:
         thing.remove()
     console.say(f"Removed {len(waste)} files and folders.")
+
+
+def _check_idle(store: Store) -> None:
+    if running := store.running():
+        raise StoreError(f"{len(running)} runs are at work in {store.root}; wait for them, or stop them, then clean")
 
 
 def find(store: Store, forget: str | None = None) -> Iterator[Waste]:

@@ -44,16 +44,16 @@ class Census:
 def census(store: Store) -> Census:
     """Look at all records, sweeps and marks."""
     found = Census({run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()})
+    for run_id, stage in store.running().items():  # before the records: a run that failed may be tried again now
+        found.states[run_id] = "running", console.DOING.get(stage, stage)
+        found.labels.setdefault(run_id, run_id)
     for path in sorted((store.root / "records").glob("*.json")):
         seen = look(path)
         if seen.record is not None:
-            found.states[path.stem] = _of_record(seen.record)
+            found.states.setdefault(path.stem, _of_record(seen.record))
             found.labels.setdefault(path.stem, path.stem)
         elif seen.state != "ok":
             store.tell(f"{path} {seen.reason}: it counts as missing")
-    for run_id, stage in store.running().items():
-        found.states.setdefault(run_id, ("running", console.DOING.get(stage, stage)))
-        found.labels.setdefault(run_id, run_id)
     for mark in store.interrupted():
         if mark.run_id in found.labels:
             doing = console.DOING.get(mark.stage, mark.stage)

@@ -20,11 +20,13 @@ from mmbench.paths import choices
 from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from hydra.core.override_parser.types import Override
 
 Config = dict[str, Any]
+Rule = dict[str, list[Any]]
+"""Keys and the values of each, of which one must be there."""
 ONE_VALUE = ("sweeps", "results", "device", "threads")
 """What all runs of a sweep share."""
 NOTHING = object()
@@ -41,9 +43,12 @@ class Composer:
 
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
-        self._parse = lru_cache(maxsize=None)(self._parser.parse_override)
+        self._parse: Callable[[str], Override] = lru_cache(maxsize=None)(self._parse_anew)
         self._composed = lru_cache(maxsize=None)(self._compose_by_hydra)
         self._parts = lru_cache(maxsize=None)(self._compose_by_parts)
+
+    def _parse_anew(self, text: str) -> Override:
+        return self._parser.parse_overrides([text])[0]  # unlike parse_override, it tells glob() where to look
 
     def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
         """The cartesian product of the arguments' values, as lists of simple overrides; later arguments win.
@@ -57,19 +62,33 @@ class Composer:
         for override in self._parser.parse_overrides(list(arguments)):
             axes[override.get_key_element()] = [(value,) for value in self._values(override)]
         for pair in pairs:
-            columns = [
-                self._values(self._parse(f"{key}={','.join(map(str, _listed(value)))}"), repeats=True)
-                for key, value in pair.items()
-            ]
+            columns = [self._values(self._written(key, value), repeats=True) for key, value in pair.items()]
             lengths = {key: len(column) for key, column in zip(pair, columns, strict=True)}
             if len(set(lengths.values())) > 1:
                 raise ConfigError(f"hydra.sweeper.pairs: lists of one length are needed, and these have {lengths}")
-            if both := sorted(pair.keys() & axes.keys()):
+            if both := sorted(pair.keys() & {key for axis in axes for key in axis.split()}):
                 raise ConfigError(
                     f"hydra.sweeper.pairs: {', '.join(both)} is swept elsewhere, too; give it in one place"
                 )
             axes[" ".join(pair)] = list(zip(*columns, strict=True))
         return [list(chain(*job)) for job in product(*axes.values())]
+
+    def rules(self, exclude: Sequence[Mapping[str, Any]]) -> list[Rule]:
+        """For each entry of `exclude`, what its keys must be for a job to be left out."""
+        rules = []
+        for entry in exclude:
+            rule = {}
+            for key, value in entry.items():
+                rule[key] = [self._parse(text).value() for text in self._values(self._written(key, value))]
+                names = self._loader.get_group_options(key) if key in GROUPS else rule[key]
+                if unknown := [name for name in rule[key] if name not in names]:
+                    raise ConfigError(unknown_name(f"hydra.sweeper.exclude: {key}", str(unknown[0]), names))
+            rules.append(rule)
+        return rules
+
+    def _written(self, key: str, value: Any) -> Override:
+        """A value of a YAML file, or a list of them, as on the command line."""
+        return self._parse(f"{key}={','.join(map(as_text, _listed(value)))}")
 
     def _values(self, override: Override, repeats: bool = False) -> list[str]:
         """The simple overrides that an override stands for."""
@@ -138,12 +157,15 @@ class Composer:
         return {str(key): value for key, value in container.items()}
 
 
-def excluded(config: Config, rules: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether all keys of one of the rules have a value in the config that the rule names.
+def matches(rule: Rule, config: Config, overrides: Sequence[str]) -> bool:
+    """Whether a job has, for each key of the rule, one of the values there: a group by the name of its choice."""
+    chosen = dict(override.split("=", 1) for override in overrides) if rule.keys() & GROUPS.keys() else {}
+    return all(_at(config, key) in values or chosen.get(key) in values for key, values in rule.items())
 
-    `{"model": "vit", "expansion": ["zero_pad", "stack"]}`: a group by the name of its choice, an option by its value.
-    """
-    return any(all(_at(config, key) in _listed(value) for key, value in rule.items()) for rule in rules)
+
+def as_text(value: Any) -> str:
+    """A value of a YAML file as Hydra's grammar writes it."""
+    return "null" if value is None else str(value)
 
 
 def known(config: Config, key: str) -> bool:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mmbench.launcher.pool import Pool
 
 COLOURS = {"done": "green", "failed": "red", "skipped": "yellow"}
+AT = {"base": "training", "expanded": "expanding", "score": "measuring", "trained": "training on"}
+"""The stages of a run, in a word: the picture may be narrow."""
+TOLD = 20
+"""Reasons that are told when they come up."""
 LOOK = 1.0
 """Seconds between two looks at the stages in the store."""
 
@@ -33,6 +37,7 @@ class Display:
         self._stored = pool.outcome.ended
         self._stages: dict[str, str] = {}
         self._told: set[tuple[str, str]] = set(pool.outcome.problems)
+        self._telling = TOLD
         self._live = Live(console=console.err, refresh_per_second=4, transient=True, get_renderable=self._picture)
 
     def __enter__(self) -> Display:
@@ -46,24 +51,30 @@ class Display:
         """Look at the pool and its store."""
         for problem in self.pool.outcome.problems.keys() - self._told:
             self._told.add(problem)
-            status, reason = problem
-            console.err.print(f"[{COLOURS[status]}]{status}[/]: {escape(str(reason))}", soft_wrap=True)
+            self._tell(*problem)
         now = time.monotonic()
         if now - self._looked > LOOK and console.err.is_terminal:
             self._stages, self._looked = self.pool.store.running(), now
 
+    def _tell(self, status: str, reason: str) -> None:
+        self._telling -= 1
+        if self._telling >= 0:
+            console.err.print(f"[{COLOURS[status]}]{status}[/]: {escape(str(reason))}", soft_wrap=True)
+        elif self._telling == -1:
+            console.warn("there are further reasons, which mmbench status names")
+
     def _picture(self) -> RenderableType:
         outcome, elapsed = self.pool.outcome, time.monotonic() - self._began
         statuses = outcome.statuses
-        counts = [f"[{COLOURS[s]}]{statuses[s]} {s}[/]" for s in COLOURS if statuses[s]]
         line = Table.grid(padding=(0, 1))
         line.add_row(
             ProgressBar(max(1, self.total), outcome.ended, width=20),
-            f"{outcome.ended}/{self.total} runs:",
-            ", ".join(counts) + f" ({outcome.stored} stored before)" * bool(outcome.stored),
+            f"{outcome.ended}/{self.total} runs",
             Text(f"{_clock(elapsed)}{self._left(elapsed)}", style="dim"),
         )
-        return Group(line, self._running())
+        counts = [f"[{COLOURS[s]}]{statuses[s]} {s}[/]" for s in COLOURS if statuses[s]]
+        before = f" ({outcome.stored} stored before)" * bool(outcome.stored)
+        return Group(line, Text.from_markup("  " + (", ".join(counts) or "none yet") + before), self._running())
 
     def _left(self, elapsed: float) -> str:
         computed = self.pool.outcome.ended - self._stored
@@ -73,15 +84,21 @@ class Display:
 
     def _running(self) -> Table:
         table, now = Table.grid(padding=(0, 1)), time.monotonic()
+        for justify in ("left", "right", "left"):
+            table.add_column(justify=justify, no_wrap=True)
+        if not self.pool.slots:
+            table.add_row("", "", "loading torch")
         for slot in self.pool.slots:
             if slot.job:
                 stage = "base" if slot.job.base_only else self._stages.get(slot.job.run.run_id, "")
                 device = slot.settings.device.replace("auto", "cpu")
-                table.add_row(
-                    " ", device, _clock(now - slot.since), console.DOING.get(stage, ""), escape(slot.job.run.label)
-                )
+                label = "base model of " * slot.job.base_only + slot.job.run.label
+                shortened = Text(label, no_wrap=True, overflow="ellipsis")
+                table.add_row(f"  {device}", _clock(now - slot.since), AT.get(stage, ""), shortened)
             elif slot.worker is None:
-                table.add_row(" ", "", "", "loading torch", "")
+                table.add_row("", "", "loading torch")
+            elif self.pool.waiting:
+                table.add_row("", "", "waiting for what others compute")
         return table
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from mmbench import console
-from mmbench.launcher.display import Display
+from mmbench.launcher.display import COLOURS, Display
 from mmbench.launcher.frozen import frozen
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mmbench.config import Settings
     from mmbench.launcher.outcome import Outcome
     from mmbench.run import Run
+
+SHOWN = 10
+"""Reasons that the summary names."""
 
 
 def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
@@ -39,8 +42,9 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
     store.prepare()
     store.write_sweep(frozen(runs))
     pool = Pool(runs, store, settings, options)
-    with Display(pool, len(runs)) as display, Signals(pool) as signals:
-        with contextlib.suppress(_Stop):
+    signals = Signals(pool)
+    with Display(pool, len(runs)) as display:
+        with contextlib.suppress(_Stop), signals:
             pool.run(display.tick)
         display.tick()
     if signals.received:
@@ -90,14 +94,18 @@ class Signals:
         self.pool.stopping = "it was interrupted"
         running = sum(1 for slot in self.pool.slots if slot.job)
         if running:
-            console.warn(f"finishing the {running} runs that are at work; Ctrl-C again stops them")
+            what, them = ("run that is", "it") if running == 1 else (f"{running} runs that are", "them")
+            console.warn(f"finishing the {what} at work; Ctrl-C again stops {them}")
 
 
 def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> None:
     """Say what became of the runs; what was computed `elsewhere`, by other processes, is not known here."""
-    for (status, reason), count in sorted(outcome.problems.items()):
-        colour = "red" if status == "failed" else "yellow"
-        console.say(f"[{colour}]{status}[/] {count} runs: {escape(str(reason))}")
+    problems = sorted(outcome.problems.items(), key=lambda item: (-item[1], item[0]))
+    for (status, reason), count in problems[:SHOWN]:
+        console.say(f"[{COLOURS[status]}]{status}[/] {count} runs: {escape(str(reason))}")
+    if more := problems[SHOWN:]:
+        runs = sum(count for _, count in more)
+        console.say(f"and {runs} runs for {len(more)} other reasons; mmbench status names them")
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.say(
         f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from mmbench import console
 from mmbench.config import parse
 from mmbench.errors import ConfigError
-from mmbench.launcher.compose import Composer, excluded, known
+from mmbench.launcher.compose import Composer, as_text, known, matches
 from mmbench.registry import EXPANSIONS, unknown_name
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class BaseSweeper(Sweeper):
         Args:
             params: keys to values (`"mlp,vit"`, `range(3)`, `glob(*)`), of which all combinations are taken.
             pairs: keys whose values are taken together, the first with the first, as one more axis of the product.
-            exclude: keys to values, or lists of them; combinations that match all keys of one entry are left out.
+            exclude: keys to values, or several of them; combinations that match all keys of one entry are left out.
         """
         self.params, self.pairs, self.exclude = params or {}, pairs or [], exclude or []
 
@@ -64,19 +64,21 @@ class BaseSweeper(Sweeper):
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
         """All runs, without repeats."""
         composer = Composer(self.hydra_context.config_loader, self.config)
-        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        pairs, exclude = _mappings("pairs", self.pairs), _mappings("exclude", self.exclude)
+        given = [*(f"{key}={as_text(value)}" for key, value in self.params.items()), *arguments]
+        pairs, rules = _mappings("pairs", self.pairs), composer.rules(_mappings("exclude", self.exclude))
         here = isinstance(self.launcher, BaseLauncher)
         distinct: dict[str, Run] = {}
         problems: list[str] = []
         jobs = composer.jobs(given, pairs)
         out = 0
         never_meant = {override.split("=")[0] for job in jobs for override in job}
-        idle = {key for rule in exclude for key in rule}
+        idle = {key for rule in rules for key in rule}
+        used: set[int] = set()
         for job in jobs:
             config, without_meaning = composer.compose(job)
             idle -= {key for key in idle if known(config, key)}
-            if excluded(config, exclude):
+            if matching := {i for i, rule in enumerate(rules) if matches(rule, config, job)}:
+                used |= matching
                 out += 1
                 continue
             never_meant -= {override.split("=")[0] for override in job if override not in without_meaning}
@@ -92,6 +94,9 @@ class BaseSweeper(Sweeper):
             raise ConfigError(*problems)
         if not distinct:
             raise ConfigError(f"hydra.sweeper.exclude leaves none of the {len(jobs)} jobs")
+        for i in range(len(rules)):
+            if i not in used:
+                console.warn(f"hydra.sweeper.exclude: no job is {self.exclude[i]}")
         if out:
             console.say(f"{out} of {len(jobs)} combinations are left out by hydra.sweeper.exclude.")
         return list(distinct.values()), settings

@@ -102,6 +102,11 @@ class Pool:
             raise trouble
         return self.outcome
 
+    @property
+    def waiting(self) -> int:
+        """Runs that have not been started."""
+        return self._schedule.waiting
+
     def kill(self) -> None:
         """End all workers at once, whatever they are at."""
         end_server()
@@ -127,7 +132,7 @@ class Pool:
             devices = [f"cuda:{i}" for i in range(gpus)] or [self.settings.device]
         natural = len(devices) if devices[0].startswith("cuda") else max(1, cpus() // self.settings.threads)
         count = natural if self.options.slots == "auto" else self.options.slots
-        for i in range(1, min(count, self._schedule.groups)):
+        for i in range(1, min(count, self._schedule.waiting)):
             device = devices[i % len(devices)]
             self.slots.append(Slot(context, self.settings.model_copy(update={"device": device})))
         self.slots[0].settings = self.settings.model_copy(update={"device": devices[0]})
@@ -139,7 +144,7 @@ class Pool:
                 job = self._schedule.take(number)
                 if job is not None:
                     slot.start(job, self.store)
-        return any(slot.job for slot in self.slots) or (self._schedule.groups > 0 and not self.stopping)
+        return any(slot.job for slot in self.slots) or (self._schedule.waiting > 0 and not self.stopping)
 
     def _ended(self) -> list[Slot]:
         """Wait a moment; the slots whose future has ended."""
@@ -199,13 +204,15 @@ class Pool:
                 slot.end(f"it took longer than hydra.launcher.time_limit = {limit:g} s")
         sizes = {slot.worker.pid: memory.resident(slot.worker.pid) for slot in running if slot.worker}
         total, available = memory.total_and_available()
+        # Where others take the most, no worker's end would help for long; every run would be ended in its turn.
+        ours = 2 * sum(sizes.values()) > total - available
         largest = max(sizes, key=sizes.__getitem__, default=None)
         for slot in running:
             assert slot.worker is not None
             size = sizes[slot.worker.pid] / memory.GIB
             if self.options.memory_limit and size > self.options.memory_limit:
                 slot.end(f"it took {size:.1f} GiB, and hydra.launcher.memory_limit = {self.options.memory_limit:g}")
-            elif available < memory.SCARCE * total and slot.worker.pid == largest:
+            elif ours and available < memory.SCARCE * total and slot.worker.pid == largest:
                 slot.end(
                     f"only {available / memory.GIB:.1f} of {total / memory.GIB:.1f} GiB of memory were left, and it "
                     f"took most of all, {size:.1f}; fewer hydra.launcher.slots leave more for each"

@@ -1,26 +1,31 @@
 """Which run a free worker takes next. Knows of no process and of no file.
 
 Runs that share an expanded model form a group, which one worker does from end to end: it trains that model once, and
-its metrics share their work. A group is taken up once its base model is there. So a worker is without work only if all
-that is left waits for what others are doing.
+its metrics share their work. A group is taken up once its base model is there. When no group and no base model is left
+to take up, free workers halve the groups that others are at. So a worker is without work only if all that is left waits
+for what others are doing.
 """
 
 from __future__ import annotations
 
+import heapq
 import time
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from itertools import count
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from mmbench.store import key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from mmbench.run import Run
 
+T = TypeVar("T", bound="_Base | _Group")
+
 PAUSE = 0.5
-"""Seconds before something that another sweep is computing is asked for again."""
+"""Seconds before something that another process is computing is asked for again."""
 DEATHS = 2
 """Workers that a base model's training may take with it before its runs are given up."""
 
@@ -44,21 +49,36 @@ class Job:
     base_only: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class _Base:
-    there: bool
-    in_training: bool = False
+    rank: int
+    groups: list[_Group] = field(default_factory=list)
     deaths: int = 0
-    not_before: float = 0.0
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that wait for it."""
+        return [run for group in self.groups for run in group.runs]
 
 
-@dataclass
+@dataclass(eq=False)
 class _Group:
+    rank: int
     base: _Base
     runs: deque[Run]
-    held: bool = False
-    """Whether a slot is at it."""
-    not_before: float = 0.0
+
+
+class _Queue(Generic[T]):
+    """Hands out the first in rank of those whose time has come."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, T]] = []
+
+    def put(self, item: T, not_before: float = 0.0) -> None:
+        heapq.heappush(self._heap, (not_before, item.rank, item))
+
+    def take(self, now: float) -> T | None:
+        return heapq.heappop(self._heap)[2] if self._heap and self._heap[0][0] <= now else None
 
 
 @dataclass
@@ -71,62 +91,64 @@ class Schedule:
     retries: int = 0
     """How often a run that has failed is tried again."""
     clock: Callable[[], float] = time.monotonic
-    _groups: deque[_Group] = field(default_factory=deque, init=False)
-    _of: dict[str, _Group] = field(default_factory=dict, init=False)
+    waiting: int = field(default=0, init=False)
+    """Runs that have not been handed out; more slots than that have nothing to do."""
+    # A group is in one place: with its slot, in the queue, or with its base model while that is not there.
     _own: dict[int, _Group] = field(default_factory=dict, init=False)
+    _ready: _Queue[_Group] = field(default_factory=_Queue, init=False)
+    _bases: _Queue[_Base] = field(default_factory=_Queue, init=False)
+    _of: dict[str, _Group] = field(default_factory=dict, init=False)
+    _ranks: Iterator[int] = field(default_factory=count, init=False)
     _tries: Counter[str] = field(default_factory=Counter, init=False)
 
     def __post_init__(self) -> None:
         bases: dict[str, _Base] = {}
         for runs in grouped(self.runs):
-            key = key_of("base", runs[0].base_inputs)
-            if key not in bases:
-                bases[key] = _Base(there=self.has_base(runs[0]))
-            group = _Group(bases[key], deque(runs))
-            self._groups.append(group)
-            self._of |= {run.run_id: group for run in runs}
-
-    @property
-    def groups(self) -> int:
-        """Groups that have runs left: more slots than that have nothing to do."""
-        return len({id(group) for group in self._groups if group.runs})
+            rank = next(self._ranks)
+            base = bases.setdefault(key_of("base", runs[0].base_inputs), _Base(rank))
+            group = _Group(rank, base, deque(runs))
+            base.groups.append(group)
+            self._of.update((run.run_id, group) for run in runs)
+            self.waiting += len(runs)
+        for base in bases.values():
+            if self.has_base(base.runs[0]):
+                self._release(base)
+            else:
+                self._bases.put(base)
 
     def take(self, slot: int) -> Job | None:
-        """The next job: of the slot's own group, of a free one, else a base model. None if all waits for others."""
+        """The next job: of the slot's own group, of a free one, a base model, of a group that another slot is at.
+
+        None if all that is left waits for others.
+        """
         now = self.clock()
-        group = self._own.get(slot)
+        group = self._own.pop(slot, None)
         if group is None or not group.runs:
-            self._leave(slot)
-            while self._groups and not self._groups[0].runs:
-                self._groups.popleft()
-            ready = (g for g in self._groups if g.runs and g.base.there and not g.held and g.not_before <= now)
-            group = next(ready, None)
-        if group is not None:
-            group.held, self._own[slot] = True, group
-            return Job(group.runs.popleft())
-        for group in self._groups:
-            base = group.base
-            if group.runs and not base.there and not base.in_training and base.not_before <= now:
-                base.in_training = True
-                return Job(group.runs[0], base_only=True)
-        return None
+            group = self._ready.take(now)
+        if group is None:
+            if base := self._bases.take(now):
+                return Job(base.runs[0], base_only=True)
+            group = self._half()
+        if group is None:
+            return None
+        self._own[slot] = group
+        self.waiting -= 1
+        return Job(group.runs.popleft())
 
     def done(self, job: Job) -> None:
         """The job has come to its end, good or bad."""
         if job.base_only:
-            base = self._of[job.run.run_id].base
-            base.there, base.in_training = True, False
+            self._release(self._of[job.run.run_id].base)
 
     def busy(self, slot: int, job: Job) -> None:
-        """Another sweep is computing what the job needs: there is time for other work."""
+        """Another process is computing what the job needs: there is time for other work."""
         group, later = self._of[job.run.run_id], self.clock() + PAUSE
         if job.base_only:
-            group.base.in_training, group.base.not_before = False, later
+            self._bases.put(group.base, later)
         else:
-            group.runs.appendleft(job.run)
-            group.not_before = later
-            self._leave(slot)
-            self._groups.append(group)
+            group.runs.append(job.run)  # behind the others, which have scores of their own to compute meanwhile
+            self.waiting += 1
+            self._ready.put(self._own.pop(slot), later)
 
     def again(self, job: Job) -> bool:
         """Whether a failed run is to be tried once more; it then waits for its turn."""
@@ -134,29 +156,37 @@ class Schedule:
             return False
         self._tries[job.run.run_id] += 1
         if not job.base_only:
-            group = self._of[job.run.run_id]
-            group.runs.append(job.run)
-            self._groups.append(group)  # it may have been done with
+            self._of[job.run.run_id].runs.append(job.run)
+            self.waiting += 1
         return True
 
     def died(self, job: Job) -> list[Run]:
         """The worker died at the job: the runs that fail for it. One, or all of a base model that kills its workers."""
-        group = self._of[job.run.run_id]
         if not job.base_only:
             return [] if self.again(job) else [job.run]
-        base = group.base
-        base.in_training, base.deaths = False, base.deaths + 1
-        if self.again(job):
-            return []
-        if base.deaths < DEATHS:
-            group.runs.remove(job.run)
-            return [job.run]
-        groups = [other for other in self._groups if other.base is base]
-        victims = [run for other in groups for run in other.runs]
-        for other in groups:
-            other.runs.clear()
+        base = self._of[job.run.run_id].base
+        base.deaths += 1
+        victims = [] if self.again(job) else [job.run] if base.deaths < DEATHS else base.runs
+        for run in victims:
+            self._of[run.run_id].runs.remove(run)
+        self.waiting -= len(victims)
+        if base.runs:
+            self._bases.put(base)
         return victims
 
-    def _leave(self, slot: int) -> None:
-        if (group := self._own.pop(slot, None)) is not None:
-            group.held = False
+    def _release(self, base: _Base) -> None:
+        """The base model is there, or its runs are to say why not."""
+        for group in base.groups:
+            if group.runs:
+                self._ready.put(group)
+
+    def _half(self) -> _Group | None:
+        """Half of what waits in the longest of the groups that slots are at."""
+        group = max(self._own.values(), key=lambda group: len(group.runs), default=None)
+        if group is None or not group.runs:
+            return None
+        half = _Group(next(self._ranks), group.base, deque())
+        for _ in range((len(group.runs) + 1) // 2):
+            half.runs.appendleft(group.runs.pop())
+        self._of.update((run.run_id, half) for run in half.runs)
+        return half

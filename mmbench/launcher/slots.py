@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 from pebble import ProcessExpired, ProcessPool
 
+from mmbench import models
 from mmbench.config import prepare
 from mmbench.errors import BusyError, MmbenchError
 from mmbench.marks import started
@@ -84,19 +86,26 @@ class Slot:
         self.future.cancel()
 
     def collect(self) -> tuple[Job | None, Result | str]:
-        """After the future has ended: the job, and its result or why the worker died; None is the worker's birth."""
+        """After the future has ended: the job, and its result or why the worker died; None is the worker's birth.
+
+        Raises:
+            MmbenchError: the job's, which every other job would meet, too; or no worker can start.
+        """
         assert self.future is not None
         job, future, self.job, self.future = self.job, self.future, None, None
         if not future.cancelled():
-            try:
-                found = future.result()
-            except ProcessExpired as error:
+            error = future.exception()
+            if error is None and job is not None:
+                return job, future.result()
+            if error is None:
+                self.worker, self._births = future.result(), 0
+                return None, ""
+            if isinstance(error, MmbenchError):
+                raise error
+            if isinstance(error, ProcessExpired):
                 self.ended_because = f"the worker process died ({_exit(error.exitcode)})"
             else:
-                if job is not None:
-                    return job, found
-                self.worker, self._births = found, 0
-                return None, ""
+                self.ended_because = f"{type(error).__name__}: {error}"
         self._births += job is None
         if self._births >= STARTS:
             raise MmbenchError(f"no worker process can start: {self.ended_because}; is there too little memory?")
@@ -129,6 +138,9 @@ def worker_context(runs: Iterable[Run]) -> Any:
     context = multiprocessing.get_context("forkserver")
     needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
     needed |= {f"mmbench.landscape.{name}" for name in ("gauss_newton", "lanczos", "traces")}
+    # What every run comes to load: the families, one of which reads a network; torch._dynamo, by some layers of torch.
+    needed |= {"mmbench.flat", "timm", "torch._dynamo"}
+    needed |= {f"mmbench.models.{module.name}" for module in pkgutil.iter_modules(models.__path__)}
     context.set_forkserver_preload(["mmbench.launcher.slots", "torch", *sorted(needed)])
     # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
     heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
