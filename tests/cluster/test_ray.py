@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import psutil
 import pytest
-from tests.cluster.conftest import contents, ended, marks, until
+
+from cluster.tools import contents, ended, marks, until
 
 pytestmark = pytest.mark.usefixtures("ray")
 RAY = ["sweeps=ray", "+hydra.launcher.ray.init.num_cpus=2"]

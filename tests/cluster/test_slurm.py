@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import pytest
-from tests.cluster.conftest import contents, ended, marks, said, until
 
+from cluster.tools import contents, ended, marks, said, until
 from mmbench.models.mlp import MLP
 
 pytestmark = pytest.mark.usefixtures("slurm")
