@@ -9,7 +9,7 @@ from cluster.tools import contents, ended, marks, until
 
 pytestmark = pytest.mark.usefixtures("ray")
 RAY = ["sweeps=ray", "+hydra.launcher.ray.init.num_cpus=2"]
-SMALL = ["model.hidden=[[5]]", "expansion=zero_pad", "metric=parameters"]
+SMALL = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters"]
 
 
 def workers(process):
