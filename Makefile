@@ -1,12 +1,13 @@
 # make demo   set up .venv, run the quickstart sweep and its analysis
 # make test   set up .venv, run the tests
 # make lint   format, lint and type checks
+# make cluster   install and start a one-node Slurm (Debian, root) and Ray, run the tests on them
 
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint cluster clean
 
 demo: .venv/ready
 	$(BIN)/mmbench run -m sweeps=quickstart
@@ -19,6 +20,12 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+cluster: .venv/ready
+	$(BIN)/python -m ensurepip --upgrade >/dev/null
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[slurm,ray]'
+	tests/cluster/start_slurm.sh
+	$(BIN)/python -m pytest tests/cluster
 
 .venv/ready: pyproject.toml constraints.txt
 	@if command -v uv >/dev/null; then \

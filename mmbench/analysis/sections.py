@@ -94,8 +94,6 @@ def differences(judgement: Judgement) -> str:
     """The manifold metric against every other, on the same configurations."""
     table = judgement.differences
     table = table[(table["target"] == "gain") & (table["group"] == "all")]
-    # A second training's score is a part of the gain that it would be judged by here.
-    table = table[table["rival"] != "second_training"]
     words = {"spearman": "over all", "equal_budget_spearman": "at equal budget"}
     body = []
     for row in table.sort_values(["metric", "statistic", "rival"], ascending=[True, False, True]).to_dict("records"):

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from mmbench.analysis import words
-from mmbench.analysis.controls import stem
+from mmbench.analysis.controls import SECOND, stem
 from mmbench.analysis.correlation import spearman, spearman_interval
 from mmbench.analysis.differences import paired, row_of
 from mmbench.analysis.pairs import FIXED
@@ -135,7 +135,10 @@ def by_pairs(panels: Sequence[Panel]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def differences(panels: Sequence[Panel]) -> pd.DataFrame:
-    """The manifold metric minus every other one; q_value over the rivals of one question."""
+    """The manifold metric minus every other one; q_value over the rivals of one question.
+
+    A second training is no rival: it is a part of the mean over seeds that the metrics are judged by.
+    """
     rows = []
     for panel in panels:
         groups = {"all": None, "arm=expansion": (panel.units["arm"] == "expansion").to_numpy(dtype=bool)}
@@ -143,7 +146,7 @@ def differences(panels: Sequence[Panel]) -> pd.DataFrame:
             for group, inside in groups.items():
                 one = panel.sample(metric, inside)
                 for rival in panel.rows:
-                    if rival == metric:
+                    if rival in (metric, SECOND):
                         continue
                     for statistic, found in paired(one, panel.sample(rival, inside)).items():
                         n = found.n_configurations

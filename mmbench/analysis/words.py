@@ -75,7 +75,8 @@ def of_sweep(table: pd.DataFrame, reliabilities: pd.DataFrame, unfinished: dict[
     noisy = reliabilities[reliabilities["mean"] < 0.5]
     for _, row in noisy.iterrows():
         said.append(
-            f"The {row['target'].replace('_', ' ')} hardly repeats from seed to seed (reliability {row['mean']:.2f}): "
-            f"no metric can be expected to correlate above {row['ceiling']:.2f}."
+            f"The {row['target'].replace('_', ' ')} hardly repeats from seed to seed (reliability {row['mean']:.2f}, "
+            f"as far as {row['seeds']:g} seeds can tell): a correlation far above {row['ceiling']:.2f} is more likely "
+            "luck than foresight."
         )
     return said

@@ -35,9 +35,9 @@ def steps_for(seconds):
     torch.set_num_threads(1)
     data = Digits().load()
     recipe = SGD(steps=2000)
-    start = time.perf_counter()
+    start = time.process_time()  # not what other processes take
     train(MLP(hidden=(5,)).build(data.shape), data.train, recipe, torch.Generator().manual_seed(0))
-    return round(seconds * 2000 / (time.perf_counter() - start))
+    return round(seconds * 2000 / (time.process_time() - start))
 
 
 def test_an_array_of_jobs_makes_what_one_machine_makes(sweep, tmp_path):
