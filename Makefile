@@ -21,9 +21,13 @@ lint: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+# Without the constraints: Ray's launcher needs an older cloudpickle, and with it an older joblib.
 cluster: .venv/ready
-	$(BIN)/python -m ensurepip --upgrade >/dev/null
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[slurm,ray]'
+	@if command -v uv >/dev/null; then \
+	  set -ex; uv pip install --quiet --python $(BIN)/python -e '.[dev,slurm,ray]'; \
+	else \
+	  set -ex; $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,slurm,ray]'; \
+	fi
 	tests/cluster/start_slurm.sh
 	$(BIN)/python -m pytest tests/cluster
 

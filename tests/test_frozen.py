@@ -224,7 +224,7 @@ def test_jobs_without_a_record_are_told_in_words(tmp_path, mmbench):
     assert done.returncode == 1
     said = done.stdout.replace("\n", " ")
     assert "4 runs of 2 jobs ended without a record: OSError: the queue is closed; the same command runs them" in said
-    assert "2 runs: 2 done" in said
+    assert "6 runs: 2 done, 4 missing" in said
     assert "Traceback" not in done.stdout + done.stderr
     assert "missing  4" in mmbench("status").stdout
 

@@ -12,6 +12,7 @@ import copy
 import re
 import signal
 import traceback
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,6 +81,7 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
     else:
         console.say("Nothing to launch: every run has its record.")
     lost = _count(missing, store, outcome)
+    outcome.statuses += Counter(missing=len(lost))
     summarise(outcome, settings, elsewhere=True)
     if lost:
         ended = sum(1 for rest in jobs.values() if rest & lost)

@@ -1,111 +1,128 @@
-"""Sweeps as job arrays of a real Slurm."""
+"""Sweeps through a real Slurm: tests/cluster/start_slurm.sh starts one on this machine. `make cluster` runs them."""
 
 from __future__ import annotations
 
-import time
+import shutil
+import signal
+import subprocess
 
 import pytest
 
-from cluster.tools import contents, ended, marks, said, until
-from mmbench.models.mlp import MLP
-
-pytestmark = pytest.mark.usefixtures("slurm")
-SLURM = [
-    "hydra/launcher=submitit_slurm",
-    "hydra.launcher.mem_gb=2",
-    "hydra.launcher.timeout_min=10",
-    "hydra.launcher.submitit_folder=.submitit/%j",
-]
-TINY = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters,random"]
-LONG = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters", "seed=0,1,2"]
+from cluster.helpers import SMALL, flat, records, wait_for
 
 
-def tasks(state):
-    """Ids (array and task) of this user's jobs in a state, oldest first."""
-    return said("squeue", "--noheader", "--array", f"--states={state}", "--format=%F_%K", "--sort=i").split()
+def slurm(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def steps_for(seconds):
-    """Training steps of the smallest MLP that take about so long here."""
-    import torch
-
-    from mmbench.data.digits import Digits
-    from mmbench.training import SGD, train
-
-    torch.set_num_threads(1)
-    data = Digits().load()
-    recipe = SGD(steps=2000)
-    start = time.process_time()  # not what other processes take
-    train(MLP(hidden=(5,)).build(data.shape), data.train, recipe, torch.Generator().manual_seed(0))
-    return round(seconds * 2000 / (time.process_time() - start))
+def is_up():
+    done = shutil.which("sinfo") and subprocess.run(["sinfo", "-h", "-o", "%t"], capture_output=True, text=True)
+    return bool(done) and done.returncode == 0 and done.stdout.split() != []
 
 
-def test_an_array_of_jobs_makes_what_one_machine_makes(sweep, tmp_path):
-    arguments = [*TINY, "training.steps=200", "seed=0,1"]
-    status, output = ended(sweep(*arguments, *SLURM))
-    assert status == 0, output
-    assert "Launching 4 runs in 2 jobs" in output
-    assert "4 runs: 4 done; 0 of them were stored already" in output
-    assert ended(sweep(*arguments, folder="alone"))[0] == 0
-    assert contents(tmp_path / "here") == contents(tmp_path / "alone")
-    status, output = ended(sweep(*arguments, *SLURM))
-    assert (status, "Nothing to launch" in output) == (0, True), output
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs the extra: pip install 'mmbench[slurm]'")
+if not is_up():
+    pytest.skip("needs a running Slurm: tests/cluster/start_slurm.sh", allow_module_level=True)
+
+ON_SLURM = ["hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 
 
-def test_a_cancelled_job_costs_its_runs_a_requeued_one_nothing(sweep, tmp_path):
-    arguments = [*LONG, f"training.steps={steps_for(15)}", *SLURM]
-    first = sweep(*arguments)
-    cancelled, requeued = until(lambda: len(found := tasks("RUNNING")) == 2 and found, first)
-    until(lambda: len(marks(tmp_path / "here")) == 2, first)
-    said("scancel", cancelled)
-    said("scontrol", "requeue", requeued)
-    status, output = ended(first)
-    assert status == 1, output
-    assert "1 runs of 1 jobs ended without a record" in output
-    assert "2 runs: 2 done" in output
-    assert "Traceback" not in output
-    finished, _ = contents(tmp_path / "here")
-    status, output = ended(sweep(*arguments))
-    assert status == 0, output
-    assert "Launching 1 runs in 1 jobs" in output
-    assert "3 runs: 3 done; 2 of them were stored already" in output
-    assert finished.items() <= contents(tmp_path / "here")[0].items()
+@pytest.fixture
+def named(tmp_path):
+    """A name of this test's own for its jobs; what is left of them at the end is cancelled."""
+    name = f"mmbench-{tmp_path.name}"
+    yield name
+    subprocess.run(["scancel", "--name", name], check=False)
 
 
-def test_a_job_that_comes_to_its_time_limit_goes_on_with_what_is_stored(sweep, tmp_path):
-    """Slurm's shortest limit is a minute, and its warning comes half a minute early: after one of two trainings."""
-    arguments = [*LONG[:-1], f"training.steps={steps_for(12)}", *SLURM, "hydra.launcher.timeout_min=1"]
-    arguments += ["hydra.launcher.signal_delay_s=15", "hydra.launcher.max_num_timeout=10"]
-    process = sweep(*arguments)
-    status, output = ended(process)
-    assert status == 0, output
-    assert "1 runs: 1 done" in output
-    logs = "".join(path.read_text() for path in (tmp_path / "here" / ".submitit").rglob("*_log.*"))
-    assert "DUE TO JOB REQUEUE" in logs, logs[-2000:]
+def queue(name, state=""):
+    """Ids of the jobs in the queue, an array's tasks apart."""
+    only = ["-t", state] if state else []
+    return sorted(slurm("squeue", "-h", "-r", "-o", "%i", "-n", name, *only).split())
 
 
-def test_a_job_that_is_too_long_for_its_limit_costs_its_runs_and_says_so(sweep, tmp_path):
-    arguments = [*LONG[:-1], f"training.steps={steps_for(90)}", *SLURM, "hydra.launcher.timeout_min=1"]
-    arguments += ["hydra.launcher.signal_delay_s=15", "hydra.launcher.max_num_timeout=0"]
-    status, output = ended(sweep(*arguments))
-    assert status == 1, output
-    assert "1 runs of 1 jobs ended without a record: UncompletedJobError" in output
-    assert "timed-out too many times" in output
-    assert contents(tmp_path / "here")[0] == {}, "the end of a job's time is no failure of its run"
+def test_submit_disconnect_edit_come_back_collect(start, mmbench, tmp_path, named):
+    (tmp_path / "sweeps").mkdir()
+    mine = tmp_path / "sweeps" / "mine.yaml"
+    content = "# @package _global_\ntraining:\n  steps: 50\nhydra:\n  sweeper:\n    params:\n      seed: 3,4\n"
+    mine.write_text(content)
+    own = [*SMALL, "-cd", ".", "sweeps=mine"]
+    launcher = [*ON_SLURM, f"hydra.launcher.name={named}", "+hydra.launcher.additional_parameters.hold=true"]
+    sweep = start(*own, *launcher)
+    wait_for("an array of two jobs", lambda: len(queue(named)) == 2, process=sweep)
+    sweep.send_signal(signal.SIGINT)
+    said, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == 130
+    assert "no longer waiting: 0 of 2 runs have their record, and the jobs go on in Slurm" in flat(said)
+    assert "Traceback" not in said
+
+    jobs = queue(named)
+    assert len(jobs) == 2, "they are still there"
+    mine.write_text("no: [yaml")
+    slurm("scontrol", "release", jobs[0].partition("_")[0])
+    wait_for("their end", lambda: not queue(named))
+    assert sorted(record["seed"] for record in records(tmp_path / "results").values()) == [3, 4]
+
+    mine.write_text(content)
+    collected = mmbench("run", "-m", *own, *launcher)
+    assert collected.returncode == 0, collected.stderr
+    assert "Nothing to launch" in collected.stdout
+    assert "2 runs: 2 done; 2 of them were stored already" in collected.stdout
+    here = mmbench("run", "-m", *SMALL, "training.steps=50", "seed=3,4", "results=here")
+    assert here.returncode == 0, here.stderr
+    assert records(tmp_path / "results") == records(tmp_path / "here"), "the same bits"
+    assert not list((tmp_path / "results").rglob("*.pkl")), "nothing in the store needs unpickling"
 
 
-def test_ctrl_c_leaves_the_jobs_to_slurm(sweep, tmp_path):
-    import os
-    import signal
+def test_one_job_is_cancelled_one_requeued_one_left_alone(start, mmbench, tmp_path, named):
+    runs = [*SMALL, "training.steps=8000", "seed=0,1,2", *ON_SLURM, f"hydra.launcher.name={named}"]
+    sweep = start(*runs)
+    trained = tmp_path / "results" / "stages" / "base"
+    done = wait_for("a base model", lambda: list(trained.glob("*/result.json")), process=sweep)
+    before = {path: path.stat().st_mtime_ns for path in done}
+    first, second = wait_for("two jobs at work", lambda: queue(named, "RUNNING")[:2], process=sweep)
+    slurm("scontrol", "requeue", first)
+    slurm("scancel", second)
+    said, _ = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1, said
+    assert "3 runs: 2 done, 1 missing" in said, said
+    assert "1 runs of 1 jobs ended without a record: UncompletedJobError: Job " in flat(said)
+    assert "CANCELLED" in said
+    assert "Traceback" not in said
+    assert not queue(named), "mmbench waited for the others"
+    state = slurm("sacct", "-D", "-n", "-X", "-P", "-o", "JobID,State", "--name", named)
+    assert f"{first}|REQUEUED" in state and f"{first}|COMPLETED" in state
+    assert {path: path.stat().st_mtime_ns for path in before} == before, "what was stored was not computed again"
 
-    arguments = [*LONG[:-1], f"training.steps={steps_for(5)}", *SLURM]
-    first = sweep(*arguments)
-    until(lambda: marks(tmp_path / "here"), first)
-    os.killpg(first.pid, signal.SIGINT)
-    status, output = ended(first)
-    assert status == 130, output
-    assert "the jobs go on in Slurm" in output
-    assert "Traceback" not in output
-    until(lambda: contents(tmp_path / "here")[0])
-    status, output = ended(sweep(*arguments))
-    assert (status, "Nothing to launch" in output) == (0, True), output
+    again = mmbench("run", "-m", *runs)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "3 runs: 3 done; 2 of them were stored already" in again.stdout
+    assert len(list(trained.glob("*/result.json"))) == 3
+
+
+def test_a_job_at_its_time_limit_goes_on_in_the_queue_or_is_told(start, mmbench, tmp_path, named):
+    """Ten stages that each fit into the limit of a minute, and together do not; and one that is too long for it."""
+    assert mmbench("run", *SMALL, "training.steps=2000", "results=timed").returncode == 0
+    (timed,) = records(tmp_path / "timed", without=()).values()
+    steps = max(100, int(2000 / timed["base_seconds"] * 7))  # seven seconds each
+    limits = [*ON_SLURM, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1"]
+    scores = ["metric=loss_after_k_steps", f"metric.steps={','.join(str(steps - k) for k in range(8))}"]
+    goes_on = start(
+        *SMALL[:3], *scores, f"training.steps={steps}", *limits, "hydra.launcher.max_num_timeout=9", "results=goes_on",
+        f"hydra.launcher.name={named}",
+    )  # fmt: skip
+    too_long = start(
+        *SMALL, f"training.steps={100 * steps}", *limits, "hydra.launcher.max_num_timeout=0", "results=too_long",
+        f"hydra.launcher.name={named}-long",
+    )  # fmt: skip
+    said, _ = too_long.communicate(timeout=200)
+    assert too_long.returncode == 1
+    assert "1 runs of 1 jobs ended without a record: UncompletedJobError: Job not requeued because: timed-out" in flat(
+        said
+    )
+    assert records(tmp_path / "too_long") == {}, "the end of a job's time is no failure of its run"
+    said, _ = goes_on.communicate(timeout=400)
+    assert goes_on.returncode == 0, said
+    assert "8 runs: 8 done" in said
+    states = slurm("sacct", "-D", "-n", "-X", "-P", "-o", "State", "--name", named).split()
+    assert states.count("REQUEUED") >= 1, states
