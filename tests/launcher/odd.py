@@ -13,6 +13,7 @@ from mmbench.data.digits import Digits
 from mmbench.errors import StoreError
 from mmbench.expansions.zero_pad import ZeroPad
 from mmbench.launcher.pool import Options, Pool
+from mmbench.marks import started
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
@@ -100,3 +101,11 @@ def executed(root, runs, tick=lambda pool: None, **options):
 def records(root):
     store = Store(root)
     return {run_id: store.read_record(run_id) for run_id in store.record_ids()}
+
+
+def gone(processes, seconds=10.0):
+    """Whether all of them end in time. In a container, the dead may never be buried."""
+    deadline = time.monotonic() + seconds
+    while any(started(process.pid) is not None for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return all(started(process.pid) is None for process in processes)

@@ -15,6 +15,8 @@ from mmbench.launcher.local import Signals, _Stop, summarise
 from mmbench.launcher.outcome import Outcome
 from mmbench.store import Store
 
+from .odd import gone
+
 SLOW = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters,random", "seed=0,1", "hydra.launcher.slots=1"]
 """Four runs; 1,500 steps take a second or so."""
 
@@ -42,7 +44,7 @@ class Sweep:
         """The exit status and what was said, in one line; nothing that it started is left."""
         family = psutil.Process(self.process.pid).children(recursive=True)
         said = self.process.communicate(timeout=90)[0]
-        assert not psutil.wait_procs(family, timeout=8)[1]
+        assert gone(family)
         assert "Traceback" not in said, said
         return self.process.returncode, " ".join(said.split())
 

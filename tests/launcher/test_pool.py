@@ -27,7 +27,7 @@ from mmbench.registry import checked
 from mmbench.run import execute
 from mmbench.store import key_of
 
-from .odd import executed, pool_of, quick, records
+from .odd import executed, gone, pool_of, quick, records
 from .small import small
 
 
@@ -356,8 +356,7 @@ def test_workers_end_by_themselves_when_the_launcher_is_killed(tmp_path):
     assert len(workers) >= 3, "two workers and their server"
     launcher.kill()
     launcher.wait()
-    _, alive = psutil.wait_procs(workers, timeout=8)
-    assert not alive
+    assert gone(workers)
     assert store.running() == {}
     assert len(store.interrupted()) == 2
     assert execute(quick("nothing"), store)["status"] == "done", "no lock is left"
@@ -373,5 +372,5 @@ def test_an_error_of_whoever_watches_leaves_no_process(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         executed(tmp_path, [quick("hangs", seed) for seed in (0, 1)], tick, slots=2)
     assert len(workers) == 2
-    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert gone(workers)
     assert left_over(tmp_path, "locks") == []
