@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
 
 import pytest
 from omegaconf import OmegaConf
@@ -272,3 +273,22 @@ def test_a_sweep_chooses_its_launcher_and_the_command_line_another(mmbench, tmp_
     own = ["-m", "-cd", ".", "sweeps=mine", *TINY]
     assert "through BasicLauncher" in mmbench("run", *own).stdout
     assert "Computed: " in mmbench("run", *own, "hydra/launcher=local").stdout
+
+
+def test_the_end_of_a_jobs_time_is_no_failure_of_the_run_that_is_at_work():
+    """submitit's handler raises wherever the job is, and a run makes a record of every error that it meets."""
+    from mmbench.launcher.foreign import _told_by_signals
+
+    def end(number, frame):
+        raise TimeoutError("timed out too many times")
+
+    before = signal.signal(signal.SIGUSR2, end)
+    try:
+        with pytest.raises(TimeoutError, match="too many"), _told_by_signals():
+            try:
+                signal.raise_signal(signal.SIGUSR2)
+            except Exception:
+                pytest.fail("the run would record it")
+        assert signal.getsignal(signal.SIGUSR2) is end
+    finally:
+        signal.signal(signal.SIGUSR2, before)

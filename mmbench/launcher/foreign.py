@@ -183,7 +183,7 @@ def _handles(error: Exception) -> list[Any]:
 
 
 def _of_ray(handle: Any) -> bool:
-    return type(handle).__module__.startswith("ray.")
+    return type(handle).__module__.partition(".")[0] == "ray"
 
 
 def _awaited(handle: Any) -> Any:
