@@ -68,11 +68,12 @@ from asks import Asks
 from tiny import tiny
 from mmbench.config import Settings
 from mmbench.launcher.local import run_sweep
+from mmbench.launcher.pool import Options
 
 if __name__ == "__main__":
     for asked in (True, False):
         settings = Settings(results=str(asked), device="cpu", threads=3, deterministic=asked)
-        run_sweep([tiny(metric=Asks())], settings, 1)
+        run_sweep([tiny(metric=Asks())], settings, Options(slots=1))
 """)
     paths = [str(tmp_path), str(Path(__file__).parent / "faults"), *sys.path]
     done = subprocess.run(

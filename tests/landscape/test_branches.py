@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmbench.landscape.branches import sgd_branches, shortened
+from mmbench.landscape.branches import Branch, sgd_branches, shortened
 from mmbench.registry import MODELS, TRAININGS
 from mmbench.training import SGD
 
@@ -15,7 +15,8 @@ from .conftest import problem
 RECIPE = SGD(steps=8, warmup_steps=2, batch_size=5, lr=0.1)
 
 
-def state(model: nn.Module) -> list[torch.Tensor]:
+def state(model: nn.Module | Branch) -> list[torch.Tensor]:
+    model = model.model if isinstance(model, Branch) else model
     return [tensor.clone() for tensor in model.state_dict().values()]
 
 
