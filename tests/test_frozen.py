@@ -227,7 +227,7 @@ def test_jobs_without_a_record_are_told_in_words(tmp_path, mmbench):
     assert "4 runs of 2 jobs ended without a record: OSError: the queue is closed; the same command runs them" in said
     assert "6 runs: 2 done, 4 missing" in said
     assert "Traceback" not in done.stdout + done.stderr
-    assert "missing  4" in mmbench("status").stdout
+    assert "missing     4" in mmbench("status").stdout
 
 
 def test_an_error_inside_a_job_reaches_the_one_who_waits(tmp_path):

@@ -94,5 +94,5 @@ def test_a_read_only_store_can_be_read_and_says_what_it_is(disk, capsys):
     assert [execute(run, store) for run in runs] == records, "what is done is found"
     assert len(load_records(disk / "results")) == len(runs)
     print_status(disk / "results")
-    assert f"done     {len(runs)}" in capsys.readouterr().out
+    assert f"done        {len(runs)}" in capsys.readouterr().out
     assert store.running() == {"x": "base"}
