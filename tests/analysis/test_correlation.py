@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from mbe_eval import core
 from scipy import stats
+from statsmodels import api
 
 from mmbench.analysis.correlation import (
     influence,
@@ -212,8 +214,6 @@ def test_interval_of_tau_is_fiellers_and_as_wide_as_base_models_make_it():
 
 
 def test_partial_correlation_agrees_with_mbe_eval_and_statsmodels():
-    core = pytest.importorskip("mbe_eval.core")
-    api = pytest.importorskip("statsmodels.api")
     draw = np.random.default_rng(8)
     size, base = draw.normal(size=40), draw.integers(0, 4, 40).astype(float)
     score, gain = size + draw.normal(size=40), size + base + draw.normal(size=40)

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from mbe_eval import comparators
+from mbe_eval import robust_sign_error as robust
 
 from mmbench.analysis.pairs import FIXED, PAIRS, judge_pairs, pairs_of, sign_error
 
@@ -35,7 +37,6 @@ def judged(frame, score, target, variance=None, n=None, turn=1):
 
 
 def test_granulated_kendall_is_that_of_mbe_eval():
-    comparators = pytest.importorskip("mbe_eval.comparators")
     frame = factorial(
         dataset=["a", "b", "c"], model=["m", "n"], expansion=["x", "y", "z"], axis=["w", "d"], budget=[2.0, 4.0]
     )
@@ -61,7 +62,6 @@ def test_a_score_that_is_size_alone_has_one_psi():
 
 
 def test_sign_errors_are_those_of_mbe_eval_for_the_same_weights():
-    robust = pytest.importorskip("mbe_eval.robust_sign_error")
     draw = np.random.default_rng(1)
     gap_one, gap_other, score_one, score_other = draw.normal(scale=0.05, size=(4, 6))
     losses, _, effective = robust.weighted_environment_loss(gap_one, gap_other, score_one, score_other, test_size=2000)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats import multitest
 
 from mmbench.analysis.frame import load_records
 from mmbench.analysis.statistics import correlate, judge
@@ -116,7 +117,6 @@ def test_of_many_null_metrics_next_to_none_is_a_discovery(record):
 
 
 def test_q_values_are_those_of_statsmodels_and_nulls_stay_null():
-    multitest = pytest.importorskip("statsmodels.stats.multitest")
     p_values = pd.Series([0.001, 0.2, math.nan, 0.03, 0.04, 0.9])
     known = p_values.dropna()
     found = adjusted(p_values)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats import meta_analysis as meta
 
 from mmbench.analysis.pooled import Cells, pool, within
 
@@ -56,7 +57,6 @@ def test_the_p_value_rests_on_the_exact_variance_under_permutation():
 
 
 def test_heterogeneity_is_that_of_statsmodels():
-    meta = pytest.importorskip("statsmodels.stats.meta_analysis")
     rhos, n = np.array([0.9, -0.2, 0.4, 0.6, 0.1]), np.array([12, 15, 9, 20, 11])
     found = pool(cells(rhos, n))
     pooled = n @ rhos / n.sum()

@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.formula import api
+from statsmodels.stats import anova
 
 from mmbench.analysis.correlation import spearman
 from mmbench.analysis.reliability import ceiling, reliability
@@ -21,8 +23,6 @@ def runs(noise, configurations=300, seeds=3, seed=0):
 
 
 def test_it_is_the_intraclass_correlation_of_an_analysis_of_variance():
-    api = pytest.importorskip("statsmodels.formula.api")
-    anova = pytest.importorskip("statsmodels.stats.anova")
     _, number, values = runs(0.8, configurations=25)
     frame = pd.DataFrame({"number": number, "rank": stats.rankdata(values)})
     squares = anova.anova_lm(api.ols("rank ~ C(number)", frame).fit())["mean_sq"].to_numpy()
