@@ -89,10 +89,6 @@ with failures, is analyzed as far as it is.
 }
 
 
-EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
-"""The extra that each launcher of others comes with."""
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -209,10 +205,10 @@ def _analyze(arguments: list[str]) -> None:
 
     # A condition is full of signs that Hydra's grammar keeps for itself, and no part of a run's config: it is taken as
     # it stands, so that it needs no quotes but the shell's.
-    conditions = [argument.partition("=")[2] for argument in arguments if argument.startswith("where=")]
-    stores = _stores([argument for argument in arguments if not argument.startswith("where=")])
+    own, rest = _own(arguments, "where")
+    stores = _stores(rest)
     with console.err.status("reading the store, correlating, drawing"):
-        analysis = analyze(stores, conditions[-1] if conditions else None)
+        analysis = analyze(stores, own.get("where"))
     counts = analysis.frame["status"].value_counts()
     console.out.print(correlation_table(analysis.correlations))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
@@ -270,6 +266,7 @@ def _stores(arguments: list[str]) -> list[Path]:
 
     from mmbench.config import Settings
     from mmbench.errors import ConfigError, StoreError
+    from mmbench.hydra_errors import translated
     from mmbench.paths import root
     from mmbench.registry import checked
 
@@ -282,7 +279,7 @@ def _stores(arguments: list[str]) -> list[Path]:
         with initialize_config_dir(str(root() / "conf"), **_version_base()):
             config = compose("config", overrides)
     except HydraException as error:
-        raise _translated(error, arguments) from None
+        raise translated(error, arguments) from None
     named = list(config.results) if isinstance(config.results, ListConfig) else [config.results]
     stores = [Path(checked(Settings, {"results": name}, "").results) for name in named]
     if not stores:
@@ -301,6 +298,7 @@ def _hydra(command: str, arguments: list[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from mmbench.hydra_errors import translated
     from mmbench.paths import root
 
     _register_sweeps()
@@ -314,7 +312,7 @@ def _hydra(command: str, arguments: list[str]) -> int:
     try:
         hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise _translated(error, arguments) from None
+        raise translated(error, arguments) from None
     for failure in _failures:
         if failure is not None:
             raise failure
@@ -400,40 +398,3 @@ def _register_sweeps() -> None:
     for name in choices("sweeps"):
         node = OmegaConf.load(root() / "sweeps" / f"{name}.yaml")
         ConfigStore.instance().store(group="sweeps", name=name, node=node, package="_global_", provider="mmbench")
-
-
-def _translated(error: Exception, arguments: list[str]) -> Exception:
-    """Hydra's error as a message with the key, the allowed names and the closest match."""
-    import re
-
-    from mmbench.errors import ConfigError
-    from mmbench.paths import GROUP_NAMES, TOP_KEYS, choices, options
-    from mmbench.registry import unknown_name
-
-    cause: BaseException | None = error
-    while cause is not None:  # our own error, raised inside Hydra
-        if isinstance(cause, ConfigError):
-            return cause
-        cause = cause.__cause__
-    text = str(error)
-    if match := re.search(r"Could not find '(hydra/\w+)/([^']+)'", text):
-        if extra := EXTRAS.get(match[2]):
-            return ConfigError(f"{match[1]}={match[2]} needs an extra: pip install 'mmbench[{extra}]'")
-        return ConfigError(unknown_name(match[1], match[2], re.findall(r"^\t(\w+)$", text, re.MULTILINE)))
-    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
-        return ConfigError(unknown_name(match[1], match[2], choices(match[1])))
-    if match := re.search(r"Could not override '([\w.@/]+)'", text):
-        group, _, option = match[1].partition(".")
-        if option and group in GROUP_NAMES:
-            return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
-        if match[1].startswith("hydra.launcher."):
-            from mmbench.launcher.pool import Options
-
-            option = match[1].removeprefix("hydra.launcher.")
-            return ConfigError(unknown_name(f"option {match[1]}", option, Options.model_fields))
-        return ConfigError(unknown_name("config key", match[1], [*GROUP_NAMES, *TOP_KEYS]))
-    override = getattr(error, "override", None)
-    if "See https://hydra.cc" in text or override:
-        hint = "a value with special characters needs quotes of its own: \"results='my folder'\""
-        return ConfigError(f"{override or ' '.join(arguments)}: {text.splitlines()[0]} ({hint})")
-    return ConfigError(text.strip())

@@ -36,7 +36,7 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize("room", FORBIDDEN)
 def test_a_room_knows_only_what_it_may(room):
-    files = sorted((PACKAGE / room).glob("*.py"))
+    files = sorted((PACKAGE / room).rglob("*.py"))
     assert files
     for path in files:
         wrong = {name for name in imports(path) if name.startswith(FORBIDDEN[room])}

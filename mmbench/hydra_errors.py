@@ -1,0 +1,43 @@
+"""Hydra's errors in the words of mmbench: the key, what was found, what is allowed, the closest match."""
+
+from __future__ import annotations
+
+import re
+
+from mmbench.errors import ConfigError
+from mmbench.paths import GROUP_NAMES, TOP_KEYS, choices, options
+from mmbench.registry import unknown_name
+
+EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
+"""The extra that each launcher of others comes with."""
+
+
+def translated(error: Exception, arguments: list[str]) -> Exception:
+    """Hydra's error as a message with the key, the allowed names and the closest match."""
+    cause: BaseException | None = error
+    while cause is not None:  # our own error, raised inside Hydra
+        if isinstance(cause, ConfigError):
+            return cause
+        cause = cause.__cause__
+    text = str(error)
+    if match := re.search(r"Could not find '(hydra/\w+)/([^']+)'", text):
+        if extra := EXTRAS.get(match[2]):
+            return ConfigError(f"{match[1]}={match[2]} needs an extra: pip install 'mmbench[{extra}]'")
+        return ConfigError(unknown_name(match[1], match[2], re.findall(r"^\t(\w+)$", text, re.MULTILINE)))
+    if match := re.search(r"Could not find '(\w+)/([^']+)'", text):
+        return ConfigError(unknown_name(match[1], match[2], choices(match[1])))
+    if match := re.search(r"Could not override '([\w.@/]+)'", text):
+        group, _, option = match[1].partition(".")
+        if option and group in GROUP_NAMES:
+            return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
+        if match[1].startswith("hydra.launcher."):
+            from mmbench.launcher.pool import Options
+
+            option = match[1].removeprefix("hydra.launcher.")
+            return ConfigError(unknown_name(f"option {match[1]}", option, Options.model_fields))
+        return ConfigError(unknown_name("config key", match[1], [*GROUP_NAMES, *TOP_KEYS]))
+    override = getattr(error, "override", None)
+    if "See https://hydra.cc" in text or override:
+        hint = "a value with special characters needs quotes of its own: \"results='my folder'\""
+        return ConfigError(f"{override or ' '.join(arguments)}: {text.splitlines()[0]} ({hint})")
+    return ConfigError(text.strip())
