@@ -28,6 +28,11 @@ def translated(error: Exception, arguments: list[str]) -> Exception:
         return ConfigError(unknown_name(match[1], match[2], choices(match[1])))
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
         group, _, option = match[1].partition(".")
+        if group in TOP_KEYS:
+            return ConfigError(
+                f"{group} cannot be set: a folder {group!r} lies in the folder of -cd, and Hydra takes it for a config "
+                "group; keep sweeps/ in a folder of its own, and name that with -cd"
+            )
         if option and group in GROUP_NAMES:
             return ConfigError(unknown_name(f"option {match[1]}", option, options(group, arguments)))
         if match[1].startswith("hydra.launcher."):

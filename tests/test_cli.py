@@ -332,3 +332,10 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path):
         text=True,
     )
     assert str(tmp_path / "site") in where.stdout, "the checkout was not used"
+
+
+def test_a_folder_that_hydra_takes_for_a_group_is_told(mmbench, tmp_path):
+    (tmp_path / "results").mkdir()
+    done = mmbench("plan", "-cd", ".", "metric=parameters,random", "results=other")
+    assert done.returncode == 2
+    assert "a folder 'results' lies in the folder of -cd" in done.stderr.replace("\n", " ")

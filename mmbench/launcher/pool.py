@@ -179,7 +179,8 @@ class Pool:
 
     def _bury(self, job: Job, reason: str) -> None:
         """Record as failed what the death of a worker has cost."""
-        self.store.clear_mark(job.run.run_id)
+        if any(mark.run_id == job.run.run_id for mark in self.store.interrupted()):  # not another sweep's
+            self.store.clear_mark(job.run.run_id)
         if job.base_only:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):
