@@ -31,6 +31,7 @@ from mmbench.metrics.subject import Subject
 from mmbench.models.base import Architecture
 from mmbench.store import Stage, Store, key_of, seed_of
 from mmbench.training import Training
+from mmbench.versions import versions
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +198,7 @@ def train_base(run: Run, store: Store, device: str) -> None:
 
 
 def _record(run: Run, stages: _Stages) -> dict[str, Any]:
-    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": stages.device}
+    record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": stages.device, **versions()}
     try:
         target = run.target()
         record |= {"axis": target.axis, "factor": target.factor, **_sizes(run, target)}

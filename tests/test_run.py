@@ -66,6 +66,7 @@ def test_a_record_has_every_column_of_the_contract(store):
     assert (record["preserves"], record["depth"], record["train_steps"]) == ("exact", 1, 20)
     assert (record["flops"], record["base_flops"]) == (2 * (64 * 12 + 12 * 10), 2 * (64 * 6 + 6 * 10))
     assert record["expand_seconds"] > 0
+    assert record["torch_version"] == torch.__version__.partition("+")[0]
     assert store.computed == {"base": 1, "expanded": 1, "score": 1, "trained": 1}
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from mmbench.analysis.html import html_table, paragraphs
 from mmbench.analysis.verdict import count
+from mmbench.versions import versions
 
 if TYPE_CHECKING:
     from mmbench.analysis.traces import Traces
@@ -19,8 +20,8 @@ PACKAGES = (
     *("mmbench", "torch", "torchvision", "timm", "hydra-core", "omegaconf"),
     *("numpy", "pandas", "pyarrow", "scipy", "scikit-learn", "matplotlib", "safetensors", "pydantic"),
 )
-RECORDED = ("mmbench", "python", "torch", "timm", "hydra", "platform", "device", "host")
-"""What records may say of the machine that ran them, in columns of these names, with or without `_version`."""
+RECORDED = ("device", *versions())
+"""What records say of the machine that ran them."""
 
 
 def settings_section(traces: Traces) -> str:
@@ -49,12 +50,12 @@ def versions_section(frame: pd.DataFrame) -> str:
     rows = [
         (["recorded by the runs", column, ", ".join(found)], "")
         for column in frame.columns
-        if _is_version(column) and (found := sorted({str(value) for value in frame[column].dropna()}))
+        if column in RECORDED and (found := sorted({str(value) for value in frame[column].dropna()}))
     ]
     here = {"Python": platform.python_version(), "platform": platform.platform(), **_installed()}
     rows += [(["machine that made this report", name, text], "") for name, text in here.items()]
     note = ""
-    if not any(_is_version(column) and column not in ("device", "host") for column in frame.columns):
+    if not versions().keys() & set(frame.columns):
         note = (
             "The records of these runs hold no versions. The ones below are those of the machine that analysed them, "
             "which need not be the one that ran them."
@@ -64,10 +65,6 @@ def versions_section(frame: pd.DataFrame) -> str:
     return paragraphs([read, note] if note else [read]) + html_table(
         ["where", "what", "version"], rows, "words", caption, text_columns=[2]
     )
-
-
-def _is_version(column: str) -> bool:
-    return column.removesuffix("_version") in RECORDED or column.startswith("version_") or column == "versions"
 
 
 def _installed() -> dict[str, str]:
