@@ -133,6 +133,7 @@ class Run:
             "seed": self.seed,
             "metric": self.metric.name,
             "expected_sign": self.metric.expected_sign,
+            "definition": self.metric.definition,
             "metric_id": key_of("metric", self.metric.describe()),
             "configuration": key_of("configuration", {"base": without_seed, "expansion": self.expansion.describe()}),
             "base_configuration": key_of("base_configuration", without_seed),
@@ -315,14 +316,18 @@ class _Stages:
         import torch
 
         small = self._network(self.r.model, base).eval()
-        train, seed = self.data.train, seed_of("expand", self.r.expanded_inputs)
         start = time.perf_counter()
-        large = expand(small, self.r.expansion, data=(train.images, train.labels), seed=seed).eval()
+        large = self._expanded(small, 0)
         seconds = time.perf_counter() - start
         with torch.no_grad():
             images = self.data.validation.images[:256]
             difference = (large(images) - small(images)).abs().max()
         return {"max_difference": float(difference), "seconds": seconds}, {"weights": large.state_dict()}
+
+    def _expanded(self, small: nn.Module, draw: int) -> nn.Module:
+        """A network like the base, expanded; draw 0 is the run's own."""
+        train, seed = self.data.train, seed_of("expand", self.r.expanded_inputs, *([draw] if draw else []))
+        return expand(small, self.r.expansion, data=(train.images, train.labels), seed=seed).eval()
 
     def _measure(self, base: Stage, expanded: Stage) -> Computed:
         estimate = score(self.r.metric, self._subject(base, expanded))
@@ -343,6 +348,7 @@ class _Stages:
                 self.data.train,
                 validation=self.data.validation,
                 base=self._network(self.r.model, base),
+                expand=self._expanded,
                 seed=seed_of("measure", self.r.expanded_inputs),
                 images_seed=seed_of("measured images", self._order),
             )

@@ -34,9 +34,21 @@ def sgd_branches(
     return branches
 
 
-def shortened(recipe: Training, fraction: float) -> Training:
-    """The recipe with its steps and warm-up scaled by `fraction`: the cosine still ends at zero, only sooner."""
+def shortened(recipe: Training, fraction: float, lr_factor: float = 1.0) -> Training:
+    """The recipe with its steps and warm-up scaled by `fraction`: the cosine still ends at zero, only sooner.
+
+    Its peak learning rate is multiplied by `lr_factor`.
+    """
     steps = max(1, round(recipe.steps * fraction))
-    return recipe.model_copy(
-        update={"steps": steps, "warmup_steps": min(steps - 1, round(recipe.warmup_steps * fraction))}
-    )
+    warmup = min(steps - 1, round(recipe.warmup_steps * fraction))
+    return recipe.model_copy(update={"steps": steps, "warmup_steps": warmup, "lr": recipe.lr * lr_factor})
+
+
+def perturbed(model: nn.Module, noise: float, generator: torch.Generator) -> nn.Module:
+    """A copy with Gaussian noise on every weight: `noise` times the root mean square of its tensor."""
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)
+            parameter.add_(draw, alpha=noise * float(parameter.square().mean().sqrt()))
+    return twin

@@ -47,20 +47,20 @@ def path_losses(surface: Surface, a: Place, b: Place, alphas: Sequence[float]) -
     return losses
 
 
-def barrier(losses: Sequence[float]) -> float:
+def barrier(losses: Sequence[float], alphas: Sequence[float] | None = None) -> float:
     """sup over alpha of L((1 - alpha) a + alpha b) - [(1 - alpha) L(a) + alpha L(b)] (Entezari et al., 2022).
 
     Args:
-        losses: L at equally spaced alpha from 0 to 1, both ends included; so the barrier is never negative.
+        losses: L at growing alpha from 0 to 1, both ends included; so the barrier is never negative.
             It is infinite where one of them is not a finite number.
+        alphas: where they were taken; equally spaced by default.
     """
     if not all(map(math.isfinite, losses)):
         return math.inf
     last = len(losses) - 1
-    return max(
-        loss - ((1 - i / last) * losses[0] + i / last * losses[-1]) if 0 < i < last else 0.0
-        for i, loss in enumerate(losses)
-    )
+    at = [i / last for i in range(last + 1)] if alphas is None else alphas
+    inner = zip(losses[1:-1], at[1:-1], strict=True)
+    return max([0.0, *(loss - ((1 - alpha) * losses[0] + alpha * losses[-1]) for loss, alpha in inner)])
 
 
 def _buffers(surface: Surface) -> list[Tensor]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from mmbench.metrics.subject import Expand
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -41,6 +43,12 @@ class Metric(Component):
     expected_sign: ClassVar[Literal[-1, 0, 1]]
     """+1 where theory says that a larger score means a larger gain, -1 where smaller, 0 where it says nothing."""
 
+    @property
+    def definition(self) -> str:
+        """What exactly is measured, in one line: the name, and the options that are not the default."""
+        changed = (f"{key}={value}" for key, value in self if value != type(self).model_fields[key].default)
+        return f"{self.name}({', '.join(changed)})"
+
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:
         """The score of the subject's network.
@@ -62,6 +70,7 @@ def measure(
     seed: int = 0,
     validation: Images | None = None,
     base: nn.Module | None = None,
+    expand: Expand | None = None,
     **options: Any,
 ) -> Estimate:
     """Measure one metric. The model, its buffers and the global random state are left as they were.
@@ -73,6 +82,8 @@ def measure(
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
         base: the network that `model` was expanded from, which some metrics need.
+        expand: the expansion, which some metrics repeat: takes a network like `base` and the number of a draw, and
+            gives one like `model`; draw 0 is the one that made `model`.
         options: the metric's options, such as `probes=64`.
 
     Raises:
@@ -86,7 +97,7 @@ def measure(
     if not isinstance(metric, (str, Metric)):
         raise ConfigError(f"a metric is a name or a Metric, not {metric!r}")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
-    return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base))
+    return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand))
 
 
 def measure_all(
@@ -97,6 +108,7 @@ def measure_all(
     seed: int = 0,
     validation: Images | None = None,
     base: nn.Module | None = None,
+    expand: Expand | None = None,
 ) -> Mapping[str, Estimate | MmbenchError]:
     """Measure several metrics (all, if none are named) in one pass: what they have in common is computed once.
 
@@ -105,7 +117,7 @@ def measure_all(
     """
     wanted = METRICS.names() if metrics is None else metrics
     chosen = [METRICS.create({"name": metric}) if isinstance(metric, str) else metric for metric in wanted]
-    subject = subject_of(model, data, seed=seed, validation=validation, base=base)
+    subject = subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand)
     found: dict[str, Estimate | MmbenchError] = {}
     for metric in chosen:
         try:
@@ -146,6 +158,7 @@ def subject_of(
     images_seed: int | None = None,
     validation: Images | None = None,
     base: nn.Module | None = None,
+    expand: Expand | None = None,
 ) -> Subject:
     """A subject from a model and tensors of any dtype and device; `DataError` if they do not go together."""
     from torch import nn
@@ -157,7 +170,7 @@ def subject_of(
         raise DataError(f"measure needs a network with floating-point parameters: got {reference.dtype}")
     train = _split(data, reference, "")
     held_out = None if validation is None else _split(validation, reference, " as validation")
-    return Subject(model, train, validation=held_out, base=base, seed=seed, images_seed=images_seed)
+    return Subject(model, train, validation=held_out, base=base, expand=expand, seed=seed, images_seed=images_seed)
 
 
 def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:

@@ -1,110 +1,234 @@
-"""Size of the set of linearly connected minima around a network, from SGD branches.
+"""Size of the set of linearly connected minima around a network: a declared family of scores.
 
-The paper that this project examines (arXiv:2405.15895) gives no formula that could be recovered. This is one declared
-member of a family (sampler x connectivity x size x normaliser), not "the" manifold metric:
+The paper that this project examines (arXiv:2405.15895) gives no formula that could be recovered. What is here is a
+family, sampler x connectivity x size x normaliser, of which every member is a choice of options, not "the" metric:
 
-    sampler       SGD branches from the expanded model, annealed, each with its own order of the images
-    connectivity  the barrier b_ij on the line between branches i and j (Entezari et al., 2022) lies below eps
-    size          mean over pairs of the distance ||w_i - w_j||_2, counted only for connected pairs,
-                  averaged over a grid of eps (so that no one threshold decides)
-    normaliser    ||w_0||_2 of the expanded model
+    sampler       where the points w_1 ... w_K come from (`_samplers.py`), and when: after `trunk` of the training
+    connectivity  the barrier b_ij on the line between two points (Entezari et al., 2022) lies below eps, on a grid
+    size          of the connected cloud (`landscape/sizes.py`): pairwise distance, component, volume, radius, ...
+    normaliser    the unit of lengths: none, ||w_0||, sqrt(P), or each filter's norm
+    minus         what is taken off: nothing, the size that widening alone would give (`symmetry`), or that of points
+                  as far away in random directions (`cloud`)
 
 Expected sign +1: a large connected manifold is said to mean a large gain.
 """
 
 from __future__ import annotations
 
-from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Literal
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, Strict
+import numpy as np
+from pydantic import Field, Strict, model_validator
 
+from mmbench.landscape.sizes import (
+    GATED,
+    LENGTHS,
+    STARS,
+    Cloud,
+    Gate,
+    Normaliser,
+    Rule,
+    Size,
+    connections,
+    lengths,
+    size_of,
+    standard_error,
+)
+from mmbench.metrics._samplers import Points, Sampler, sample
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.registry import METRICS
 from mmbench.training import SGD, AnyTraining
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
+    from mmbench.landscape.survey import Survey
     from mmbench.metrics.subject import Subject
 
+T = TypeVar("T")
 Thresholds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)]
 
 
 @METRICS.register("manifold")
 class Manifold(Metric):
-    """Barrier-gated mean pairwise distance of SGD branches, over ||w_0||.
-
-    The standard error is the jackknife's over branches; it needs three.
-    """
+    """A size of a cloud of trained copies; the standard error is the jackknife's over its points (three at least)."""
 
     expected_sign = 1
 
+    sampler: Sampler = "sgd_branch"
+    """Where the points come from."""
     branches: int = Field(3, ge=2)
-    """K, the number of branches; K (K - 1) / 2 pairs are joined."""
+    """K, the number of points; K (K - 1) / 2 pairs are joined."""
+    trunk: float = Field(0.0, ge=0, lt=1)
+    """Fraction of the training after which the points leave the one trajectory; 0 is just after the expansion."""
     fraction: float = Field(0.1, gt=0, le=1)
-    """Length of a branch as a fraction of the training; 1 trains each to the end."""
+    """Length of a point's own training as a fraction of the whole; 1 trains each to the end."""
+    lr_factor: float = Field(1.0, gt=0)
+    """Factor on the learning rate of the points' own training."""
+    noise: float = Field(0.1, gt=0)
+    """Of perturb_retrain, in units of each tensor's root mean square."""
+    thresholds: Thresholds = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    """The grid of eps, in nats (or error rate); sizes that count connections are averaged over it."""
+    relative: bool = False
+    """Whether eps is in units of the points' mean loss."""
+    height: Literal["loss", "error"] = "loss"
+    """What the barrier is of."""
     alphas: int = Field(5, ge=3)
     """Equally spaced points of each line at which the loss is taken, both ends included."""
-    thresholds: Thresholds = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-    """The grid of eps, in nats."""
+    refine: int = Field(0, ge=0)
+    """Further points, where the line is highest so far."""
     images: int = Field(256, ge=1)
-    """Training images on which barriers are taken; branches train on all."""
-    statistics: Literal["recompute", "keep"] = "recompute"
-    """Batch norm on the line: the statistics of the images at hand, or interpolated running statistics."""
+    """Images on which lines are looked at; the points' training is on all."""
+    held_out: bool = False
+    """Whether these are validation images instead of training images."""
+    statistics: Literal["recompute", "keep", "fold"] = "recompute"
+    """Batch norm on the line: statistics of the images at hand, interpolated running ones, or folded into the weights
+    before interpolating."""
+    size: Size = "distance"
+    """What is read off the cloud."""
+    gate: Gate = "pair"
+    """Which pairs count for `distance`: the connected ones, those inside the largest component, or all."""
+    normaliser: Normaliser = "norm"
+    """The unit of lengths; sizes without a unit have none."""
+    minus: Literal["none", "symmetry", "cloud"] = "none"
+    """What is subtracted from the size."""
+    rise: float = Field(0.5, gt=0)
+    """Where a ray of `star_radius` and `star_multiplier` ends: nats above the loss of the centroid."""
+    report_null: bool = True
+    """Whether `details.symmetry_null` is measured where it can be; its cost is in `details.null_seconds`."""
     training: AnyTraining = SGD()
-    """The recipe that branches shorten; in a run it is the run's."""
+    """The recipe that the points' training shortens; in a run it is the run's."""
+
+    @model_validator(mode="after")
+    def _has_its_null(self) -> Self:
+        if self.minus == "symmetry" and not self._has_symmetry_null:
+            raise ValueError(
+                f"metric.minus = symmetry is for metric.trunk = 0 and metric.sampler = sgd_branch or perturb_retrain: "
+                f"got trunk = {self.trunk:g}, sampler = {self.sampler}"
+            )
+        return self
+
+    @property
+    def definition(self) -> str:
+        """The choices that define this member of the family, in one line."""
+        moment = f" after {self.trunk:g}" if self.trunk else ""
+        walk = f"{self.fraction:g} of training" + (f", lr x {self.lr_factor:g}" if self.lr_factor != 1 else "")
+        noise = f", noise {self.noise:g}" if self.sampler == "perturb_retrain" else ""
+        eps = "/".join(f"{eps:g}" for eps in self.thresholds) + (" of the loss" if self.relative else "")
+        line = f"{self.alphas}{f'+{self.refine}' if self.refine else ''} points"
+        data = f"{self.images} {'held-out' if self.held_out else 'training'} images, {self.statistics}"
+        parts = [f"{self.sampler}(K={self.branches}{moment}, {walk}{noise})"]
+        if self.size in GATED and not (self.size == "distance" and self.gate == "none"):
+            parts.append(f"{self.height} barrier < {eps} ({line}, {data})")
+        gate = f" by {self.gate}" if self.size == "distance" else ""
+        parts.append(self.size + gate + (f", rise {self.rise:g} ({data})" if self.size in STARS else ""))
+        if self.size in LENGTHS:
+            parts.append({"none": "no unit", "norm": "/ ||w0||", "sqrt_p": "/ sqrt(P)", "filter": "by filter"}[
+                self.normaliser
+            ])  # fmt: skip
+        return " | ".join(parts) + (f" | minus {self.minus} null" if self.minus != "none" else "")
 
     def measure(self, subject: Subject) -> Estimate:
-        """Dimensionless size; `details` has the ungated distance, the barrier, and the branches' loss.
+        """The size of the cloud, less that of its null.
 
-        Also, as lists and for figures: the mean training loss along the branches (`losses` at `steps`), and the mean
-        loss on the lines between their ends (`line`, at equally spaced alpha).
+        `details` holds all that any other size can be read off (`mmbench.landscape.sizes.Cloud.of`). Beside the score
+        stand both nulls, the seconds that the points (`sampling_seconds`) and the look at them (`survey_seconds`) took,
+        and for figures the mean training loss on the way to the points (`losses` at `steps`) and the mean loss on the
+        lines (`line`).
         """
-        import torch
-
-        from mmbench.landscape.branches import sgd_branches, shortened
-        from mmbench.landscape.paths import barrier, path_losses, place
-        from mmbench.landscape.surface import Surface
-
-        model, chosen = subject.network(), subject.surface(self.images).images
-        recipe = shortened(self.training, self.fraction)
-        norm = float(sum(p.detach().double().square().sum() for p in model.parameters())) ** 0.5
-        branches = sgd_branches(model, subject.train, recipe, self.branches, subject.generator(self.name))
-        surfaces = [
-            Surface(branch.model, chosen, batch_statistics=self.statistics == "recompute") for branch in branches
-        ]
-        places, ends = [place(surface) for surface in surfaces], [surface.loss() for surface in surfaces]
-        walker, inner = surfaces[0], [i / (self.alphas - 1) for i in range(1, self.alphas - 1)]
-        distances, barriers, lines = {}, {}, []
-        for i, j in combinations(range(self.branches), 2):
-            line = [ends[i], *path_losses(walker, places[i], places[j], inner), ends[j]]
-            barriers[i, j] = barrier(line)
-            lines.append(line)
-            distances[i, j] = float(torch.dist(places[i].parameters.double(), places[j].parameters.double())) / norm
-        gated = {pair: distances[pair] * self._connected(barriers[pair]) for pair in distances}
+        place = self._place(subject)
+        points, sampling = self._points(self.sampler, place)
+        seen, surveying = self._survey(self.sampler, place, subject)
+        cloud, null_seconds = self._chosen(seen), 0.0
+        nulls = {"cloud": cloud.scattered()}
+        if self.minus == "symmetry":
+            nulls["symmetry"] = self._null_cloud(place, subject)
+        elif self.report_null and subject.knows_its_expansion and self._has_symmetry_null:
+            nulls["symmetry"], null_seconds = subject.aside(lambda: self._null_cloud(place, subject))
+        taken_off = [] if self.minus == "none" else [nulls[self.minus]]
+        apart, pairs = lengths(cloud, self.normaliser)[1:, 1:], np.triu_indices(len(cloud), 1)
         return Estimate(
-            _mean(gated),
-            _jackknife(gated, self.branches),
+            self._size(cloud) - sum(map(self._size, taken_off)),
+            standard_error(self._size, cloud, *taken_off),
             details={
-                "distance": _mean(distances),
-                "barrier": _mean(barriers),
-                "connected": sum(map(self._connected, barriers.values())) / len(barriers),
-                "branch_loss": sum(ends) / len(ends),
-                "line": [sum(losses) / len(losses) for losses in zip(*lines, strict=True)],
-                **_course([branch.losses for branch in branches]),
+                **{f"{name}_null": self._size(null) for name, null in nulls.items()},
+                "null_seconds": null_seconds,
+                "sampling_seconds": sampling,
+                "survey_seconds": surveying,
+                "distance": float(apart[pairs].mean()),
+                "barrier": float(cloud.barriers[pairs].mean()),
+                "connected": float(np.mean([joined[pairs].mean() for joined in connections(cloud, self._rule)])),
+                "branch_loss": float(cloud.losses.mean()),
+                **seen.cloud.listed(),
+                "error_barriers": seen.error_barriers[pairs].tolist(),
+                "line": seen.line,
+                **_course(points.losses),
             },
         )
 
-    def _connected(self, height: float) -> float:
-        """The share of the thresholds that a barrier lies below."""
-        return sum(height < eps for eps in self.thresholds) / len(self.thresholds)
+    @property
+    def _rule(self) -> Rule:
+        return Rule(self.thresholds, self.relative, self.gate, self.normaliser)
+
+    @property
+    def _has_symmetry_null(self) -> bool:
+        """Whether there is a cloud of the base to put through the expansion, at the same moment as this one's."""
+        return not self.trunk and self.sampler in ("sgd_branch", "perturb_retrain")
+
+    def _size(self, cloud: Cloud) -> float:
+        return size_of(self.size, cloud, self._rule)
+
+    def _chosen(self, seen: Survey) -> Cloud:
+        return replace(seen.cloud, barriers=seen.error_barriers) if self.height == "error" else seen.cloud
+
+    def _place(self, subject: Subject) -> Subject:
+        """The subject at the moment at which the points leave."""
+        steps = round(self.trunk * self.training.steps)
+        return subject.in_state("trained", steps, self.training) if steps else subject
+
+    def _points(self, sampler: Sampler, place: Subject) -> tuple[Points, float]:
+        """The points and the seconds they took."""
+        from mmbench.landscape.branches import shortened
+
+        recipe = shortened(self.training, self.fraction, self.lr_factor)
+        return place.once(
+            self._key(sampler), lambda: timed(lambda: sample(sampler, place, self.branches, recipe, self.noise))
+        )
+
+    def _survey(self, sampler: Sampler, place: Subject, subject: Subject) -> tuple[Survey, float]:
+        """What was seen on the points, and the seconds it took."""
+        from mmbench.landscape.survey import survey
+
+        points, _ = self._points(sampler, place)
+        images = subject.surface(self.images).images
+        if self.held_out:
+            images = subject.held_out_images(self.images)
+        rise = self.rise if self.size in STARS else None
+        looks = self.alphas, self.refine, self.statistics, rise
+        return place.once(
+            ("survey", *self._key(sampler), self.images, self.held_out, *looks),
+            lambda: timed(lambda: survey(points.start, points.models, images, *looks)),
+        )
+
+    def _null_cloud(self, place: Subject, subject: Subject) -> Cloud:
+        return self._chosen(self._survey("symmetry_null", place, subject)[0])
+
+    def _key(self, sampler: Sampler) -> tuple[Any, ...]:
+        """What the points depend on."""
+        noise = self.noise if sampler == "perturb_retrain" else None
+        recipe = repr(self.training.describe())
+        return "points", sampler, self.branches, self.fraction, self.lr_factor, noise, recipe
 
 
-def _mean(pairs: dict[tuple[int, int], float]) -> float:
-    return sum(pairs.values()) / len(pairs)
+def timed(compute: Callable[[], T]) -> tuple[T, float]:
+    """What `compute` returns, and its seconds."""
+    start = time.perf_counter()
+    result = compute()
+    return result, time.perf_counter() - start
 
 
 def _course(losses: Sequence[Tensor], shares: int = 20) -> dict[str, list[float]]:
@@ -119,12 +243,3 @@ def _course(losses: Sequence[Tensor], shares: int = 20) -> dict[str, list[float]
     ends = torch.tensor([len(part) for part in parts], dtype=torch.double).cumsum(0)
     middles = [float(end) - len(part) / 2 for end, part in zip(ends, parts, strict=True)]
     return {"losses": [float(part.mean()) for part in parts], "steps": middles}
-
-
-def _jackknife(pairs: dict[tuple[int, int], float], count: int) -> float | None:
-    """Standard error of the mean over pairs, leaving out one branch at a time (Efron, 1979)."""
-    if count < 3:
-        return None
-    left_out = [_mean({pair: x for pair, x in pairs.items() if branch not in pair}) for branch in range(count)]
-    centre = sum(left_out) / count
-    return ((count - 1) / count * sum((x - centre) ** 2 for x in left_out)) ** 0.5

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    Expand = Callable[[nn.Module, int], nn.Module]
+
     from mmbench.landscape.surface import Surface
     from mmbench.training import Training
 
@@ -46,6 +48,7 @@ class Subject:
         *,
         validation: Split | None = None,
         base: nn.Module | None = None,
+        expand: Expand | None = None,
         seed: int = 0,
         images_seed: int | None = None,
     ) -> None:
@@ -56,12 +59,14 @@ class Subject:
             train: training images in the model's dtype and labels (N,), on the model's device.
             validation: held-out images and labels, for the metrics that need them.
             base: the network that `model` was expanded from, for the metrics that need it.
+            expand: how that was done, for the metrics that need it: takes a network like the base and the number of a
+                draw, of which 0 is the one that made `model`.
             seed: of all random draws but the images'.
             images_seed: of the images' order; subjects with the same one (all expansions of a base model) are measured
                 on the same images. By default it is `seed`.
         """
         self.train, self._model = train, model
-        self._validation, self._base = validation, base
+        self._validation, self._base, self._expand = validation, base, expand
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
         self._ledger = _Ledger()
         self._place = ""
@@ -80,6 +85,18 @@ class Subject:
             raise UndefinedError("this metric needs the network before its expansion: give base=model")
         return _copied(self._base)
 
+    @property
+    def knows_its_expansion(self) -> bool:
+        """Whether the network before the expansion is known, and how the expansion was done."""
+        return self._base is not None and self._expand is not None
+
+    def expanded(self, small: nn.Module, draw: int = 0) -> nn.Module:
+        """`small`, a network like the base, expanded as the base was; with other random draws unless `draw` is 0."""
+        if self._expand is None:
+            raise UndefinedError("this metric needs the expansion itself: give expand=function, called with a network "
+                                 "like the base and the number of a draw")  # fmt: skip
+        return _copied(self._expand(small, draw))
+
     def network(self) -> nn.Module:
         """A copy of the network, to do anything with: in evaluation mode, all parameters trainable."""
         return _copied(self._model)
@@ -95,13 +112,20 @@ class Subject:
 
         Fewer images are the first of more.
         """
+        return self._drawn(self.train, count, "images")
+
+    def held_out_images(self, count: int) -> Split:
+        """The same of the validation images; `UndefinedError` if there are none."""
+        return self._drawn(self.validation, count, "held-out images")
+
+    def _drawn(self, split: Split, count: int, name: str) -> Split:
         import torch
 
-        if count >= len(self.train):
-            return self.train
-        generator = torch.Generator().manual_seed(_hash(self._images_seed, "images"))
-        chosen = torch.randperm(len(self.train), generator=generator)[:count].to(self.train.labels.device)
-        return Split(self.train.images[chosen], self.train.labels[chosen])
+        if count >= len(split):
+            return split
+        generator = torch.Generator().manual_seed(_hash(self._images_seed, name))
+        chosen = torch.randperm(len(split), generator=generator)[:count].to(split.labels.device)
+        return Split(split.images[chosen], split.labels[chosen])
 
     def surface(self, count: int) -> Surface:
         """The loss on `count` images, shared: it stands at the network's weights whenever it is asked for.
@@ -158,6 +182,17 @@ class Subject:
         start = time.perf_counter()
         result = measure(self)
         return result, time.perf_counter() - start + self._ledger.saved
+
+    def aside(self, compute: Callable[[], T]) -> tuple[T, float]:
+        """What `compute` returns and the seconds it took, which the present metric is not charged for.
+
+        For what is reported beside a score and is no part of it.
+        """
+        start, saved = time.perf_counter(), self._ledger.saved
+        result = compute()
+        seconds, self._ledger.saved = time.perf_counter() - start, saved
+        self._ledger.saved -= seconds
+        return result, seconds
 
     def _largest_label(self) -> int:
         held_out = [] if self._validation is None else [self._validation]

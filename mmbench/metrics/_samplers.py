@@ -1,0 +1,83 @@
+"""Where the points of a cloud come from: networks near the expanded one, or near what it might have been.
+
+    sgd_branch      K trainings from the network, each with its own order of the images (Frankle et al., 2020)
+    seeds           K expansions of the base with draws of their own, each trained
+    perturb_retrain K copies of the network with Gaussian noise on the weights, each trained
+    permute_align   as seeds, then the channels of each permuted to match the first's (Ainsworth et al., 2023)
+    symmetry_null   K trainings of the base, each then put through the expansion with the same draws and not trained:
+                    what widening alone makes of the base's own cloud (after Simsek et al., 2021)
+
+All trainings of a cloud are short ones: the run's recipe with `fraction` of its steps, annealed to zero.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from mmbench.metrics.subject import Subject
+    from mmbench.training import Training
+
+Sampler = Literal["sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null"]
+
+
+class Points(NamedTuple):
+    """A start, the points around it, and the loss of each step of their training (steps,) per point."""
+
+    start: nn.Module
+    models: list[nn.Module]
+    losses: list[Tensor]
+
+
+def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noise: float) -> Points:
+    """`count` points around the subject's network.
+
+    Args:
+        sampler: where they come from.
+        subject: whose network is the start; the generator of its draws is that of the name `manifold`.
+        count: K.
+        recipe: of each point's training.
+        noise: of `perturb_retrain`, in units of each tensor's root mean square.
+
+    Raises:
+        UndefinedError: the sampler repeats the expansion, and the subject does not know it.
+        DivergedError: a training left the finite numbers.
+    """
+    from mmbench.landscape.branches import Branch, perturbed, sgd_branches
+
+    generator = subject.generator("manifold")
+
+    def trained(starts: list[nn.Module]) -> list[Branch]:
+        return [sgd_branches(start, subject.train, recipe, 1, generator)[0] for start in starts]
+
+    start = subject.network()
+    if sampler == "sgd_branch":
+        branches = sgd_branches(start, subject.train, recipe, count, generator)
+    elif sampler == "perturb_retrain":
+        branches = trained([perturbed(start, noise, generator) for _ in range(count)])
+    elif sampler == "symmetry_null":
+        return _pushed(subject, count, recipe, generator)
+    else:
+        branches = trained([subject.expanded(subject.base, draw) for draw in range(count)])
+    models = [branch.model for branch in branches]
+    if sampler == "permute_align":
+        models = _aligned(models, generator)
+    return Points(start, models, [branch.losses for branch in branches])
+
+
+def _pushed(subject: Subject, count: int, recipe: Training, generator: torch.Generator) -> Points:
+    from mmbench.landscape.branches import sgd_branches
+
+    branches = sgd_branches(subject.base, subject.train, recipe, count, generator)
+    models = [subject.expanded(branch.model) for branch in branches]
+    return Points(subject.network(), models, [branch.losses for branch in branches])
+
+
+def _aligned(models: list[nn.Module], generator: torch.Generator) -> list[nn.Module]:
+    from mmbench.landscape.matching import match, permuted
+
+    first, *others = models
+    return [first, *(permuted(model, match(first, model, generator)) for model in others)]
