@@ -330,13 +330,9 @@ class _Stages:
         return expand(small, self.r.expansion, data=(train.images, train.labels), seed=seed).eval()
 
     def _measure(self, base: Stage, expanded: Stage) -> Computed:
-        estimate = score(self.r.metric, self._subject(base, expanded))
-        return {
-            "value": estimate.value,
-            "stderr": estimate.stderr,
-            "seconds": estimate.seconds,
-            "details": estimate.details,
-        }, {}
+        found = score(self.r.metric, self._subject(base, expanded))
+        details = {**found.details, **found.costs}
+        return {"value": found.value, "stderr": found.stderr, "seconds": found.seconds, "details": details}, {}
 
     def _subject(self, base: Stage, expanded: Stage) -> Subject:
         """The expanded model to be measured; kept for the next run, whose metric may share what this one computes."""

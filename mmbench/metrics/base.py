@@ -35,6 +35,8 @@ class Estimate:
     """Wall-clock cost, of what it shared with other metrics, too."""
     details: Mapping[str, float | list[float]] = field(default_factory=dict)
     """Other numbers that came along, by name; a list is a curve."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of its parts, and of what was measured beside it and is not in `seconds`, by name."""
 
 
 class Metric(Component):

@@ -99,7 +99,7 @@ class Manifold(Metric):
     rise: float = Field(0.5, gt=0)
     """Where a ray of `star_radius` and `star_multiplier` ends: nats above the loss of the centroid."""
     report_null: bool = True
-    """Whether `details.symmetry_null` is measured where it can be; its cost is in `details.null_seconds`."""
+    """Whether `details.symmetry_null` is measured where it can be; its cost is not the score's, it is in `costs`."""
     training: AnyTraining = SGD()
     """The recipe that the points' training shortens; in a run it is the run's."""
 
@@ -136,9 +136,8 @@ class Manifold(Metric):
         """The size of the cloud, less that of its null.
 
         `details` holds all that any other size can be read off (`mmbench.landscape.sizes.Cloud.of`). Beside the score
-        stand both nulls, the seconds that the points (`sampling_seconds`) and the look at them (`survey_seconds`) took,
-        and for figures the mean training loss on the way to the points (`losses` at `steps`) and the mean loss on the
-        lines (`line`).
+        stand both nulls, and for figures the mean training loss on the way to the points (`losses` at `steps`) and the
+        mean loss on the lines (`line`). `costs` tells the points from the look at them and from the symmetry null.
         """
         place = self._place(subject)
         points, sampling = self._points(self.sampler, place)
@@ -156,9 +155,6 @@ class Manifold(Metric):
             standard_error(self._size, cloud, *taken_off),
             details={
                 **{f"{name}_null": self._size(null) for name, null in nulls.items()},
-                "null_seconds": null_seconds,
-                "sampling_seconds": sampling,
-                "survey_seconds": surveying,
                 "distance": float(apart[pairs].mean()),
                 "barrier": float(cloud.barriers[pairs].mean()),
                 "connected": float(np.mean([joined[pairs].mean() for joined in connections(cloud, self._rule)])),
@@ -168,6 +164,7 @@ class Manifold(Metric):
                 "line": seen.line,
                 **_course(points.losses),
             },
+            costs={"sampling_seconds": sampling, "survey_seconds": surveying, "null_seconds": null_seconds},
         )
 
     @property

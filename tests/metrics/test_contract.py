@@ -123,7 +123,10 @@ def test_it_is_a_finite_number_with_an_error_and_its_cost(metric: str, family: s
     assert math.isfinite(estimate.value)
     assert estimate.stderr is None or (estimate.stderr >= 0 and math.isfinite(estimate.stderr))
     assert 0 < estimate.seconds <= time.perf_counter() - start
-    assert all(isinstance(key, str) and math.isfinite(number) for key, number in estimate.details.items())
+    for key, found in estimate.details.items():
+        assert isinstance(key, str)
+        assert all(map(math.isfinite, found if isinstance(found, list) else [found]))
+    assert all(seconds >= 0 for seconds in estimate.costs.values())
 
 
 @each_pair
