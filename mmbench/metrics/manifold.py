@@ -135,7 +135,8 @@ class Manifold(Metric):
     def measure(self, subject: Subject) -> Estimate:
         """The size of the cloud, less that of its null.
 
-        `details` holds all that any other size can be read off (`mmbench.landscape.sizes.Cloud.of`). Beside the score
+        `details` holds all that any other size can be read off (`mmbench.landscape.sizes.Cloud.of`), of the cloud and,
+        after `null_`, of its symmetry null. Beside the score
         stand both nulls, and for figures the mean training loss on the way to the points (`losses` at `steps`) and the
         mean loss on the lines (`line`). `costs` tells the points from the look at them and from the symmetry null.
         """
@@ -155,6 +156,7 @@ class Manifold(Metric):
             standard_error(self._size, cloud, *taken_off),
             details={
                 **{f"{name}_null": self._size(null) for name, null in nulls.items()},
+                **({f"null_{k}": v for k, v in nulls["symmetry"].listed().items()} if "symmetry" in nulls else {}),
                 "distance": float(apart[pairs].mean()),
                 "barrier": float(cloud.barriers[pairs].mean()),
                 "connected": float(np.mean([joined[pairs].mean() for joined in connections(cloud, self._rule)])),
