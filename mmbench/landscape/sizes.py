@@ -79,13 +79,13 @@ class Cloud:
 
     @staticmethod
     def of(listed: Mapping[str, Any], parameters: int) -> Cloud:
-        """The cloud that `listed` wrote down."""
+        """The cloud that `listed` wrote down; what is null there (a record holds no infinity) is infinite."""
 
         def square(name: str, start: str | None = None) -> Array:
             first = [] if start is None else [listed[start]]
             count = len(listed["point_losses"])
             inner = np.zeros((count, count))
-            inner[np.triu_indices(count, 1)] = listed[name]
+            inner[np.triu_indices(count, 1)] = [math.inf if value is None else value for value in listed[name]]
             inner += inner.T
             return np.block([[np.zeros((1, 1)), np.array(first)], [np.array(first).T, inner]]) if first else inner
 

@@ -140,7 +140,7 @@ def _on_grid(alpha: float, alphas: int) -> bool:
 def _reaches(walker: Surface, places: Sequence[Place], rise: float) -> list[float]:
     """How many times the way from the centroid to each point can be gone until the loss is `rise` above its own.
 
-    The first crossing on a grid of powers of two, then between them by halving; FARTHEST where there is none.
+    A crossing between neighbouring powers of two, then between them by halving; FARTHEST where there is none.
     """
     centre = type(places[0])(*(torch.stack(parts).mean(0) for parts in zip(*places, strict=True)))
     move(walker, centre, centre, 0.0)
@@ -153,13 +153,18 @@ def _reaches(walker: Surface, places: Sequence[Place], rise: float) -> list[floa
 
     reaches = []
     for to in places:
-        low, high = 0.0, 1.0
-        while high < FARTHEST and not above(to, high):
-            low, high = high, 2 * high
-        for _ in range(HALVINGS if low else 0):
+        low, high = 1.0, 2.0
+        if above(to, low):
+            while low > 1 / FARTHEST and above(to, low / 2):
+                low /= 2
+            low, high = low / 2, low
+        else:
+            while high <= FARTHEST and not above(to, high):
+                low, high = high, 2 * high
+        for _ in range(HALVINGS if high <= FARTHEST else 0):
             middle = math.sqrt(low * high)
             low, high = (low, middle) if above(to, middle) else (middle, high)
-        reaches.append(FARTHEST if high >= FARTHEST else math.sqrt(low * high) if low else high / 2)
+        reaches.append(FARTHEST if high > FARTHEST else math.sqrt(low * high))
     return reaches
 
 

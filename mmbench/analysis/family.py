@@ -1,0 +1,339 @@
+"""Which member of the manifold family foretells the gain: every definition on the clouds that the records hold.
+
+A record of the metric `manifold` holds its cloud, not its score alone, so all sizes, gates, units and nulls can be read
+off it afterwards (`mmbench.landscape.sizes`), and smaller clouds are parts of it. A cell is a base model's set-up (data
+set, model, training); inside a cell definitions are judged over configurations, and at equal budget.
+
+To choose the best of a thousand is to choose luck: the definition is chosen on half of the cells, by the mean of its
+equal-budget correlation over cells, and judged on the other half; the halves are a chequerboard over data sets, models
+and lengths of training. What the best of as many would reach by luck alone is told by permutations of the gain inside
+budgets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from mmbench.analysis.correlation import partial_interval, spearman_interval
+from mmbench.analysis.pooled import pool, within
+from mmbench.analysis.ranks import ranks_within
+from mmbench.analysis.units import averaged, counted, prepared
+from mmbench.landscape.sizes import GATED, LENGTHS, SIZES, STARS, Cloud, Gate, Normaliser, Rule, size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    Array = np.ndarray[Any, Any]
+
+THRESHOLDS = {
+    "nats": Rule((0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
+    "of the loss": Rule((0.01, 0.03, 0.1, 0.3, 1.0), relative=True),
+}
+"""The grids of eps."""
+UNITS: tuple[Normaliser, ...] = ("none", "norm", "sqrt_p", "filter")
+GATES: tuple[Gate, ...] = ("none", "pair", "component")
+PERMUTATIONS = 200
+FEWEST = 8
+"""Configurations below which a cell is left out."""
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One way of reading a size off a cloud."""
+
+    size: str
+    rule: Rule
+    eps: str
+    """Which grid; empty where the size counts no connections."""
+    minus: str
+    """`none`, `cloud` or `symmetry`."""
+
+    @property
+    def label(self) -> str:
+        """In the words of the metric's options."""
+        gate = f" by {self.rule.gate}" if self.size == "distance" else ""
+        eps = f", eps {self.eps}" if self.eps else ""
+        unit = f", unit {self.rule.normaliser}" if self.size in LENGTHS else ""
+        return self.size + gate + eps + unit + (f", minus {self.minus}" if self.minus != "none" else "")
+
+    def read(self, cloud: Cloud, null: Cloud | None) -> float:
+        """The score; NaN where it has none."""
+        value = size_of(self.size, cloud, self.rule)
+        if self.minus == "none":
+            return value
+        other = cloud.scattered() if self.minus == "cloud" else null
+        return math.nan if other is None else value - size_of(self.size, other, self.rule)
+
+
+def definitions() -> Iterator[Definition]:
+    """All of the family that can be read off one cloud."""
+    for size in SIZES:
+        gates = GATES if size == "distance" else ("none",)
+        for gate, unit in product(gates, UNITS if size in LENGTHS else UNITS[:1]):
+            gated = size in GATED and (size != "distance" or gate != "none")
+            for eps in THRESHOLDS if gated else [""]:
+                grid = THRESHOLDS[eps or "nats"]
+                for minus in ("none", "symmetry") if size in ("diameter", *STARS) else ("none", "symmetry", "cloud"):
+                    yield Definition(size, Rule(grid.thresholds, grid.relative, gate, unit), eps, minus)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the clouds of a frame say."""
+
+    cells: pd.DataFrame
+    """One row per definition (or rival metric) and cell."""
+    summary: pd.DataFrame
+    """One row per definition (or rival): its cells in each half, and together."""
+    luck: float
+    """The 95 % quantile of the best mean over the first half that permuted gains give; NaN without definitions."""
+    increments: pd.DataFrame
+    """Leave-one-cell-out prediction from what is known anyway, and with the chosen definitions added."""
+
+
+def family(frame: pd.DataFrame) -> Family | None:
+    """Judge every definition on every cell; None where no record holds a cloud.
+
+    cells: `definition` (what is read), `sampler` (off which cloud; empty for rivals), `cell`, `half` (`chosen on` or
+    `confirmed on`), n, spearman with ci_low and ci_high, equal_budget and equal_architecture (pooled, weights n),
+    partial (given log parameters), cost (metric seconds over training seconds).
+    """
+    table = counted(prepared(frame), "gain")
+    clouds = _clouds(frame)
+    table = table[table["arm"] == "expansion"]
+    if not clouds or table.empty:
+        return None
+    scores = pd.concat([_read(frame, clouds), _rivals(table)], ignore_index=True)
+    scores = scores.merge(_cells_of(frame), on="run_id", how="inner")
+    units = _units(scores, table)
+    rows = [_row(key, part) for key, part in units.groupby(["sampler", "definition", "cell"], sort=True)]
+    cells = pd.DataFrame([row for row in rows if row["n"] >= FEWEST])
+    if cells.empty:
+        return None
+    cells["half"] = np.where(cells["cell"].isin(_first_half(scores)), "chosen on", "confirmed on")
+    summary = _summary(cells)
+    return Family(cells, summary, _luck(units, cells), _increments(units, summary))
+
+
+def _clouds(frame: pd.DataFrame) -> dict[str, tuple[Cloud, Cloud | None]]:
+    """By run: the cloud of the record, and that of its symmetry null."""
+    if "manifold_point_losses" not in frame:
+        return {}
+    found = {}
+    rows = frame[(frame["status"] == "done") & frame["manifold_point_losses"].notna()]
+    names = [name for name in rows if str(name).startswith("manifold_")]
+    for row in rows[["run_id", "parameters", *names]].to_dict("records"):
+        listed = {str(name).removeprefix("manifold_"): _value(value) for name, value in row.items()}
+        null = {name.removeprefix("null_"): value for name, value in listed.items() if name.startswith("null_")}
+        size = int(row["parameters"])
+        try:
+            cloud = Cloud.of(listed, size)
+            found[row["run_id"]] = cloud, Cloud.of(null, size) if null.get("point_losses") else None
+        except (KeyError, TypeError, ValueError):  # of another version
+            continue
+    return found
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return None if pd.isna(value) else value
+
+
+def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) -> pd.DataFrame:
+    """All definitions of all clouds and of their parts of two points: run, sampler, definition, score, seconds."""
+    known = frame.set_index("run_id")
+    wanted, rows = list(definitions()), []
+    for run, (cloud, null) in clouds.items():
+        sampler = str(known.at[run, "definition"]).split(" | ")[0]
+        count, full = len(cloud), _seconds(known.loc[run])
+        for part in sorted({2, count}):
+            few, less = (cloud, null) if part == count else (_part(cloud, part), null and _part(null, part))
+            share = np.array([part / count, part * (part - 1) / (count * (count - 1))])
+            label = sampler.replace(f"K={count}", f"K={part}")
+            for one in wanted:
+                rows.append((run, label, one.label, one.read(few, less), float(share @ full)))
+    return pd.DataFrame(rows, columns=["run_id", "sampler", "definition", "score", "seconds"])
+
+
+def _part(cloud: Cloud, points: int) -> Cloud:
+    return cloud.only(range(points))
+
+
+def _seconds(row: Any) -> Array:
+    """Seconds of the points (with the trunk before them) and of the survey."""
+    survey = float(row["manifold_survey_seconds"])
+    return np.array([max(float(row["metric_seconds"]) - survey, 0.0), survey])
+
+
+def _rivals(table: pd.DataFrame) -> pd.DataFrame:
+    """The other metrics, turned so that a larger score should mean a larger gain."""
+    others = table[~table["metric"].str.startswith("manifold")]
+    turned = others["score"] * np.where(others["expected_sign"] < 0, -1, 1)
+    return pd.DataFrame({"run_id": others["run_id"], "sampler": "", "definition": others["metric"], "score": turned,
+                         "seconds": others["metric_seconds"]})  # fmt: skip
+
+
+def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """The cell of every run, in words, and what it is made of."""
+    steps = frame.groupby("base_configuration")["train_steps"].transform("min")
+    made = frame[["run_id", "dataset", "model"]].assign(steps=steps)
+    made["cell"] = made["dataset"] + " " + made["model"] + " " + made["steps"].astype("string") + " steps"
+    return made.dropna(subset=["cell"])
+
+
+def _first_half(scores: pd.DataFrame) -> set[str]:
+    """Every other cell of the chequerboard of data sets, models and lengths of training."""
+    cells = scores.drop_duplicates("cell").sort_values("cell")
+    places = sum(cells[key].rank(method="dense").astype(int) for key in ("dataset", "model"))
+    length = cells.groupby(["dataset", "model"])["steps"].rank(method="dense").astype(int)
+    return set(cells.loc[(places + length) % 2 == 0, "cell"])
+
+
+def _units(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """One row per sampler, definition and configuration: score and gain averaged over the seeds of both."""
+    runs = table.drop_duplicates("run_id").set_index("run_id")
+    joined = scores[np.isfinite(scores["score"])].join(
+        runs[["number", "gain", "parameters", "train_seconds"]], on="run_id", how="inner"
+    )
+    units = (
+        joined.groupby(["sampler", "definition", "cell", "number"])
+        .agg(score=("score", "mean"), gain=("gain", "mean"), parameters=("parameters", "mean"),
+             seconds=("seconds", "mean"), train_seconds=("train_seconds", "mean"))
+        .reset_index()
+    )  # fmt: skip
+    known = averaged(table, "gain").drop_duplicates("number")
+    return units.merge(known[["number", "budget_cell", "architecture_cell", "base_cell", "depth"]], on="number")
+
+
+def _row(key: tuple[str, str, str], part: pd.DataFrame) -> dict[str, Any]:
+    score = np.array([float(f"{value:.12g}") for value in part["score"]])
+    gain = part["gain"].round(12).to_numpy(dtype=float)
+    base = part["base_cell"].to_numpy()
+    size = np.log(part["parameters"].to_numpy(dtype=float))
+    whole = spearman_interval(score, gain, base)
+    budget = pool(within(part["budget_cell"].to_numpy(), base, score, gain))
+    architecture = pool(within(part["architecture_cell"].to_numpy(), base, score, gain))
+    return {
+        "sampler": key[0], "definition": key[1], "cell": key[2], "n": len(part),
+        "spearman": whole.rho, "ci_low": whole.low, "ci_high": whole.high,
+        "equal_budget": budget.rho, "equal_architecture": architecture.rho, "n_equal_architecture": architecture.n,
+        "partial": partial_interval(score, gain, [size], base).rho,
+        "cost": part["seconds"].sum() / part["train_seconds"].sum(),
+    }  # fmt: skip
+
+
+def _summary(cells: pd.DataFrame) -> pd.DataFrame:
+    """Means over cells, with Student's interval over the cells, by half and of all."""
+    rows = []
+    for (sampler, definition), part in cells.groupby(["sampler", "definition"], sort=True):
+        row: dict[str, Any] = {"sampler": sampler, "definition": definition, "cost": part["cost"].median()}
+        halves = {"all": part, "chosen": part[part["half"] == "chosen on"], "confirmed": part[part["half"] != "chosen on"]}
+        for name, half in halves.items():
+            values = half["equal_budget"].dropna()
+            row |= {f"{name}_cells": len(values), f"{name}_positive": int((values > 0).sum())}
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), _mean_interval(values), strict=True))
+        for column in ("spearman", "partial", "equal_architecture"):
+            row[column] = part[column].mean()
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values("chosen", ascending=False, ignore_index=True)
+
+
+def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
+    n = len(values)
+    if n < 2:
+        return (float(values.mean()) if n else math.nan), math.nan, math.nan
+    half = float(stats.t.ppf(0.975, n - 1)) * float(values.std()) / math.sqrt(n)
+    return float(values.mean()), float(values.mean()) - half, float(values.mean()) + half
+
+
+def _luck(units: pd.DataFrame, cells: pd.DataFrame) -> float:
+    """What the best definition reaches on the first half if gains are shuffled inside budgets."""
+    inside = set(cells.loc[cells["half"] == "chosen on", "cell"])
+    mine = units[(units["sampler"] != "") & units["cell"].isin(inside)]
+    if mine.empty:
+        return math.nan
+    generator, means = np.random.default_rng(0), []
+    for _, part in mine.groupby("cell"):
+        scores = part.pivot_table(index="number", columns=["sampler", "definition"], values="score")
+        known = part.drop_duplicates("number").set_index("number").loc[scores.index]
+        place = np.unique(known["budget_cell"], return_inverse=True)[1]
+        table = np.nan_to_num(np.column_stack([_standing(place, scores[name].to_numpy()) for name in scores]))
+        goal = _standing(place, known["gain"].to_numpy())
+        draws = np.column_stack([_shuffled(goal, place, generator) for _ in range(PERMUTATIONS)])
+        norms = np.linalg.norm(table, axis=0)[:, None] * np.linalg.norm(goal)
+        found = np.divide(table.T @ draws, norms, out=np.zeros((table.shape[1], PERMUTATIONS)), where=norms > 0)
+        means.append(pd.DataFrame(found, index=scores.columns))
+    together = pd.concat(means).groupby(level=[0, 1]).mean()
+    return float(np.quantile(together.max(), 0.95))
+
+
+def _shuffled(values: Array, place: Array, generator: np.random.Generator) -> Array:
+    order = np.lexsort((generator.random(len(values)), place))
+    shuffled = np.empty_like(values)
+    shuffled[np.argsort(place, kind="stable")] = values[order]
+    return shuffled
+
+
+def _standing(place: Array, values: Array) -> Array:
+    """Ranks inside budgets about 0, as shares of the budget; a missing value stands in the middle."""
+    known = np.isfinite(values)
+    standing = np.zeros(len(values))
+    if known.any():
+        inner = np.unique(place[known], return_inverse=True)[1]
+        n = np.bincount(inner)[inner]
+        standing[known] = (ranks_within(inner, values[known]) - (n + 1) / 2) / n
+    return standing
+
+
+KNOWN = ("parameters", "depth", "loss_after_k_steps")
+"""What is known of every candidate anyway, at the price of a tenth of its training."""
+
+
+def _increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Leave-one-cell-out: a linear rule on ranks inside budgets, fitted on the other cells, judged on the one left out.
+
+    The rules: each thing known by itself, all of them, and with the definitions added that were best on the first half
+    at any cost and at a tenth of the training.
+    """
+    columns = units.pivot_table(index=["cell", "number"], columns=["sampler", "definition"], values="score")
+    about = units.drop_duplicates("number").set_index(["cell", "number"]).loc[columns.index]
+    place = np.unique(about["budget_cell"], return_inverse=True)[1]
+    goal = _standing(place, about["gain"].to_numpy())
+    cell = about.index.get_level_values("cell").to_numpy()
+    known = [("", name) for name in KNOWN if ("", name) in columns]
+    mine = summary[summary["sampler"] != ""]
+    best = [tuple(rows.iloc[0][["sampler", "definition"]])
+            for rows in (mine, mine[mine["cost"] <= 0.1]) if len(rows)]  # fmt: skip
+    rules: dict[str, list[Any]] = {name: [("", name)] for _, name in known}
+    rules[" + ".join(name for _, name in known)] = known
+    for chosen in best:
+        rules[" + ".join([*(name for _, name in known), " | ".join(chosen)])] = [*known, chosen]
+    rows = []
+    for label, features in rules.items():
+        if not features:
+            continue
+        x = np.column_stack([_standing(place, columns[name].to_numpy()) for name in features])
+        found = []
+        for out in np.unique(cell):
+            fit, judged = cell != out, cell == out
+            weights = np.linalg.lstsq(x[fit], goal[fit])[0]
+            guess = _standing(place[judged], np.round(x[judged] @ weights, 12))
+            norm = np.linalg.norm(guess) * np.linalg.norm(goal[judged])
+            found.append(float(guess @ goal[judged] / norm) if norm > 0 else 0.0)
+        mean, low, high = _mean_interval(pd.Series(found))
+        rows.append({"rule": label, "cells": len(found), "mean": mean, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
