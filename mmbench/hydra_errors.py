@@ -45,7 +45,8 @@ def translated(error: Exception, arguments: list[str]) -> Exception:
     if "See https://hydra.cc" in text or override:
         hint = "a value with special characters needs quotes of its own: \"results='my folder'\""
         return ConfigError(f"{override or ' '.join(arguments)}: {text.splitlines()[0]} ({hint})")
-    while not text.strip() and error.__cause__ is not None:  # some of Hydra's errors have no text of their own
-        error = error.__cause__
-        text = str(error)
-    return ConfigError(text.strip() or type(error).__name__)
+    cause = error
+    while not text.strip() and cause.__cause__ is not None:  # some of Hydra's errors have no text of their own
+        cause = cause.__cause__
+        text = str(cause)
+    return ConfigError(text.strip() or type(cause).__name__)

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from mmbench.analysis.controls import stem
 from mmbench.analysis.correlation import partial_interval, spearman_interval
 from mmbench.analysis.pooled import pool, within
 from mmbench.analysis.ranks import ranks_within
@@ -114,7 +115,8 @@ def family(frame: pd.DataFrame) -> Family | None:
     scores = pd.concat([_read(frame, clouds), _rivals(table)], ignore_index=True)
     scores = scores.merge(_cells_of(frame), on="run_id", how="inner")
     units = _units(scores, table)
-    rows = [_row(key, part) for key, part in units.groupby(["sampler", "definition", "cell"], sort=True)]
+    groups = units.groupby(["sampler", "definition", "cell"], sort=True)
+    rows = [_row([*map(str, key)], part) for key, part in groups]
     cells = pd.DataFrame([row for row in rows if row["n"] >= FEWEST])
     if cells.empty:
         return None
@@ -162,8 +164,8 @@ def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) ->
             few, less = (cloud, null) if part == count else (_part(cloud, part), null and _part(null, part))
             share = np.array([part / count, part * (part - 1) / (count * (count - 1))])
             label = sampler.replace(f"K={count}", f"K={part}")
-            for one in wanted:
-                rows.append((run, label, one.label, one.read(few, less), float(share @ full)))
+            seconds = float(share @ full)
+            rows += [(run, label, one.label, one.read(few, less), seconds) for one in wanted]
     return pd.DataFrame(rows, columns=["run_id", "sampler", "definition", "score", "seconds"])
 
 
@@ -178,11 +180,16 @@ def _seconds(row: Any) -> Array:
 
 
 def _rivals(table: pd.DataFrame) -> pd.DataFrame:
-    """The other metrics, turned so that a larger score should mean a larger gain."""
+    """The other metrics, turned so that a larger score should mean a larger gain.
+
+    Options that go with the set-up (steps that are a tenth of the training) make one metric of several cells.
+    """
     others = table[~table["metric"].str.startswith("manifold")]
     turned = others["score"] * np.where(others["expected_sign"] < 0, -1, 1)
-    return pd.DataFrame({"run_id": others["run_id"], "sampler": "", "definition": others["metric"], "score": turned,
-                         "seconds": others["metric_seconds"]})  # fmt: skip
+    names = others["metric"].map(stem)
+    kinds = others.groupby([names, "base"])["metric"].transform("nunique")
+    return pd.DataFrame({"run_id": others["run_id"], "sampler": "", "definition": names.where(kinds == 1, others["metric"]),
+                         "score": turned, "seconds": others["metric_seconds"]})  # fmt: skip
 
 
 def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -217,7 +224,7 @@ def _units(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return units.merge(known[["number", "budget_cell", "architecture_cell", "base_cell", "depth"]], on="number")
 
 
-def _row(key: tuple[str, str, str], part: pd.DataFrame) -> dict[str, Any]:
+def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
     score = np.array([float(f"{value:.12g}") for value in part["score"]])
     gain = part["gain"].round(12).to_numpy(dtype=float)
     base = part["base_cell"].to_numpy()
@@ -239,7 +246,11 @@ def _summary(cells: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (sampler, definition), part in cells.groupby(["sampler", "definition"], sort=True):
         row: dict[str, Any] = {"sampler": sampler, "definition": definition, "cost": part["cost"].median()}
-        halves = {"all": part, "chosen": part[part["half"] == "chosen on"], "confirmed": part[part["half"] != "chosen on"]}
+        halves = {
+            "all": part,
+            "chosen": part[part["half"] == "chosen on"],
+            "confirmed": part[part["half"] != "chosen on"],
+        }
         for name, half in halves.items():
             values = half["equal_budget"].dropna()
             row |= {f"{name}_cells": len(values), f"{name}_positive": int((values > 0).sum())}
@@ -335,5 +346,3 @@ def _increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         mean, low, high = _mean_interval(pd.Series(found))
         rows.append({"rule": label, "cells": len(found), "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
-
-

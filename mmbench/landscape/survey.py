@@ -1,4 +1,4 @@
-"""What a cloud of networks looks like: distances between its points, losses on the lines between them, rays out of it."""
+"""What a cloud of networks looks like: distances between its points, losses on the lines between, rays out of it."""
 
 from __future__ import annotations
 

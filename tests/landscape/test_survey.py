@@ -154,7 +154,7 @@ def test_distances_and_looks_by_hand(family: str) -> None:
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)).double()
     seen = survey(first, [first, second], data, alphas=3, statistics="keep")
     pairs = list(zip(first.parameters(), second.parameters(), strict=True))
-    apart = math.sqrt(sum(float((a - b).square().sum()) for a, b in pairs))
+    apart = math.sqrt(sum(float((a - b).detach().square().sum()) for a, b in pairs))
     assert seen.cloud.distances[1, 2] == pytest.approx(apart, rel=1e-12)
     assert seen.cloud.distances[0].tolist() == pytest.approx([0, 0, apart], rel=1e-12)
     shares = []

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import functools
+import math
+import time
 from collections.abc import Callable, Sequence
 from itertools import combinations
+from typing import get_args
 
 import pytest
 import torch
@@ -12,11 +17,13 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils import vector_to_parameters
 
-from mmbench import measure
+from mmbench import expand, measure
 from mmbench.data.base import Split
+from mmbench.errors import ConfigError, UndefinedError
 from mmbench.landscape import branches as branches_module
-from mmbench.landscape.branches import shortened
-from mmbench.metrics.base import Estimate
+from mmbench.landscape.branches import perturbed, shortened
+from mmbench.landscape.sizes import Cloud, Rule, Size, size_of
+from mmbench.metrics.base import Estimate, score
 from mmbench.metrics.manifold import _course
 from mmbench.metrics.subject import PROBED, Subject
 from mmbench.registry import METRICS, MODELS
@@ -295,3 +302,190 @@ def test_the_course_of_the_branches_is_their_mean_in_shares_of_the_steps() -> No
     assert course["steps"][:6] == [1.5, 4.5, 7.5, 10.5, 13.5, 16.0]
     assert len(course["losses"]) == len(course["steps"]) == 10
     assert _course([torch.tensor([3.0])]) == {"losses": [3.0], "steps": [0.5]}
+
+
+# The family: samplers, moments, nulls.
+
+
+@functools.cache
+def grown(family: str = "mlp") -> tuple[nn.Module, nn.Module, Callable[[nn.Module, int], nn.Module]]:
+    """A base, the network that it is expanded to, and the expansion."""
+    base = network(family, torch.float64)
+
+    def again(small: nn.Module, draw: int) -> nn.Module:
+        return expand(small, "net2wider", factor=2.0, seed=draw)
+
+    return base, again(base, 0), again
+
+
+def cloud(sampler: str, family: str = "mlp", seed: int = 0, **options: object) -> Estimate:
+    base, large, again = grown(family)
+    data = images(40, torch.float64)
+    given = {"training": RECIPE, "branches": 3, "fraction": 0.5, **options}
+    return measure(large, (data.images, data.labels), "manifold", sampler=sampler, base=base, expand=again, seed=seed,
+                   validation=(data.images[:9], data.labels[:9]), **given)  # fmt: skip
+
+
+def trained_on(model: nn.Module, generator: torch.Generator, fraction: float = 0.5, lr: float = 0.1) -> nn.Module:
+    recipe = SGD(steps=round(20 * fraction), warmup_steps=round(4 * fraction), batch_size=10, lr=lr)
+    branch = copy.deepcopy(model)
+    train(branch, images(40, torch.float64), recipe, generator)
+    return branch
+
+
+def draws(model: nn.Module, seed: int = 0) -> torch.Generator:
+    return Subject(model, images(40, torch.float64), seed=seed).generator("manifold")
+
+
+def spread(models: Sequence[nn.Module]) -> list[float]:
+    return [float((vector(a) - vector(b)).norm()) for a, b in combinations(models, 2)]
+
+
+@pytest.mark.parametrize("family", MODELS.names())
+def test_the_symmetry_null_is_the_cloud_of_the_base_put_through_the_expansion(family: str) -> None:
+    base, large, again = grown(family)
+    generator = draws(large)
+    pushed = [again(trained_on(base, generator), 0) for _ in range(3)]
+    beside, alone = cloud("sgd_branch", family), cloud("symmetry_null", family)
+    assert alone.details["distances"] == pytest.approx(spread(pushed), rel=1e-9)
+    assert beside.details["null_distances"] == alone.details["distances"]
+    assert beside.details["symmetry_null"] == pytest.approx(alone.value)
+    less = cloud("sgd_branch", family, minus="symmetry")
+    assert less.value == pytest.approx(beside.value - alone.value, rel=1e-9, abs=1e-15)
+    assert less.details["distances"] == beside.details["distances"]
+
+
+def test_the_random_cloud_is_subtracted() -> None:
+    plain, less = (cloud("sgd_branch", minus=minus, gate="none", normaliser="none") for minus in ("none", "cloud"))
+    radii = plain.details["displacements"]
+    null = sum((a * a + b * b) ** 0.5 for a, b in combinations(radii, 2)) / 3
+    assert plain.details["cloud_null"] == pytest.approx(null)
+    assert less.value == pytest.approx(plain.value - null)
+
+
+def test_seeds_are_expansions_of_their_own() -> None:
+    base, large, again = grown()
+    generator = draws(large)
+    points = [trained_on(again(base, draw), generator) for draw in range(3)]
+    assert cloud("seeds").details["distances"] == pytest.approx(spread(points), rel=1e-9)
+
+
+def test_perturbed_copies_are_trained_again() -> None:
+    _, large, _ = grown()
+    generator = draws(large)
+    starts = [perturbed(large, 0.3, generator) for _ in range(3)]
+    points = [trained_on(start, generator) for start in starts]
+    assert cloud("perturb_retrain", noise=0.3).details["distances"] == pytest.approx(spread(points), rel=1e-9)
+
+
+def test_noise_is_in_units_of_each_tensors_root_mean_square() -> None:
+    wide = nn.Linear(300, 400, dtype=torch.float64)
+    noisy = perturbed(wide, 0.2, torch.Generator().manual_seed(0))
+    for before, after in zip(wide.parameters(), noisy.parameters(), strict=True):
+        share = float((after - before).detach().square().mean().sqrt() / before.detach().square().mean().sqrt())
+        assert share == pytest.approx(0.2, rel=5 / (2 * before.numel()) ** 0.5)
+
+
+def test_a_trunk_is_shared_and_follows_the_recipe_itself() -> None:
+    _, large, _ = grown()
+    data = images(40, torch.float64)
+    subject = Subject(large, data)
+    start = subject.in_state("trained", 8, RECIPE)
+    generator = start.generator("manifold")
+    points = [trained_on(start.network(), generator) for _ in range(3)]
+    found = cloud("sgd_branch", trunk=0.4)
+    assert found.details["distances"] == pytest.approx(spread(points), rel=1e-9)
+    from_start = [float((vector(start.network()) - vector(point)).norm()) for point in points]
+    assert found.details["displacements"] == pytest.approx(from_start, rel=1e-9)
+    assert found.details["norm"] == pytest.approx(float(vector(start.network()).norm()))
+    assert "symmetry_null" not in found.details
+
+
+def test_the_learning_rate_of_the_branches() -> None:
+    _, large, _ = grown()
+    generator = draws(large)
+    points = [trained_on(large, generator, lr=0.3) for _ in range(3)]
+    assert cloud("sgd_branch", lr_factor=3.0).details["distances"] == pytest.approx(spread(points), rel=1e-9)
+
+
+@pytest.mark.parametrize("size", get_args(Size))
+def test_every_size_is_that_of_the_cloud_in_the_record(size: str) -> None:
+    found = cloud("sgd_branch", size=size, relative=True, gate="component", normaliser="sqrt_p", branches=4)
+    rule = Rule(THRESHOLDS, True, "component", "sqrt_p")
+    listed = Cloud.of(found.details, len(vector(grown()[1])))
+    assert found.value == pytest.approx(size_of(size, listed, rule), rel=1e-12)
+    assert math.isfinite(found.value)
+
+
+def test_barriers_of_the_error_and_of_held_out_images() -> None:
+    wide = {"lr_factor": 8.0, "fraction": 1.0}
+    loss, error = (cloud("seeds", height=height, size="component", **wide) for height in ("loss", "error"))
+    assert loss.details["error_barriers"] == error.details["error_barriers"]
+    listed = dataclasses.replace(
+        Cloud.of(loss.details, 1),
+        barriers=Cloud.of({**loss.details, "barriers": loss.details["error_barriers"]}, 1).barriers,
+    )
+    assert error.value == pytest.approx(size_of("component", listed, Rule(THRESHOLDS)))
+    elsewhere = cloud("seeds", held_out=True, **wide)
+    assert elsewhere.details["point_losses"] != loss.details["point_losses"]
+    assert elsewhere.details["distances"] == loss.details["distances"]
+
+
+def test_several_definitions_share_their_cloud() -> None:
+    base, large, again = grown()
+    data, trainings = images(40, torch.float64), []
+    large = copy.deepcopy(large)
+    large.register_forward_hook(lambda module, inputs, output: trainings.append(module.training))
+    wanted = [METRICS.create({"name": "manifold", "training": RECIPE, "size": size}) for size in ("distance", "clique")]
+    both = [score(metric, subject) for subject in [Subject(large, data, base=base, expand=again)] for metric in wanted]
+    assert sum(trainings) == 3 * 2
+    assert both[1].seconds >= both[1].costs["sampling_seconds"] > 0
+
+
+def test_what_is_reported_beside_the_score_is_not_charged(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, large, again = grown()
+
+    def slow(small: nn.Module, draw: int) -> nn.Module:
+        time.sleep(0.2)
+        return again(small, draw)
+
+    data = images(40, torch.float64)
+    found = measure(large, (data.images, data.labels), "manifold", training=RECIPE, base=base, expand=slow)
+    assert found.costs["null_seconds"] > 0.6
+    assert found.seconds < found.costs["null_seconds"]
+    asked = measure(large, (data.images, data.labels), "manifold", training=RECIPE, base=base, expand=slow,
+                    minus="symmetry")  # fmt: skip
+    assert asked.seconds > 0.6
+
+
+@pytest.mark.parametrize("sampler", ["seeds", "symmetry_null"])
+def test_a_sampler_that_repeats_the_expansion_needs_to_know_it(sampler: str) -> None:
+    data = images(40)
+    with pytest.raises(UndefinedError, match=r"give base=|give expand="):
+        measure(network("mlp"), (data.images, data.labels), "manifold", sampler=sampler, training=RECIPE)
+
+
+@pytest.mark.parametrize("options", [{"trunk": 0.1}, {"sampler": "seeds"}], ids=str)
+def test_a_null_that_there_cannot_be_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"metric\.minus = symmetry is for metric\.trunk = 0"):
+        METRICS.create({"name": "manifold", "minus": "symmetry", **options})
+
+
+def test_every_option_that_changes_the_score_changes_the_definition() -> None:
+    changes = {
+        "sampler": "seeds", "branches": 5, "trunk": 0.3, "fraction": 0.7, "lr_factor": 2.0, "thresholds": (0.1,),
+        "relative": True, "height": "error", "alphas": 7, "refine": 2, "images": 99, "held_out": True,
+        "statistics": "fold", "size": "clique", "gate": "none", "normaliser": "filter", "minus": "cloud",
+    }  # fmt: skip
+    described = [METRICS["manifold"]().definition]
+    described += [METRICS.create({"name": "manifold", key: value}).definition for key, value in changes.items()]
+    described += [
+        METRICS.create({"name": "manifold", "sampler": "perturb_retrain", "noise": noise}).definition
+        for noise in (0.1, 0.2)
+    ]
+    described += [
+        METRICS.create({"name": "manifold", "size": "star_radius", "rise": rise}).definition for rise in (0.5, 1.0)
+    ]
+    assert len(set(described)) == len(described)
+    others = set(METRICS["manifold"].model_fields) - {*changes, "noise", "rise", "report_null", "training"}
+    assert not others, f"options that the definition may not tell: {others}"
