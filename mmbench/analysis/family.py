@@ -156,17 +156,35 @@ def _value(value: Any) -> Any:
 def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) -> pd.DataFrame:
     """All definitions of all clouds and of their parts of two points: run, sampler, definition, score, seconds."""
     known = frame.set_index("run_id")
+    known["looks"] = [len(line) if isinstance(line, list) else 3 for line in known["manifold_line"].map(_value)]
     wanted, rows = list(definitions()), []
     for run, (cloud, null) in clouds.items():
         sampler = str(known.at[run, "definition"]).split(" | ")[0]
         count, full = len(cloud), _seconds(known.loc[run])
         for part in sorted({2, count}):
             few, less = (cloud, null) if part == count else (_part(cloud, part), null and _part(null, part))
-            share = np.array([part / count, part * (part - 1) / (count * (count - 1))])
             label = sampler.replace(f"K={count}", f"K={part}")
-            seconds = float(share @ full)
-            rows += [(run, label, one.label, one.read(few, less), seconds) for one in wanted]
+            costs = {stars: _cost(cloud, part, int(known.at[run, "looks"]), stars) @ full for stars in (False, True)}
+            rows += [(run, label, one.label, one.read(few, less), costs[one.size in STARS]) for one in wanted]
     return pd.DataFrame(rows, columns=["run_id", "sampler", "definition", "score", "seconds"])
+
+
+def _cost(cloud: Cloud, part: int, alphas: int, stars: bool) -> Array:
+    """Shares of the seconds of the points and of the survey that a definition on the first `part` points needs.
+
+    A survey looks at the ends, at the lines inside, and, for stars, along the rays until they end.
+    """
+
+    def looks(count: int, rays: bool) -> float:
+        ends_and_lines = count + count * (count - 1) / 2 * (alphas - 2)
+        along = (
+            0.0
+            if cloud.reaches is None or not rays
+            else 1 + float(np.abs(np.log2(cloud.reaches[:count])).sum()) + 5 * count
+        )
+        return ends_and_lines + along
+
+    return np.array([part / len(cloud), looks(part, stars) / looks(len(cloud), True)])
 
 
 def _part(cloud: Cloud, points: int) -> Cloud:
@@ -258,7 +276,8 @@ def _summary(cells: pd.DataFrame) -> pd.DataFrame:
         for column in ("spearman", "partial", "equal_architecture"):
             row[column] = part[column].mean()
         rows.append(row)
-    return pd.DataFrame(rows).sort_values("chosen", ascending=False, ignore_index=True)
+    ranked = pd.DataFrame(rows).sort_values("chosen", ascending=False, ignore_index=True)
+    return ranked[ranked["all_cells"] > 0].reset_index(drop=True)
 
 
 def _mean_interval(values: pd.Series) -> tuple[float, float, float]:

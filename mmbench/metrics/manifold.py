@@ -104,6 +104,15 @@ class Manifold(Metric):
     """The recipe that the points' training shortens; in a run it is the run's."""
 
     @model_validator(mode="after")
+    def _leaves_the_trunk(self) -> Self:
+        if self.trunk and self.sampler not in ("sgd_branch", "perturb_retrain"):
+            raise ValueError(
+                f"metric.trunk = {self.trunk:g} is for metric.sampler = sgd_branch or perturb_retrain: the points of "
+                f"{self.sampler} start from expansions of their own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_its_null(self) -> Self:
         if self.minus == "symmetry" and not self._has_symmetry_null:
             raise ValueError(

@@ -35,7 +35,8 @@ def record(place: int, at: int, budget: float, generator: np.random.Generator) -
         "base_accuracy": 0.5, "gain": gain, "final_accuracy": 0.5 + gain, "axis": "width", "training": "sgd",
         "manifold_survey_seconds": np.nan,
     }  # fmt: skip
-    details = {f"manifold_{k}": json.dumps(v) if isinstance(v, list) else v for k, v in cloud.listed().items()}
+    listed = {**cloud.listed(), "line": [1.0] * 5}
+    details = {f"manifold_{k}": json.dumps(v) if isinstance(v, list) else v for k, v in listed.items()}
     manifold = {**common, "metric": "manifold", "metric_id": "m", "expected_sign": 1, "score": 0.0,
                 "definition": "sgd_branch(K=3, 0.1 of training) | distance", "metric_seconds": 3.0,
                 "manifold_survey_seconds": 1.0, **details}  # fmt: skip
@@ -94,7 +95,7 @@ def test_every_definition_is_judged_in_every_cell(found: Any) -> None:
 def test_a_smaller_cloud_costs_its_share(found: Any) -> None:
     costs = found.summary.drop_duplicates("sampler").set_index("sampler")["cost"]
     assert costs["sgd_branch(K=3, 0.1 of training)"] == pytest.approx(3 / 10)
-    assert costs["sgd_branch(K=2, 0.1 of training)"] == pytest.approx((2 * 2 / 3 + 1 / 3) / 10)
+    assert costs["sgd_branch(K=2, 0.1 of training)"] == pytest.approx((2 * 2 / 3 + 5 / 12) / 10)
 
 
 def test_rivals_are_turned_and_their_options_go_with_the_cell(found: Any) -> None:
@@ -113,10 +114,12 @@ def test_the_chosen_definition_adds_what_the_rivals_lack(found: Any) -> None:
 def test_the_null_of_a_record_is_subtracted(frame: pd.DataFrame) -> None:
     lists = [name for name in frame if name.startswith("manifold_") and "seconds" not in name]
     nulls = frame.assign(**{name.replace("manifold_", "manifold_null_"): frame[name] for name in lists})
-    summary = family(nulls).summary
-    same = summary[summary["definition"] == "distance by none, unit none, minus symmetry"]
-    assert len(same) == 2
-    assert same["all"].isna().all() or (same["all"].abs() < 1e-12).all()  # all scores are 0: nothing to rank
+    nulls["manifold_null_distances"] = nulls["manifold_distances"].map(
+        lambda text: json.dumps([length / 2 for length in json.loads(text)]), na_action="ignore"
+    )
+    summary = family(nulls).summary.set_index(["sampler", "definition"])
+    found = summary.loc[("sgd_branch(K=3, 0.1 of training)", "distance by none, unit none, minus symmetry")]
+    assert found["all"] == 1  # half of the distance ranks as the distance does
 
 
 def test_no_clouds_no_family(frame: pd.DataFrame) -> None:

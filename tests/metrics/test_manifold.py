@@ -471,6 +471,12 @@ def test_a_null_that_there_cannot_be_is_refused(options: dict[str, object]) -> N
         METRICS.create({"name": "manifold", "minus": "symmetry", **options})
 
 
+@pytest.mark.parametrize("sampler", ["seeds", "permute_align", "symmetry_null"])
+def test_a_trunk_that_the_points_do_not_leave_is_refused(sampler: str) -> None:
+    with pytest.raises(ConfigError, match=r"metric\.trunk = 0\.1 is for metric\.sampler"):
+        METRICS.create({"name": "manifold", "sampler": sampler, "trunk": 0.1})
+
+
 def test_every_option_that_changes_the_score_changes_the_definition() -> None:
     changes = {
         "sampler": "seeds", "branches": 5, "trunk": 0.3, "fraction": 0.7, "lr_factor": 2.0, "thresholds": (0.1,),
