@@ -156,7 +156,8 @@ def _value(value: Any) -> Any:
 def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) -> pd.DataFrame:
     """All definitions of all clouds and of their parts of two points: run, sampler, definition, score, seconds."""
     known = frame.set_index("run_id")
-    known["looks"] = [len(line) if isinstance(line, list) else 3 for line in known["manifold_line"].map(_value)]
+    lines = known["manifold_line"].map(_value)
+    looks = {str(run): len(line) for run, line in lines.items() if isinstance(line, list)}
     wanted, rows = list(definitions()), []
     for run, (cloud, null) in clouds.items():
         sampler = str(known.at[run, "definition"]).split(" | ")[0]
@@ -164,7 +165,7 @@ def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) ->
         for part in sorted({2, count}):
             few, less = (cloud, null) if part == count else (_part(cloud, part), null and _part(null, part))
             label = sampler.replace(f"K={count}", f"K={part}")
-            costs = {stars: _cost(cloud, part, int(known.at[run, "looks"]), stars) @ full for stars in (False, True)}
+            costs = {stars: _cost(cloud, part, looks[run], stars) @ full for stars in (False, True)}
             rows += [(run, label, one.label, one.read(few, less), costs[one.size in STARS]) for one in wanted]
     return pd.DataFrame(rows, columns=["run_id", "sampler", "definition", "score", "seconds"])
 
@@ -206,8 +207,9 @@ def _rivals(table: pd.DataFrame) -> pd.DataFrame:
     turned = others["score"] * np.where(others["expected_sign"] < 0, -1, 1)
     names = others["metric"].map(stem)
     kinds = others.groupby([names, "base"])["metric"].transform("nunique")
-    return pd.DataFrame({"run_id": others["run_id"], "sampler": "", "definition": names.where(kinds == 1, others["metric"]),
-                         "score": turned, "seconds": others["metric_seconds"]})  # fmt: skip
+    names = names.where(kinds == 1, others["metric"])
+    found = {"run_id": others["run_id"], "sampler": "", "definition": names, "score": turned}
+    return pd.DataFrame({**found, "seconds": others["metric_seconds"]})
 
 
 def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:

@@ -111,8 +111,8 @@ def score(model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estima
 
 
 TYPICAL = ("resnet", "vit")
-"""Families that between them have all that a metric may trip over: convolutions, batch norm, ReLU; attention, LayerNorm,
-GELU. What could only go wrong in the handling of networks is tried on these."""
+"""Families that between them have all that a metric may trip over: convolutions, batch norm, ReLU, attention, LayerNorm
+and GELU. What could only go wrong in the handling of networks is tried on these."""
 each_metric = pytest.mark.parametrize("metric", METRICS.names())
 each_pair = pytest.mark.parametrize(
     ("metric", "family"), [pair for pair in product(METRICS.names(), MODELS.names()) if pair not in UNDEFINED]
