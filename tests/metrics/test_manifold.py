@@ -495,3 +495,11 @@ def test_every_option_that_changes_the_score_changes_the_definition() -> None:
     assert len(set(described)) == len(described)
     others = set(METRICS["manifold"].model_fields) - {*changes, "noise", "rise", "report_null", "training"}
     assert not others, f"options that the definition may not tell: {others}"
+
+
+def test_aligned_seeds_are_nearer_and_the_first_stays() -> None:
+    plain, aligned = (cloud(sampler, lr_factor=3.0) for sampler in ("seeds", "permute_align"))
+    assert aligned.details["displacements"][0] == plain.details["displacements"][0]
+    assert aligned.details["point_losses"] == pytest.approx(plain.details["point_losses"], rel=1e-9)
+    nearer = list(zip(aligned.details["distances"], plain.details["distances"], strict=True))
+    assert all(a < p for a, p in nearer[:2])  # of the pairs with the first, which the others are matched to
