@@ -73,7 +73,7 @@ def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, st
 
 
 def permuted(model: nn.Module, maps: Mapping[str, Tensor]) -> nn.Module:
-    """A copy whose channel c of every group is channel maps[group][c] of `model`; of permutations, the same function."""
+    """A copy whose channel c of every group is channel maps[group][c] of `model`; permutations keep the function."""
     twin = copy.deepcopy(model)
     twin.load_state_dict(gathered(model, maps))
     return twin
