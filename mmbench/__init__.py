@@ -6,6 +6,7 @@ tables = mmbench.judge(frame)
 large = mmbench.expand(model, "net2wider", factor=2.0)
 again = mmbench.build(mmbench.configuration(large))
 trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)
+advice = mmbench.advise(model, (images, labels), budget=2.0)
 scores = mmbench.measure_all(model, (images, labels), ["hessian_trace", "top_eigenvalue"])
 """
 
@@ -15,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmbench.advise import advise
     from mmbench.analysis.frame import load_records
     from mmbench.analysis.statistics import correlate, judge
     from mmbench.expansions.apply import expand
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Estimate",
+    "advise",
     "build",
     "configuration",
     "correlate",
@@ -44,6 +47,7 @@ _HOMES = {
     "Estimate": "mmbench.metrics.base",
     "measure": "mmbench.metrics.base",
     "measure_all": "mmbench.metrics.base",
+    "advise": "mmbench.advise",
 }
 
 

@@ -7,86 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmbench.help import HELP, USAGE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-
-USAGE = """\
-usage: mmbench COMMAND [OVERRIDES]
-
-  run       one run; with -m a multirun; with -m sweeps=NAME a sweep
-  plan      what a sweep would do: jobs, what is stored, what is skipped and why, cost; starts nothing
-  status    what is done, failed (with the reason), running, missing
-  retry     run again what failed
-  clean     remove what no sweep refers to, after showing it
-  analyze   tables, figures and a report from the stored results
-
-Every command takes Hydra overrides (results=DIR is the store of all of them) and answers --help.
-First steps:
-
-  mmbench run                                  a complete small run on digits, some seconds
-  mmbench run -m sweeps=quickstart             a sweep, some minutes
-  mmbench analyze                              its correlation table and report
-"""
-
-HELP = {
-    "run": """\
-usage: mmbench run [-m] [OVERRIDES]
-
-Train a base model, expand it, measure it, train it on; the record goes into the store. What is stored already is not
-computed again. With -m, comma-separated values are swept, and all jobs are checked before the first starts.
-
-  mmbench run model=resnet expansion=zero_pad expansion.factor=1.5 metric=sharpness
-  mmbench run -m model=mlp,resnet expansion=none,net2wider metric='glob(*)' seed=0,1
-  mmbench run -m sweeps=quickstart results=my_results
-  mmbench run -m -cd . sweeps=mine             a sweep of your own, in ./sweeps/mine.yaml
-  mmbench run expansion=net2wider --cfg job    show the composed config, run nothing
-
-{groups}
-Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads, deterministic; hydra.launcher.slots
-(workers of a sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
-""",
-    "plan": """\
-usage: mmbench plan [OVERRIDES]
-
-Say what `mmbench run -m` with the same overrides would do, and start nothing.
-
-  mmbench plan sweeps=quickstart
-
-{groups}""",
-    "status": """\
-usage: mmbench status [results=DIR] [all=true]
-
-Of all runs that were ever asked for in a store: how many are done, and why each of the others is not: failed or skipped
-with the reason, running or interrupted with the stage, missing. With all=true every run is named.
-""",
-    "retry": """\
-usage: mmbench retry [results=DIR] [OVERRIDES]
-
-Run again the failed runs of all sweeps of a store, as they were written down when their sweeps were started. A run that
-diverged, or whose score is not a finite number, would do so again, and is left.
-
-  mmbench retry hydra.launcher.slots=1 hydra.launcher.time_limit=3600
-""",
-    "clean": """\
-usage: mmbench clean [results=DIR] [forget=SWEEP] [yes=true]
-
-Show the stored results and records that no sweep of the store refers to, and what dead processes and damage have left
-behind; ask, and remove it. With forget=SWEEP that sweep counts no more, and what it alone refers to goes with it (the
-files in DIR/sweeps are named by them). With yes=true nothing is asked.
-""",
-    "analyze": """\
-usage: mmbench analyze [results=DIR] [where=CONDITION]
-
-Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
-records.csv, correlations.csv and the other tables, report.html and the figures. A sweep that is still running, or one
-with failures, is analyzed as far as it is.
-
-  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
-  mmbench analyze results=[first,second]                  several stores together, into first/analysis
-""",
-}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -238,6 +164,17 @@ def _tell_left_out(frame: pd.DataFrame) -> None:
         console.warn(f"{metric} has several scores for one configuration and seed; they are averaged")
 
 
+def _advise(arguments: list[str]) -> None:
+    import mmbench.advice as command
+    from mmbench.config import parse
+
+    own, rest = _own(arguments, *command.OWN)
+    config = _composed(rest)
+    run, settings = parse(config)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    command.print_advice(run, settings, own, any(argument.startswith(("metric=", "metric.")) for argument in rest))
+
+
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": _run,
     "plan": _plan,
@@ -245,6 +182,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "retry": _retry,
     "clean": _clean,
     "analyze": _analyze,
+    "advise": _advise,
 }
 
 
@@ -260,27 +198,12 @@ def _results(arguments: list[str]) -> Path:
 
 def _stores(arguments: list[str]) -> list[Path]:
     """The stores that the overrides name: results=DIR or results=[DIR,DIR]."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import ListConfig
-
     from mmbench.config import Settings
     from mmbench.errors import ConfigError, StoreError
-    from mmbench.hydra_errors import translated
-    from mmbench.paths import root
     from mmbench.registry import checked
 
-    flags, overrides = _sorted(arguments)
-    unknown = [flag for flag in flags if flag not in ("-m", "--multirun")]
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is no flag of this command; it takes overrides such as results=DIR")
-    _register_sweeps()
-    try:
-        with initialize_config_dir(str(root() / "conf"), **_version_base()):
-            config = compose("config", overrides)
-    except HydraException as error:
-        raise translated(error, arguments) from None
-    named = list(config.results) if isinstance(config.results, ListConfig) else [config.results]
+    results = _composed(arguments)["results"]
+    named = results if isinstance(results, list) else [results]
     stores = [Path(checked(Settings, {"results": name}, "").results) for name in named]
     if not stores:
         raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
@@ -290,6 +213,31 @@ def _stores(arguments: list[str]) -> list[Path]:
                 f"results = {str(store)!r} is no folder; run a sweep first, or name its folder with results=DIR"
             )
     return stores
+
+
+def _composed(arguments: list[str]) -> dict[str, Any]:
+    """The config that the overrides compose, as plain data."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from mmbench.errors import ConfigError
+    from mmbench.hydra_errors import translated
+    from mmbench.paths import root
+
+    flags, overrides = _sorted(arguments)
+    unknown = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no flag of this command; it takes overrides such as results=DIR")
+    _register_sweeps()
+    try:
+        with initialize_config_dir(str(root() / "conf"), **_version_base()):
+            plain = OmegaConf.to_container(compose("config", overrides), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise translated(error, arguments) from None
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
 
 
 def _hydra(command: str, arguments: list[str]) -> int:

@@ -105,7 +105,8 @@ def family(frame: pd.DataFrame) -> Family | None:
 
     cells: `definition` (what is read), `sampler` (off which cloud; empty for rivals), `cell`, `half` (`chosen on` or
     `confirmed on`), n, spearman with ci_low and ci_high, equal_budget and equal_architecture (pooled, weights n),
-    partial (given log parameters), cost (metric seconds over training seconds).
+    partial (given log parameters), cost (metric seconds over training seconds). A definition that is the same for all
+    configurations of a budget says nothing about them: 0.
     """
     table = counted(prepared(frame), "gain")
     clouds = _clouds(frame)
@@ -255,7 +256,7 @@ def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
     return {
         "sampler": key[0], "definition": key[1], "cell": key[2], "n": len(part),
         "spearman": whole.rho, "ci_low": whole.low, "ci_high": whole.high,
-        "equal_budget": budget.rho, "equal_architecture": architecture.rho, "n_equal_architecture": architecture.n,
+        "equal_budget": 0.0 if math.isnan(budget.rho) else budget.rho, "equal_architecture": architecture.rho, "n_equal_architecture": architecture.n,
         "partial": partial_interval(score, gain, [size], base).rho,
         "cost": part["seconds"].sum() / part["train_seconds"].sum(),
     }  # fmt: skip
@@ -272,14 +273,13 @@ def _summary(cells: pd.DataFrame) -> pd.DataFrame:
             "confirmed": part[part["half"] != "chosen on"],
         }
         for name, half in halves.items():
-            values = half["equal_budget"].dropna()
+            values = half["equal_budget"]
             row |= {f"{name}_cells": len(values), f"{name}_positive": int((values > 0).sum())}
             row |= dict(zip((name, f"{name}_low", f"{name}_high"), _mean_interval(values), strict=True))
         for column in ("spearman", "partial", "equal_architecture"):
             row[column] = part[column].mean()
         rows.append(row)
-    ranked = pd.DataFrame(rows).sort_values("chosen", ascending=False, ignore_index=True)
-    return ranked[ranked["all_cells"] > 0].reset_index(drop=True)
+    return pd.DataFrame(rows).sort_values("chosen", ascending=False, ignore_index=True)
 
 
 def _mean_interval(values: pd.Series) -> tuple[float, float, float]:

@@ -1,0 +1,393 @@
+"""Which expansion to choose for a network of one's own, before any of them is trained.
+
+Every operator that fits the network is matched to the parameter budget, applied, and scored. Scores have errors, and
+differences within them are noise: where the first place is undecided, the candidates that may deserve it are measured
+again with other draws, the better half of them at most (successive halving, Karnin et al., 2013), until it is decided,
+the rounds are used up, or the time is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mmbench.data.base import silent
+from mmbench.errors import ConfigError, MmbenchError
+from mmbench.registry import EXPANSIONS, METRICS
+from mmbench.training import SGD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    import torch
+    from torch import nn
+
+    from mmbench.data.base import InputShape, Progress
+    from mmbench.expansions.base import Expansion
+    from mmbench.metrics.base import Estimate, Images, Metric
+    from mmbench.models.base import Architecture
+    from mmbench.training import Training
+
+DEFAULT = ("ntk_effective_rank",)
+"""The metrics that advice is given by; see docs/evidence.md."""
+ROUNDS = 4
+CLEAR = 1.96
+"""Standard errors of a difference from which on it is no noise."""
+TIMED = 3
+"""Steps that a candidate is trained for to tell what its training would take."""
+
+
+@dataclass
+class Candidate:
+    """One way to expand the network, and what was found out about it."""
+
+    operator: Expansion
+    axis: str
+    factor: float
+    parameters: int
+    model: nn.Module | None = None
+    estimates: dict[str, list[Estimate]] = field(default_factory=dict)
+    seconds: float = 0.0
+    """Spent on expanding and measuring it."""
+    train_seconds: float = math.nan
+    """What training it would take, from a few steps."""
+    reason: str = ""
+    """Why it has no score."""
+
+
+def advise(
+    model: nn.Module,
+    data: Images | Iterable[Images],
+    budget: float = 2.0,
+    *,
+    metrics: Sequence[str | Metric] | str | Metric = DEFAULT,
+    expansions: Sequence[str] | None = None,
+    training: Training | None = None,
+    validation: Images | None = None,
+    seconds: float | None = None,
+    tolerance: float = 0.05,
+    seed: int = 0,
+    save: str = "none",
+    folder: str | Path = ".",
+    progress: Progress[Any] = silent,
+) -> pd.DataFrame:
+    """Rank the expansions of a trained network, best first.
+
+    Args:
+        model: a classifier of timm's classes that `mmbench.expand` understands.
+        data: its training images (N, C, H, W) and labels (N,), or a loader of such batches.
+        budget: parameters of the expanded network as a multiple of the model's.
+        metrics: by which metric to rank, or metrics: then by the mean of their scores, each turned so that a larger one
+            is better, less its mean over the candidates and over its standard deviation.
+        expansions: names of the operators to consider; all of them by default.
+        training: the recipe that the network will be trained on with; metrics that train shorten it.
+        validation: held-out images and labels, for metrics that need them.
+        seconds: the time that may be used; when it is used up, what is not measured has no score.
+        tolerance: largest relative difference of a candidate's parameter count from the budget.
+        seed: of all draws.
+        save: `best` or `all` write candidates, ready to train, to `folder`/NAME.safetensors; `none` writes nothing.
+        folder: where to.
+        progress: shows how far it is, as `rich.progress.track` does.
+
+    Returns:
+        One row per candidate: rank (1 is best; null without a score), expansion, axis, factor, parameters, score,
+        score_stderr, decided (whether the difference to the first is more than noise), rounds, seconds (spent on it),
+        train_seconds (what training it would take), reason (why it has no score), file (if saved); with several metrics
+        also each one's mean as `score/NAME`. `frame.attrs` holds `left_out` (operators that do not fit, with reasons),
+        `seconds` in all, `metrics` (their definitions) and `budget`.
+
+    Raises:
+        ConfigError: a wrong value, or no operator fits.
+        UndefinedError: the network is of no known family.
+        DataError: images and labels that do not go together.
+    """
+    from mmbench.models.reading import architecture_of
+
+    start = time.perf_counter()
+    chosen = _checked(metrics, training, budget, seconds, save)
+    base, shape = architecture_of(model)
+    candidates, left_out = find_candidates(base, shape, budget, tolerance, expansions)
+    if not candidates:
+        reasons = "; ".join(f"{one['expansion']}: {one['reason']}" for one in left_out)
+        raise ConfigError(f"budget = {budget:g}: no expansion of this network has as many parameters: {reasons}")
+    judge = _Judge(model, tensors(data), chosen, training or SGD(), validation, seed)
+    deadline = math.inf if seconds is None else start + seconds
+    _measure(judge, candidates, deadline, progress)
+    table = _table(candidates, chosen)
+    if save != "none":
+        table["file"] = _saved(table, candidates, folder, save)
+    table.attrs |= {
+        "left_out": left_out,
+        "seconds": time.perf_counter() - start,
+        "metrics": [metric.definition for metric in chosen],
+        "budget": budget,
+    }
+    return table
+
+
+def _checked(metrics: Any, training: Training | None, budget: float, seconds: float | None, save: str) -> list[Metric]:
+    """The metrics, made; every wrong value is told at once."""
+    from mmbench.metrics.base import Metric
+
+    problems, chosen = [], []
+    if not isinstance(budget, (int, float)) or not 1 < budget < 1000:
+        problems.append(
+            f"budget = {budget!r} is not allowed: must be a number > 1 and < 1000, as 2.0 for twice as many"
+        )
+    if seconds is not None and (not isinstance(seconds, (int, float)) or not seconds > 0):
+        problems.append(f"seconds = {seconds!r} is not allowed: must be a number > 0")
+    if save not in ("none", "best", "all"):
+        problems.append(f"save = {save!r} is not allowed: must be none, best or all")
+    given = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
+    if not given:
+        problems.append(f"metrics is empty; allowed: {', '.join(METRICS.names())}")
+    for one in given:
+        try:
+            recipe = {"training": training} if training and "training" in METRICS[str(one)].model_fields else {}
+            chosen.append(one if isinstance(one, Metric) else METRICS.create({"name": one, **recipe}))
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+    return chosen
+
+
+def tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Images and labels as two tensors, gathered if `data` is a loader of batches."""
+    import torch
+
+    if isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "__len__") for part in data):
+        return data[0], data[1]
+    try:
+        batches = [(torch.as_tensor(images), torch.as_tensor(labels)) for images, labels in data]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"data must be (images, labels), or a loader that gives such batches, not {type(data).__name__}: {error}"
+        ) from None
+    if not batches:
+        raise ConfigError("data has no batches")
+    images, labels = zip(*batches, strict=True)
+    return torch.cat(images), torch.cat(labels)
+
+
+def find_candidates(
+    base: Architecture, shape: InputShape, budget: float, tolerance: float = 0.05, names: Sequence[str] | None = None
+) -> tuple[list[Candidate], list[dict[str, str]]]:
+    """Every operator along every axis that reaches the budget, and why the others do not."""
+    from mmbench.errors import UndefinedError
+
+    known = [name for name in EXPANSIONS.names() if EXPANSIONS[name].arm == "expansion"]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        from mmbench.registry import unknown_name
+
+        raise ConfigError(*(unknown_name("expansions", name, known) for name in unknown))
+    candidates, left_out = [], []
+    for name in names or known:
+        for axis in EXPANSIONS[name].axes():
+            options = {"name": name, "axis": axis, "budget": float(budget), "tolerance": tolerance}
+            try:
+                operator = EXPANSIONS.create(options)
+                target = operator.target(base, shape)
+            except (UndefinedError, ConfigError) as error:
+                left_out.append({"expansion": name, "axis": axis, "reason": str(error)})
+                continue
+            parameters = target.architecture.parameters(shape)
+            candidates.append(Candidate(operator, target.axis, target.factor, parameters))
+    return candidates, left_out
+
+
+class _Judge:
+    """Applies and measures candidates, all on the same network, data and, in one round, images."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: tuple[torch.Tensor, torch.Tensor],
+        metrics: list[Metric],
+        training: Training,
+        validation: Images | None,
+        seed: int,
+    ) -> None:
+        self.model, self.data, self.metrics, self.training = model, data, metrics, training
+        self.validation, self.seed = validation, seed
+
+    def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
+        """A network like the model, expanded the candidate's way."""
+        from mmbench.expansions.apply import expand
+
+        return expand(small, candidate.operator, data=self.data, seed=self.seed + draw)
+
+    def look(self, candidate: Candidate, number: int) -> None:
+        """Measure the candidate once more, with the draws of round `number`."""
+        from mmbench.metrics.base import score, subject_of
+
+        start = time.perf_counter()
+        try:
+            if candidate.model is None:
+                candidate.model = self.expanded(candidate, self.model, 0).eval()
+            subject = subject_of(
+                candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.model,
+                expand=lambda small, draw: self.expanded(candidate, small, draw),
+            )  # fmt: skip
+            for metric in self.metrics:
+                candidate.estimates.setdefault(metric.name, []).append(score(metric, subject))
+            if number == 0:
+                candidate.train_seconds = self._training_seconds(candidate.model, subject.train)
+        except MmbenchError as error:
+            candidate.reason = str(error)
+        except (RuntimeError, ValueError) as error:  # a network that an operator or metric trips over: the others count
+            candidate.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        candidate.seconds += time.perf_counter() - start
+
+    def _training_seconds(self, model: nn.Module, train_split: Any) -> float:
+        import copy
+
+        import torch
+
+        from mmbench.training import train
+
+        history = train(copy.deepcopy(model), train_split, self.training, torch.Generator().manual_seed(0), TIMED)
+        return history.seconds / min(TIMED, self.training.steps) * self.training.steps
+
+
+def _measure(judge: _Judge, candidates: list[Candidate], deadline: float, progress: Progress[Any]) -> None:
+    """Round after round, on fewer and fewer candidates."""
+    alive = candidates
+    for number in range(ROUNDS):
+        for candidate in progress(alive, f"measuring {len(alive)} candidates" + (" again" if number else "")):
+            if time.perf_counter() >= deadline:
+                if not candidate.estimates:
+                    candidate.reason = "the time was used up"
+                continue
+            judge.look(candidate, number)
+        if time.perf_counter() >= deadline:
+            return
+        alive = _undecided(candidates, judge.metrics)
+        if len(alive) < 2:
+            return
+
+
+def _undecided(candidates: list[Candidate], metrics: list[Metric]) -> list[Candidate]:
+    """The candidates that may be the best, the better half of all that were measured in the last round at most."""
+    scored = [one for one in candidates if not one.reason]
+    if len(scored) < 2:
+        return []
+    merit, error = _merits(scored, metrics)
+    order = sorted(range(len(scored)), key=lambda i: -merit[i])
+    first = order[0]
+    rounds = [len(next(iter(one.estimates.values()))) for one in scored]
+    # One round does not tell what other images or draws would have said, whatever error it states.
+    once = max(rounds) == 1
+    near = [i for i in order if once or merit[first] - merit[i] <= CLEAR * math.hypot(error[first], error[i])]
+    if not once and not any(error[i] > 0 for i in near):
+        return []
+    last = rounds.count(max(rounds))
+    return [scored[i] for i in near[: max(2, -(-last // 2))]]
+
+
+def _merits(scored: list[Candidate], metrics: list[Metric]) -> tuple[list[float], list[float]]:
+    """What the ranking is by, and its standard error, larger being better.
+
+    Of one metric the mean score, turned by its expected sign; of several the mean of their standardised scores.
+    """
+    import numpy as np
+
+    parts = []
+    for metric in metrics:
+        mean, error = _means([one.estimates[metric.name] for one in scored])
+        turned = mean * (-1 if metric.expected_sign < 0 else 1)
+        scale = 1.0 if len(metrics) == 1 else float(turned.std()) or 1.0
+        centre = 0.0 if len(metrics) == 1 else float(turned.mean())
+        parts.append(((turned - centre) / scale, error / scale))
+    merit = np.mean([part[0] for part in parts], axis=0)
+    error = np.sqrt(np.sum([np.square(part[1]) for part in parts], axis=0)) / len(parts)
+    return merit.tolist(), error.tolist()
+
+
+def _means(estimates: list[list[Estimate]]) -> tuple[Any, Any]:
+    """Mean over rounds and its standard error; that of one round is the metric's own.
+
+    With several rounds the spread over rounds, pooled over the candidates, tells also what the metric cannot know of.
+    Where nothing tells, it is infinite.
+    """
+    import numpy as np
+
+    mean = np.array([np.mean([one.value for one in rounds]) for rounds in estimates])
+    own = np.array([
+        np.sqrt(np.mean([np.inf if one.stderr is None else one.stderr**2 for one in rounds])) for rounds in estimates
+    ])  # fmt: skip
+    spread = [np.var([one.value for one in rounds], ddof=1) for rounds in estimates if len(rounds) > 1]
+    if spread:
+        pooled = float(np.sqrt(np.mean(spread)))
+        own = np.where(np.isinf(own), pooled, np.maximum(own, pooled))
+    return mean, own / np.sqrt([len(rounds) for rounds in estimates])
+
+
+def _table(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    scored = [one for one in candidates if not one.reason]
+    merit, error = _merits(scored, metrics) if scored else ([], [])
+    order = sorted(range(len(scored)), key=lambda i: (-merit[i], scored[i].parameters, scored[i].operator.name))
+    rows = []
+    for rank, i in enumerate(order, 1):
+        one, gap = scored[i], merit[order[0]] - merit[i]
+        means = {
+            f"score/{metric.name}": float(np.mean([e.value for e in one.estimates[metric.name]])) for metric in metrics
+        }
+        single = len(metrics) == 1
+        rows.append({
+            **_known(one), "rank": rank, "score": means[f"score/{metrics[0].name}"] if single else merit[i],
+            "score_stderr": error[i] if math.isfinite(error[i]) else math.nan,
+            "decided": rank > 1 and gap > CLEAR * math.hypot(error[order[0]], error[i]),
+            "rounds": len(one.estimates[metrics[0].name]), **({} if single else means),
+        })  # fmt: skip
+    rows += [{**_known(one), "rounds": 0, "decided": False} for one in candidates if one.reason]
+    table = pd.DataFrame(rows)
+    for name in ("rank", "score", "score_stderr"):
+        if name not in table:
+            table[name] = math.nan
+    columns = ["rank", "expansion", "axis", "factor", "parameters", "score", "score_stderr", "decided", "rounds"]
+    columns += [] if len(metrics) == 1 else [f"score/{metric.name}" for metric in metrics]
+    columns += ["seconds", "train_seconds", "reason"]
+    return table.reindex(columns=columns).astype({"rank": "Int64"})
+
+
+def _known(one: Candidate) -> dict[str, Any]:
+    return {
+        "expansion": one.operator.name, "axis": one.axis, "factor": one.factor, "parameters": one.parameters,
+        "seconds": one.seconds, "train_seconds": one.train_seconds, "reason": one.reason,
+    }  # fmt: skip
+
+
+def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path, save: str) -> list[str | None]:
+    """Write the best or all scored candidates; the file of each row, or None.
+
+    The configuration that `mmbench.build` makes the network of lies in the file's metadata, under `mmbench`.
+    """
+    from pathlib import Path
+
+    from safetensors.torch import save_file
+
+    from mmbench.models.reading import configuration
+
+    models = {(one.operator.name, one.axis): one.model for one in candidates}
+    files: list[str | None] = []
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for row in table.itertuples():
+        model = models[str(row.expansion), str(row.axis)]
+        if row.reason or model is None or (save == "best" and row.rank != 1):
+            files.append(None)
+            continue
+        path = Path(folder) / f"{row.expansion}_{row.axis}.safetensors"
+        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+        save_file(state, path, metadata={"mmbench": json.dumps(configuration(model))})
+        files.append(str(path))
+    return files

@@ -1,0 +1,168 @@
+"""How far a ranking can be trusted: what following it has cost and gained in earlier sweeps; and the page of advice."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mmbench.analysis.controls import stem
+from mmbench.analysis.frame import replacing
+from mmbench.analysis.html import html_table, paragraphs
+from mmbench.analysis.selection import random_regret, regret_at_1
+from mmbench.analysis.units import configurations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+CHOICE = 2
+"""Configurations of one budget from which on there is a choice."""
+
+
+def track_record(frame: pd.DataFrame, family: str, metrics: Sequence[str]) -> list[str]:
+    """For each metric a sentence: what choosing by it lost and gained on earlier configurations of the family.
+
+    Inside every cell of equal data set, base model and budget the configuration of the best score is chosen; its gain
+    is compared with the best one's and with the mean, in points of test accuracy, averaged over cells.
+    """
+    units = configurations(frame, "gain")
+    units = units[(units["model"] == family) & (units["arm"] == "expansion") & (units["budget_cell"] >= 0)]
+    signs = frame.dropna(subset=["metric"]).drop_duplicates("metric").set_index("metric")["expected_sign"]
+    return [_sentence(units[units["metric"].map(stem) == name], name, family, signs.get(name)) for name in metrics]
+
+
+def _sentence(rows: pd.DataFrame, metric: str, family: str, sign: Any) -> str:
+    none = f"There is no evidence on {metric}: no earlier sweep trained several expansions of a {family} to one budget."
+    parts = []
+    for _, part in rows.groupby("metric"):  # options of a metric make different scores
+        cell = part["budget_cell"].to_numpy()
+        sizes = np.bincount(cell)[cell]
+        parts.append(part[sizes >= CHOICE])
+    best = max(parts, key=len, default=rows)
+    if best.empty:
+        return none
+    cell, goal = best["budget_cell"].to_numpy(), best["target"].to_numpy(dtype=float)
+    merit = best["score"].to_numpy(dtype=float) * (-1 if sign is not None and sign < 0 else 1)
+    lost, luck = regret_at_1(cell, merit, goal), random_regret(cell, goal)
+    if math.isnan(lost):
+        return none
+    gained, cells = luck - lost, len(np.unique(cell))
+    verb = f"gained {100 * gained:.1f} points over" if gained >= 0 else f"was {-100 * gained:.1f} points worse than"
+    return (
+        f"On {len(best)} earlier configurations of a {family} ({cells} choices at equal budget), choosing by {metric} "
+        f"lost {100 * lost:.1f} points of test accuracy against the best and {verb} picking at random."
+    )
+
+
+def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folder: Path) -> tuple[Path, Path]:
+    """Write advice.csv and the self-contained advice.html into `folder`; their paths."""
+    from mmbench.analysis.frame import write_table
+
+    csv, page = folder / "advice.csv", folder / "advice.html"
+    write_table(table, csv)
+    attrs = table.attrs
+    scored = table[table["rank"].notna()]
+    rows = [(shown(row), False) for row in scored.to_dict("records")]
+    out = [(str(row["expansion"]), str(row["axis"]), str(row["reason"])) for row in attrs["left_out"]]
+    out += [
+        (str(r["expansion"]), str(r["axis"]), str(r["reason"])) for r in table[table["rank"].isna()].to_dict("records")
+    ]
+    body = (
+        f"<h1>Which expansion to choose</h1>\n{paragraphs([about, *costs(table)])}"
+        f"<h2>Ranking</h2>\n{_chart(scored)}{html_table([*COLUMNS.values()], rows, text_columns=[1])}"
+        f"<h2>How far to trust it</h2>\n{paragraphs(evidence)}"
+        f"{paragraphs(['Measured: ' + definition for definition in attrs['metrics']])}"
+    )
+    if out:
+        left = html_table(["expansion", "axis", "why"], [(cells, False) for cells in out], "words", text_columns=[2])
+        body += f"<h2>Left out</h2>\n{left}"
+    style = files("mmbench.analysis").joinpath("report.css").read_text(encoding="utf-8")
+    with replacing(page) as path:
+        path.write_text(
+            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mmbench: advice</title>'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">'
+            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+            f"<style>{style}</style></head><body><main>{body}</main></body></html>\n",
+            encoding="utf-8",
+        )
+    return csv, page
+
+
+COLUMNS = {
+    "rank": "rank", "expansion": "expansion", "axis": "axis", "factor": "factor", "parameters": "parameters",
+    "score": "score", "score_stderr": "+-", "decided": "against the first", "rounds": "rounds", "seconds": "seconds",
+    "train_seconds": "seconds to train",
+}  # fmt: skip
+"""What is shown of a ranking, and under which heading."""
+BRIEF = {
+    name: COLUMNS[name] for name in ("rank", "expansion", "parameters", "score", "score_stderr", "decided", "rounds")
+}
+"""What fits a terminal."""
+
+
+def _cell(name: str, value: Any) -> str:
+    if name == "decided":
+        return "clearly behind" if value else "within noise"
+    if name in ("rank", "parameters", "rounds"):
+        return f"{int(value):,}"
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.3g}"
+    return str(value)
+
+
+def shown(row: Mapping[Any, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
+    """The columns of a row of the ranking as texts."""
+    first = row["rank"] == 1
+    return ["" if first and name == "decided" else _cell(name, row[name]) for name in columns]
+
+
+def costs(table: pd.DataFrame) -> list[str]:
+    """What was spent, against what training would take."""
+    train = table["train_seconds"].dropna()
+    spent = f"Spent {table.attrs['seconds']:.0f} seconds on {int((table['rounds'] > 0).sum())} candidates."
+    if train.empty:
+        return [spent]
+    return [
+        f"{spent} Training one of them would take about {train.median():.0f} seconds, training all "
+        f"{train.sum():.0f}: the advice cost {100 * table.attrs['seconds'] / train.sum():.0f} % of that."
+    ]
+
+
+def _chart(scored: pd.DataFrame) -> str:
+    """Scores with their errors, best first, drawn as SVG."""
+    if scored.empty:
+        return ""
+    scores = scored["score"].to_numpy(dtype=float)
+    errors = scored["score_stderr"].fillna(0).to_numpy(dtype=float)
+    low, high = float((scores - errors).min()), float((scores + errors).max())
+    span, line, left, width = (high - low) or 1.0, 22, 220, 460
+
+    def x(value: float) -> float:
+        return left + 10 + (width - 20) * (value - low) / span
+
+    marks = ""
+    for place, (row, score, error) in enumerate(zip(scored.to_dict("records"), scores, errors, strict=True)):
+        y = line * place + line / 2 + 4
+        name = escape(f"{row['expansion']} {row['axis']}")
+        colour = "#999999" if row["decided"] else "#0072b2"
+        marks += (
+            f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end" font-size="13" fill="currentColor">{name}</text>'
+            f'<line x1="{x(score - error):.1f}" x2="{x(score + error):.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
+            f'stroke-width="2"/><circle cx="{x(score):.1f}" cy="{y}" r="4" fill="{colour}"/>'
+        )
+    height = line * len(scores) + 30
+    ends = "".join(
+        f'<text x="{x(v):.0f}" y="{height - 8}" text-anchor="middle" font-size="12" fill="currentColor">{v:.3g}</text>'
+        for v in (low, high)
+    )
+    label = "Scores with standard errors; blue may be the best, grey is clearly behind"
+    return (
+        f'<figure><svg role="img" aria-label="{label}" viewBox="0 0 {left + width + 20} {height}">{marks}{ends}</svg>'
+        f"<figcaption>{label}.</figcaption></figure>\n"
+    )
