@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmbench.advise import advise
+    from mmbench.advisor import advise
     from mmbench.analysis.frame import load_records
     from mmbench.analysis.statistics import correlate, judge
     from mmbench.expansions.apply import expand
@@ -47,7 +47,7 @@ _HOMES = {
     "Estimate": "mmbench.metrics.base",
     "measure": "mmbench.metrics.base",
     "measure_all": "mmbench.metrics.base",
-    "advise": "mmbench.advise",
+    "advise": "mmbench.advisor",
 }
 
 

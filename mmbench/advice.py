@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmbench import console
-from mmbench.advise import DEFAULT, advise
+from mmbench.advisor import DEFAULT, advise
 from mmbench.checkpoint import KEY, load_checkpoint
 from mmbench.config import prepare
 from mmbench.errors import ConfigError

@@ -77,7 +77,9 @@ def test_a_whole_network_is_refused(tmp_path: Path) -> None:
         load_checkpoint(network(), tmp_path / "whole.pt")
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04 broken"], ids=["empty", "text", "a torn zip"])
+@pytest.mark.parametrize(
+    "content", [b"", b"no weights at all", b"PK\x03\x04 broken"], ids=["empty", "text", "a torn zip"]
+)
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_a_file_of_something_else_is_told(content: bytes, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights.{suffix}"

@@ -256,7 +256,8 @@ def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
     return {
         "sampler": key[0], "definition": key[1], "cell": key[2], "n": len(part),
         "spearman": whole.rho, "ci_low": whole.low, "ci_high": whole.high,
-        "equal_budget": 0.0 if math.isnan(budget.rho) else budget.rho, "equal_architecture": architecture.rho, "n_equal_architecture": architecture.n,
+        "equal_budget": 0.0 if math.isnan(budget.rho) else budget.rho,
+        "equal_architecture": architecture.rho, "n_equal_architecture": architecture.n,
         "partial": partial_interval(score, gain, [size], base).rho,
         "cost": part["seconds"].sum() / part["train_seconds"].sum(),
     }  # fmt: skip

@@ -104,18 +104,22 @@ def advise(
     Raises:
         ConfigError: a wrong value, or no operator fits.
         UndefinedError: the network is of no known family.
-        DataError: images and labels that do not go together.
+        DataError: images and labels that do not go together, or that the network cannot take.
+        ScoreError: the network is dead or has diverged.
     """
+    from mmbench.metrics.base import subject_of
     from mmbench.models.reading import architecture_of
 
     start = time.perf_counter()
     chosen = _checked(metrics, training, budget, seconds, save)
     base, shape = architecture_of(model)
+    examples = tensors(data)
+    subject_of(model, examples, validation=validation).surface(1)  # tells what is wrong with the data once, now
     candidates, left_out = find_candidates(base, shape, budget, tolerance, expansions)
     if not candidates:
         reasons = "; ".join(f"{one['expansion']}: {one['reason']}" for one in left_out)
         raise ConfigError(f"budget = {budget:g}: no expansion of this network has as many parameters: {reasons}")
-    judge = _Judge(model, tensors(data), chosen, training or SGD(), validation, seed)
+    judge = _Judge(model, examples, chosen, training or SGD(), validation, seed)
     deadline = math.inf if seconds is None else start + seconds
     _measure(judge, candidates, deadline, progress)
     table = _table(candidates, chosen)
