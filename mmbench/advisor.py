@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mmbench.models.base import Architecture
     from mmbench.training import Training
 
-DEFAULT = ("ntk_effective_rank",)
+DEFAULT = ("manifold",)
 """The metrics that advice is given by; see docs/evidence.md."""
 ROUNDS = 4
 CLEAR = 1.96

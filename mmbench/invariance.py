@@ -177,19 +177,12 @@ def _permuted(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """The channels of every layer in another order."""
     import torch
 
-    from mmbench.expansions.widening import entries
+    from mmbench.landscape.matching import permuted
     from mmbench.models.reading import architecture_of
 
     architecture, shape = architecture_of(model)
-    table = architecture.table(shape)
-    orders = {name: torch.randperm(group.size, generator=generator) for name, group in table.groups.items()}
-    changed, state = copy.deepcopy(model), {}
-    for name, tensor in model.state_dict().items():
-        for dim, axis in enumerate(table.tensors[name]):
-            tensor = tensor.index_select(dim, entries(axis, table, orders.__getitem__))
-        state[name] = tensor
-    changed.load_state_dict(state)
-    return changed
+    groups = architecture.table(shape).groups
+    return permuted(model, {name: torch.randperm(g.size, generator=generator) for name, g in groups.items()})
 
 
 def _rescaled(mlp: nn.Module, generator: torch.Generator) -> nn.Module:

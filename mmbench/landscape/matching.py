@@ -1,231 +1,244 @@
-"""Which channels of one network are which of another: weight matching (Git Re-Basin, Ainsworth et al., 2023).
+"""Weight matching: the order of one network's channels in which its weights are nearest to another's.
 
-For every channel group g of the axis table an index map m_g, from the reference's channels to distinct channels of the
-other network, is sought that minimises
+Git Re-Basin (Ainsworth, Hayase and Srinivasa, 2023, arXiv:2209.04836): over one map m_g per channel group g, minimise
 
-    sum over parameters of || W_reference - W[m, m, ...] ||^2,
+    1/2 sum over parameters W of |W_A - W_B[m]|^2,
 
-W gathered along each of its axes by the map of that axis' group. Between networks of one architecture the maps are
-permutations, a permuted network has the same function, and the inner product of the weights is maximised. A smaller
-reference is matched into a larger network; there the inner product alone would look for long rows, not like ones. All
-other maps given, the best one of a group is a linear assignment (Kuhn, 1955). Groups are visited in random order until
-no visit gains; the best of several starts counts.
+W_B[m] being B's tensor with the channels m_g along every axis of the group g. Where both networks are equally wide the
+maps are permutations, |W_B[m]| is constant, and the published objective is left: the largest sum of <W_A, W_B[m]>.
+Where B is wider, the maps are one to one, A's channels into B's. (There inner products alone would prefer large
+channels to equal ones.) The distance is 0 where B contains A.
 
-The trap is the beginning: with all maps but one wrong, the assignment of that one is about noise, and a residual stream
-that meets dozens of unmatched groups settles there. So a start matches one group after the other, counting only what
-is already comparable: biases, norms and weights whose other axes are fixed (pixels, classes) or matched.
+The groups are those of the axis table, and every one of them is a symmetry: pixels, patches, taps and classes keep
+their places; streams under a LayerNorm, which treats its channels alike, need not. A group is one index for all its
+axes: a ViT's `head_dim` is common to all heads and blocks, to queries, keys and values. (Each head could have an order
+of its own, for queries and keys another than for values: a larger symmetry, which is not searched.) Running statistics
+are moved along, so that the function stays, but do not count: they have the scale of activations.
 
-Running statistics of batch norms do not count: they are no weights, and their scale would outweigh these. They are
-moved along. One visit costs a product of matrices (n, m / n) and (m / n, n) for each tensor of m entries with the
-group, and the assignment O(n^3).
+Coordinate ascent ends in a local optimum. Where all tensors of a group have another group on them, as along a residual
+stream, the unmatched one hides the other. The first start looks through the orders of all others: it sorts their axes.
+(By the rearrangement inequality <sort a, sort b> is the largest <a, b[m]> over all orders of a row.)
 """
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, NamedTuple
+import math
+from typing import TYPE_CHECKING
 
 import torch
+from scipy.optimize import linear_sum_assignment
 
 from mmbench.errors import UndefinedError
 from mmbench.models.reading import architecture_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Iterator
 
     from torch import Tensor, nn
 
+    from mmbench.models.base import Architecture
     from mmbench.models.table import Part, Table
 
     Maps = dict[str, Tensor]
 
-GAIN = 1e-9
-"""Rise of the objective below which a visit gains nothing, relative to the reference's squared weights."""
+GAIN = 1e-12
+"""Relative gain below which a step is none, but rounding."""
 
 
-def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, starts: int = 3) -> Maps:
-    """For every channel group, which channel of `model` is the one of `reference`: indices (channels of reference,).
+def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, restarts: int = 0) -> Maps:
+    """For each channel of `reference`, by group, the channel of `model` that stands for it.
+
+    Coordinate ascent: groups in random order, each step a linear assignment, until no group gains. It starts from
+    sorted rows (see above), from the order as it is and from `restarts` random maps; the nearest end is kept, so that
+    it is never farther than the order as it is.
+
+    A pass over all groups takes n_A N multiply-adds per tensor of N weights of B and axis of n_A channels of A, and
+    n_A^2 n_B at most per assignment, all on the CPU; it holds both networks in float64 and a copy of one tensor.
 
     Args:
-        reference: as deep as `model`, of the same family, and nowhere wider.
-        model: whose channels are looked up.
-        generator: of the order in which groups are visited.
-        starts: how many orders are tried.
+        reference: A, a network of one of the families in `mmbench.models`.
+        model: B, of the same family and depth, nowhere narrower.
+        generator: of the orders and the random starts, on the CPU.
+        restarts: random starts.
+
+    Returns:
+        Group name -> (A's channels,) indices among B's channels, none of them twice.
 
     Raises:
-        UndefinedError: the networks are of different families or depths, or the reference is the wider one.
+        UndefinedError: the networks differ in more than their widths, B is narrower, or weights are not finite.
     """
-    pairs, sizes = _pairs(reference, model)
-    found: list[tuple[float, Maps]] = []
-    least = GAIN * sum(float(ours.tensor.square().sum()) for ours, _ in pairs)
-    for _ in range(starts):
-        maps = _start(pairs, sizes, generator)
-        best, gained = objective(pairs, maps), True
+    pair = Pair(reference, model)
+    starts = [pair.sorted_start(), pair.start(), *(pair.start(generator) for _ in range(restarts))]
+    ends = [list(pair.ascend(maps, generator))[-1] for maps in starts]
+    return starts[max(range(len(ends)), key=ends.__getitem__)]
+
+
+def permuted(model: nn.Module, permutations: Maps) -> nn.Module:
+    """A copy of `model` of the same function, channel i of each group being its channel `permutations[group][i]`.
+
+    Raises:
+        UndefinedError: no group has the name, or it has other channels than these.
+    """
+    _, table = _read(model)
+    for name, order in permutations.items():
+        size = table.groups[name].size if name in table.groups else len(order)
+        if not torch.equal(order.cpu().sort().values, torch.arange(size)):
+            raise UndefinedError(f"the group {name!r} needs a permutation of its {size} channels, not {order.tolist()}")
+    changed = copy.deepcopy(model)
+    changed.load_state_dict(_gathered(model, table, permutations))
+    return changed
+
+
+def gathered(model: nn.Module, maps: Maps) -> dict[str, Tensor]:
+    """The state of `model` with the channels `maps[group]` of each group, in that order.
+
+    With the maps of `match` it has the shapes of the reference. A group that is not named stays whole; tensors in which
+    nothing is chosen are the model's own.
+
+    Raises:
+        UndefinedError: no group has the name, or it has not all of the channels.
+    """
+    return _gathered(model, _read(model)[1], maps)
+
+
+def _gathered(model: nn.Module, table: Table, maps: Maps) -> dict[str, Tensor]:
+    for name, chosen in maps.items():
+        if name not in table.groups:
+            raise UndefinedError(f"the network has no channel group {name!r}; it has {', '.join(table.groups)}")
+        last = table.groups[name].size - 1
+        if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) <= last:
+            raise UndefinedError(f"the group {name!r} has the channels 0 to {last}, not all of {chosen.tolist()}")
+    state = {}
+    for name, tensor in model.state_dict().items():
+        tensor = _chosen(_by_part(tensor, table, name), _parts(table, name), maps)
+        for dim, axis in enumerate(table.tensors[name]):
+            tensor = tensor.flatten(dim, dim + len(axis.parts) - 1)
+        state[name] = tensor
+    return state
+
+
+class Pair:
+    """Two networks to match, A and B: their parameters in float64, an axis for each part of an axis in the table."""
+
+    def __init__(self, reference: nn.Module, model: nn.Module) -> None:
+        (family, ours), (other, theirs) = _read(reference), _read(model)
+        _refuse_others(family, other, ours, theirs)
+        self.sizes = {name: (group.size, theirs.groups[name].size) for name, group in ours.groups.items()}
+        a, b = _weights(reference, ours), _weights(model, theirs)
+        self.tensors = [(a[name], b[name], _parts(ours, name)) for name in a]
+        self.on = {group: [t for t in self.tensors if group in t[2]] for group in self.sizes}
+        self.least = GAIN * sum(float(tensor.square().sum()) for tensor in [*a.values(), *b.values()])
+
+    def start(self, generator: torch.Generator | None = None) -> Maps:
+        """The first channels of B in their order or, with a generator, random ones."""
+        if generator is None:
+            return {group: torch.arange(count) for group, (count, _) in self.sizes.items()}
+        return {group: torch.randperm(b, generator=generator)[:a] for group, (a, b) in self.sizes.items()}
+
+    def sorted_start(self) -> Maps:
+        """For each group by itself the best assignment of rows that are sorted along all other groups."""
+        return {group: _assigned(self.gains(group, None)) for group in self.sizes}
+
+    def gains(self, group: str, maps: Maps | None) -> Tensor:
+        """<W_A[i], W_B[j]> - |W_B[j]|^2 / 2 over the tensors of a group, for its channels i of A and j of B.
+
+        The other groups are mapped; without maps, sorted. Where a group has two axes in a tensor, each is taken in turn
+        with the other mapped as before: the slope of the objective.
+        """
+        total = torch.zeros(self.sizes[group], dtype=torch.float64)
+        for a, b, parts in self.on[group]:
+            for dim in (d for d, part in enumerate(parts) if part == group):
+                if maps is None:
+                    ours, theirs = _sorted(a, parts, dim), _sorted(b, parts, dim)
+                    ours = ours[:, torch.arange(theirs.shape[1]) * ours.shape[1] // theirs.shape[1]]  # as long as B's
+                else:
+                    ours, theirs = a.movedim(dim, 0), _chosen(b, parts, maps, without=dim).movedim(dim, 0)
+                ours, theirs = ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)
+                total.addmm_(ours, theirs.T).sub_(theirs.square().sum(1), alpha=0.5)
+        return total
+
+    def value(self, maps: Maps, group: str | None = None) -> float:
+        """The objective, -|W_A - W_B[m]|^2 / 2, over the tensors of a group, or all."""
+        tensors = self.tensors if group is None else self.on[group]
+        return -0.5 * sum(float((a - _chosen(b, parts, maps)).square_().sum()) for a, b, parts in tensors)
+
+    def ascend(self, maps: Maps, generator: torch.Generator) -> Iterator[float]:
+        """Improve `maps` in place; the objective at the start and after every step that gains."""
+        value, gained, groups = self.value(maps), True, list(self.sizes)
+        yield value
         while gained:
             gained = False
-            for group in _shuffled(sizes, generator):
-                trial = {**maps, group: _assigned(_agreement(pairs, maps, group))}
-                value = objective(pairs, trial)
-                if value > best + least:
-                    maps, best, gained = trial, value, True
-        found.append((best, maps))
-    return max(found, key=lambda start: start[0])[1]
+            for i in torch.randperm(len(groups), generator=generator).tolist():
+                trial = {**maps, groups[i]: _assigned(self.gains(groups[i], maps))}
+                gain = self.value(trial, groups[i]) - self.value(maps, groups[i])
+                if gain > self.least:  # never where a group's two axes in one tensor pull apart
+                    maps.update(trial)
+                    value, gained = value + gain, True
+                    yield value
 
 
-def permuted(model: nn.Module, maps: Mapping[str, Tensor]) -> nn.Module:
-    """A copy whose channel c of every group is channel maps[group][c] of `model`; permutations keep the function."""
-    twin = copy.deepcopy(model)
-    twin.load_state_dict(gathered(model, maps))
-    return twin
+def _assigned(gains: Tensor) -> Tensor:
+    """For each row its column, none of them twice, with the largest sum."""
+    return torch.from_numpy(linear_sum_assignment(gains.numpy(), maximize=True)[1])
 
 
-def gathered(model: nn.Module, maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of `model` with the channels that the maps name, in their order; groups without a map stay."""
-    table, state = _table(model), model.state_dict()
-    return {
-        name: _gather(_view(tensor, table, name), maps).reshape(
-            [_length(axis.parts, table, maps) for axis in table.tensors[name]]
-        )
-        if name in table.tensors
-        else tensor
-        for name, tensor in state.items()
-    }
+def _sorted(tensor: Tensor, parts: list[Part], dim: int) -> Tensor:
+    """(channels along `dim`, channels of all other groups, the rest), sorted along the second axis."""
+    others = [d for d, part in enumerate(parts) if isinstance(part, str) and d != dim]
+    rows = tensor.movedim((dim, *others), tuple(range(1 + len(others))))
+    return rows.reshape(len(rows), math.prod(tensor.shape[d] for d in others), -1).sort(1).values
 
 
-def objective(pairs: Collection[tuple[_View, _View]], maps: Mapping[str, Tensor]) -> float:
-    """What the maps are to maximise, in float64: minus half of the squared distance."""
-    return -0.5 * sum(float((ours.tensor - _gather(theirs, maps)).square().sum()) for ours, theirs in pairs)
-
-
-class _View(NamedTuple):
-    """A tensor with one dimension per part of its axes: the rows of a fused q, k, v are (3, heads, head_dim)."""
-
-    tensor: Tensor
-    parts: tuple[Part, ...]
-
-    @property
-    def groups(self) -> set[str]:
-        return {part for part in self.parts if isinstance(part, str)}
-
-
-def _view(tensor: Tensor, table: Table, name: str) -> _View:
-    parts = tuple(part for axis in table.tensors[name] for part in axis.parts)
-    return _View(tensor.reshape([table.groups[p].size if isinstance(p, str) else p for p in parts]), parts)
-
-
-def _gather(view: _View, maps: Mapping[str, Tensor], but: int = -1) -> Tensor:
-    """The tensor with every dimension but one gathered by the map of its group."""
-    tensor = view.tensor
-    for dim, part in enumerate(view.parts):
-        if dim != but and isinstance(part, str) and part in maps:
+def _chosen(tensor: Tensor, parts: list[Part], maps: Maps, without: int | None = None) -> Tensor:
+    """The channels of the maps along every axis but `without`."""
+    for dim, part in enumerate(parts):
+        if isinstance(part, str) and part in maps and dim != without:
             tensor = tensor.index_select(dim, maps[part].to(tensor.device))
     return tensor
 
 
-def _rows(tensor: Tensor, dim: int) -> Tensor:
-    """(size of the dimension, all the rest)."""
-    return tensor.movedim(dim, 0).reshape(tensor.shape[dim], -1)
+def _parts(table: Table, name: str) -> list[Part]:
+    return [part for axis in table.tensors[name] for part in axis.parts]
 
 
-def _length(parts: tuple[Part, ...], table: Table, maps: Mapping[str, Tensor]) -> int:
-    length = 1
-    for part in parts:
-        length *= part if isinstance(part, int) else len(maps[part]) if part in maps else table.groups[part].size
-    return length
+def _by_part(tensor: Tensor, table: Table, name: str) -> Tensor:
+    """An axis for each part."""
+    return tensor.reshape([table.groups[p].size if isinstance(p, str) else p for p in _parts(table, name)])
 
 
-def _agreement(pairs: Collection[tuple[_View, _View]], maps: Mapping[str, Tensor], group: str) -> Tensor:
-    """(channels of reference, channels of model): how much the objective has from taking the one for the other.
-
-    <a_i, b_j> - |b_j|^2 / 2 over rows a_i and b_j; |a_i|^2 is the same for all j.
-    """
-    total: Tensor | None = None
-    for ours, theirs in pairs:
-        for dim, part in enumerate(ours.parts):
-            if part == group:
-                rows = _rows(_gather(theirs, maps, but=dim), dim)
-                share = _rows(ours.tensor, dim) @ rows.T - rows.square().sum(1) / 2
-                total = share if total is None else total.add_(share)
-    assert total is not None
-    return total
-
-
-def _start(pairs: list[tuple[_View, _View]], sizes: Mapping[str, tuple[int, int]], generator: torch.Generator) -> Maps:
-    """Maps found one after the other, each from the tensors whose other groups are matched or that have no others.
-
-    The group with the most entries to go by comes first; where none has any, all tensors of a group count.
-    """
-    maps: Maps = {}
-    waiting = _shuffled(sizes, generator)
-    while waiting:
-        known = {group: [p for p in pairs if p[0].groups - maps.keys() == {group}] for group in waiting}
-        group = max(waiting, key=lambda name: sum(ours.tensor.numel() for ours, _ in known[name]) / sizes[name][0])
-        if known[group]:
-            maps[group] = _assigned(_agreement(known[group], maps, group))
-        else:
-            # Nothing to go by but order: lengths of rows, sorted on both sides, do not depend on other groups.
-            maps[group] = _by_length([p for p in pairs if group in p[0].groups], group)
-        waiting.remove(group)
-    return maps
-
-
-def _by_length(pairs: list[tuple[_View, _View]], group: str) -> Tensor:
-    ours, theirs = (
-        sum(
-            _rows(view.tensor, dim).square().sum(1)
-            for view in views
-            for dim, part in enumerate(view.parts)
-            if part == group
-        )
-        for views in zip(*pairs, strict=True)
-    )
-    assert isinstance(ours, torch.Tensor)
-    assert isinstance(theirs, torch.Tensor)
-    return _assigned(-(ours[:, None] - theirs).abs())
-
-
-def _assigned(agreement: Tensor) -> Tensor:
-    from scipy.optimize import linear_sum_assignment
-
-    rows, columns = linear_sum_assignment(agreement.cpu().numpy(), maximize=True)
-    assert (rows == range(len(agreement))).all()
-    return torch.as_tensor(columns)
-
-
-def _shuffled(sizes: Mapping[str, tuple[int, int]], generator: torch.Generator) -> list[str]:
-    names = sorted(sizes)
-    return [names[i] for i in torch.randperm(len(names), generator=generator)]
-
-
-def _table(model: nn.Module) -> Table:
+def _read(model: nn.Module) -> tuple[Architecture, Table]:
     architecture, shape = architecture_of(model)
-    return architecture.table(shape)
+    return architecture, architecture.table(shape)
 
 
-def _pairs(reference: nn.Module, model: nn.Module) -> tuple[list[tuple[_View, _View]], dict[str, tuple[int, int]]]:
-    """The parameters of both networks as float64 views, and the channels that each has in every group."""
-    (ours, _), (theirs, _) = architecture_of(reference), architecture_of(model)
-    old, new = _table(reference), _table(model)
-    if ours.name != theirs.name or old.tensors.keys() != new.tensors.keys():
+def _weights(model: nn.Module, table: Table) -> dict[str, Tensor]:
+    """The parameters that have channels."""
+    found = {}
+    for name, tensor in model.state_dict().items():
+        if name not in table.buffers and any(axis.groups for axis in table.tensors[name]):
+            if not tensor.isfinite().all():
+                raise UndefinedError(f"tensor {name!r} is not finite everywhere; matching needs weights that are")
+            found[name] = _by_part(tensor.cpu().double(), table, name)
+    return found
+
+
+def _refuse_others(family: Architecture, other: Architecture, ours: Table, theirs: Table) -> None:
+    """`UndefinedError` unless the networks differ in their widths alone, and the second is nowhere narrower."""
+    if family.name != other.name:
         raise UndefinedError(
-            f"only networks of one family and depth can be matched: got {ours.name} of {len(old.tensors)} tensors "
-            f"and {theirs.name} of {len(new.tensors)}"
+            f"the reference is of the family {family.name!r}, the model of {other.name!r}; matching needs one family"
         )
-    sizes = {name: (group.size, new.groups[name].size) for name, group in old.groups.items()}
-    for name, (less, more) in sizes.items():
-        if less > more:
+    for name in [*ours.tensors, *theirs.tensors]:
+        if ours.tensors.get(name) != theirs.tensors.get(name):
+            found = [table.shape(name) if name in table.tensors else "missing" for table in (ours, theirs)]
             raise UndefinedError(
-                f"the reference has {less} channels in {name!r} and the other network {more}: give the smaller first"
+                f"tensor {name!r} is {found[0]} in the reference and {found[1]} in the model; matching needs networks "
+                "that differ in their channels alone, not in depth, kernels, patches, pixels or classes"
             )
-    weights = [dict(network.named_parameters()) for network in (reference, model)]
-    pairs = []
-    for name in old.tensors:
-        if name not in old.buffers:
-            views = [_view(w[name].detach().double(), t, name) for w, t in zip(weights, (old, new), strict=True)]
-            fixed = [tuple(p for p in view.parts if isinstance(p, int)) for view in views]
-            if fixed[0] != fixed[1]:
-                raise UndefinedError(
-                    f"{name!r} has fixed sizes {fixed[0]} in the reference and {fixed[1]} in the other"
-                )
-            pairs.append((views[0], views[1]))
-    return pairs, sizes
+    for name, group in ours.groups.items():
+        if theirs.groups[name].size < group.size:
+            raise UndefinedError(
+                f"the group {name!r} has {group.size} channels in the reference and {theirs.groups[name].size} in the "
+                "model; matching needs at least as many: give the narrower network as the reference"
+            )

@@ -1,13 +1,16 @@
 """Where the points of a cloud come from: networks near the expanded one, or near what it might have been.
 
+    auto            seeds where the expansion is known, as in a run; else sgd_branch
     sgd_branch      K trainings from the network, each with its own order of the images (Frankle et al., 2020)
     seeds           K expansions of the base with draws of their own, each trained
     perturb_retrain K copies of the network with Gaussian noise on the weights, each trained
     permute_align   as seeds, then the channels of each permuted to match the first's (Ainsworth et al., 2023)
     symmetry_null   K trainings of the base, each then put through the expansion with the same draws and not trained:
                     what widening alone makes of the base's own cloud (after Simsek et al., 2021)
+    expansions      K expansions of the base with draws of their own, not trained
 
-All trainings of a cloud are short ones: the run's recipe with `fraction` of its steps, annealed to zero.
+All trainings of a cloud are short ones: the run's recipe with `fraction` of its steps, annealed to zero. The last two
+are the symmetry nulls: of a cloud that starts from one network, and of one that starts from K.
 """
 
 from __future__ import annotations
@@ -21,11 +24,20 @@ if TYPE_CHECKING:
     from mmbench.metrics.subject import Subject
     from mmbench.training import Training
 
-Sampler = Literal["sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null"]
+Sampler = Literal[
+    "auto", "sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null", "expansions"
+]  # fmt: skip
+NULLS: dict[Sampler, Sampler] = {
+    "sgd_branch": "symmetry_null",
+    "perturb_retrain": "symmetry_null",
+    "seeds": "expansions",
+    "permute_align": "expansions",
+}
+"""What each sampler's cloud would be if nothing but the expansion had made it."""
 
 
 class Points(NamedTuple):
-    """A start, the points around it, and the loss of each step of their training (steps,) per point."""
+    """A start, the points around it, and the loss of each step of their training (steps,) per point, if they had any."""
 
     start: nn.Module
     models: list[nn.Module]
@@ -61,7 +73,10 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
     elif sampler == "symmetry_null":
         return _pushed(subject, count, recipe, generator)
     else:
-        branches = trained([subject.expanded(subject.base, draw) for draw in range(count)])
+        starts = [subject.expanded(subject.base, draw) for draw in range(count)]
+        if sampler == "expansions":
+            return Points(start, starts, [])
+        branches = trained(starts)
     models = [branch.model for branch in branches]
     if sampler == "permute_align":
         models = _aligned(models, generator)

@@ -36,7 +36,7 @@ from mmbench.landscape.sizes import (
     size_of,
     standard_error,
 )
-from mmbench.metrics._samplers import Points, Sampler, sample
+from mmbench.metrics._samplers import NULLS, Points, Sampler, sample
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.registry import METRICS
 from mmbench.training import SGD, AnyTraining
@@ -59,29 +59,29 @@ class Manifold(Metric):
 
     expected_sign = 1
 
-    sampler: Sampler = "sgd_branch"
+    sampler: Sampler = "auto"
     """Where the points come from."""
     branches: int = Field(3, ge=2)
     """K, the number of points; K (K - 1) / 2 pairs are joined."""
     trunk: float = Field(0.0, ge=0, lt=1)
     """Fraction of the training after which the points leave the one trajectory; 0 is just after the expansion."""
-    fraction: float = Field(0.1, gt=0, le=1)
+    fraction: float = Field(0.025, gt=0, le=1)
     """Length of a point's own training as a fraction of the whole; 1 trains each to the end."""
     lr_factor: float = Field(1.0, gt=0)
     """Factor on the learning rate of the points' own training."""
     noise: float = Field(0.1, gt=0)
     """Of perturb_retrain, in units of each tensor's root mean square."""
-    thresholds: Thresholds = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-    """The grid of eps, in nats (or error rate); sizes that count connections are averaged over it."""
-    relative: bool = False
-    """Whether eps is in units of the points' mean loss."""
+    thresholds: Thresholds = (0.01, 0.03, 0.1, 0.3, 1.0)
+    """The grid of eps; sizes that count connections are averaged over it."""
+    relative: bool = True
+    """Whether eps is in units of the points' mean loss, not in nats (or error rate)."""
     height: Literal["loss", "error"] = "loss"
     """What the barrier is of."""
-    alphas: int = Field(5, ge=3)
+    alphas: int = Field(3, ge=3)
     """Equally spaced points of each line at which the loss is taken, both ends included."""
     refine: int = Field(0, ge=0)
     """Further points, where the line is highest so far."""
-    images: int = Field(256, ge=1)
+    images: int = Field(64, ge=1)
     """Images on which lines are looked at; the points' training is on all."""
     held_out: bool = False
     """Whether these are validation images instead of training images."""
@@ -105,7 +105,7 @@ class Manifold(Metric):
 
     @model_validator(mode="after")
     def _leaves_the_trunk(self) -> Self:
-        if self.trunk and self.sampler not in ("sgd_branch", "perturb_retrain"):
+        if self.trunk and NULLS.get(self.sampler) != "symmetry_null":
             raise ValueError(
                 f"metric.trunk = {self.trunk:g} is for metric.sampler = sgd_branch or perturb_retrain: the points of "
                 f"{self.sampler} start from expansions of their own"
@@ -114,10 +114,10 @@ class Manifold(Metric):
 
     @model_validator(mode="after")
     def _has_its_null(self) -> Self:
-        if self.minus == "symmetry" and not self._has_symmetry_null:
+        if self.minus == "symmetry" and (self.trunk or self.sampler in NULLS.values()):
             raise ValueError(
-                f"metric.minus = symmetry is for metric.trunk = 0 and metric.sampler = sgd_branch or perturb_retrain: "
-                f"got trunk = {self.trunk:g}, sampler = {self.sampler}"
+                f"metric.minus = symmetry is for metric.trunk = 0 and a sampler that is no null itself: got trunk = "
+                f"{self.trunk:g}, sampler = {self.sampler}"
             )
         return self
 
@@ -149,15 +149,15 @@ class Manifold(Metric):
         stand both nulls, and for figures the mean training loss on the way to the points (`losses` at `steps`) and the
         mean loss on the lines (`line`). `costs` tells the points from the look at them and from the symmetry null.
         """
-        place = self._place(subject)
-        points, sampling = self._points(self.sampler, place)
-        seen, surveying = self._survey(self.sampler, place, subject)
+        place, sampler = self._place(subject), self._sampler(subject)
+        points, sampling = self._points(sampler, place)
+        seen, surveying = self._survey(sampler, place, subject)
         cloud, null_seconds = self._chosen(seen), 0.0
         nulls = {"cloud": cloud.scattered()}
         if self.minus == "symmetry":
-            nulls["symmetry"] = self._null_cloud(place, subject)
-        elif self.report_null and subject.knows_its_expansion and self._has_symmetry_null:
-            nulls["symmetry"], null_seconds = subject.aside(lambda: self._null_cloud(place, subject))
+            nulls["symmetry"] = self._null_cloud(NULLS[sampler], place, subject)
+        elif self.report_null and subject.knows_its_expansion and not self.trunk and sampler in NULLS:
+            nulls["symmetry"], null_seconds = subject.aside(lambda: self._null_cloud(NULLS[sampler], place, subject))
         taken_off = [] if self.minus == "none" else [nulls[self.minus]]
         apart, pairs = lengths(cloud, self.normaliser)[1:, 1:], np.triu_indices(len(cloud), 1)
         return Estimate(
@@ -182,10 +182,11 @@ class Manifold(Metric):
     def _rule(self) -> Rule:
         return Rule(self.thresholds, self.relative, self.gate, self.normaliser)
 
-    @property
-    def _has_symmetry_null(self) -> bool:
-        """Whether there is a cloud of the base to put through the expansion, at the same moment as this one's."""
-        return not self.trunk and self.sampler in ("sgd_branch", "perturb_retrain")
+    def _sampler(self, subject: Subject) -> Sampler:
+        """What `auto` stands for here."""
+        if self.sampler != "auto":
+            return self.sampler
+        return "seeds" if subject.knows_its_expansion else "sgd_branch"
 
     def _size(self, cloud: Cloud) -> float:
         return size_of(self.size, cloud, self._rule)
@@ -222,8 +223,8 @@ class Manifold(Metric):
             lambda: timed(lambda: survey(points.start, points.models, images, *looks)),
         )
 
-    def _null_cloud(self, place: Subject, subject: Subject) -> Cloud:
-        return self._chosen(self._survey("symmetry_null", place, subject)[0])
+    def _null_cloud(self, null: Sampler, place: Subject, subject: Subject) -> Cloud:
+        return self._chosen(self._survey(null, place, subject)[0])
 
     def _key(self, sampler: Sampler) -> tuple[Any, ...]:
         """What the points depend on."""
@@ -242,9 +243,12 @@ def timed(compute: Callable[[], T]) -> tuple[T, float]:
 def _course(losses: Sequence[Tensor], shares: int = 20) -> dict[str, list[float]]:
     """Mean loss of the branches in equal shares of their steps, and the shares' middles: a curve that a record holds.
 
-    Shares beyond the number of steps are left out.
+    Shares beyond the number of steps are left out; of branches that were not trained there is nothing.
     """
     import torch
+
+    if not losses:
+        return {}
 
     mean = torch.stack([loss.double() for loss in losses]).mean(0)
     parts = mean.tensor_split(min(shares, len(mean)))

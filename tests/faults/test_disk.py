@@ -40,7 +40,7 @@ def test_wherever_the_disk_gets_full_the_same_run_goes_on_when_there_is_space(di
     plenty.prepare()
     execute(tiny(), plenty)
     reference, stopped = contents(plenty.root), 0
-    for pages in range(16):
+    for pages in range(0, 16, 2):
         store = Store(disk / f"store{pages}")
         store.prepare()
         fill(disk, pages * 4096)
@@ -59,7 +59,7 @@ def test_wherever_the_disk_gets_full_the_same_run_goes_on_when_there_is_space(di
         assert contents(store.root) == reference
         assert finished(store.root).items() >= before.items()
         subprocess.run(["rm", "-r", str(store.root)], check=True)
-    assert 3 < stopped < 16, "some ran into it, some did not"
+    assert 1 < stopped < 8, "some ran into it, some did not"
 
 
 def test_a_sweep_on_a_full_disk_stops_with_one_message_and_goes_on_later(disk, tmp_path):

@@ -43,7 +43,7 @@ def test_products_are_those_of_the_dense_matrices(family: str) -> None:
         assert float((rest(v) - expected).abs().max()) > 0.01 * scale, "the two are not one"
 
 
-@each_family
+@pytest.mark.parametrize("family", ["mlp", "resnet", "vit"])
 def test_the_rest_has_no_diagonal_in_relu_networks_and_one_in_others(family: str) -> None:
     surface = Surface(*problem(family))
     rest = Curvature(surface, "rest")

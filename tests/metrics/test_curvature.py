@@ -103,7 +103,7 @@ def test_an_exhausted_space_ends_the_iteration() -> None:
     assert estimate.details["products"] <= 12
 
 
-@each_family
+@pytest.mark.parametrize("family", ["mlp", "vit"])
 def test_scalars_of_the_spectrum_with_all_steps(family: str) -> None:
     """Their mean over start vectors is that of the eigenvalues."""
     values = torch.linalg.eigvalsh(hessian(family)).numpy()

@@ -34,7 +34,7 @@ def test_it_is_the_dense_trace(family: str) -> None:
 def test_the_standard_error_covers_the_truth(method: str) -> None:
     """Though the number of probes is chosen by looking at the error."""
     model, data = problem("vit")
-    truth, trials = float(hessian("vit").trace()), 60
+    truth, trials = float(hessian("vit").trace()), 40
     errors, products = [], set()
     for seed in range(trials):
         estimate = measure(
@@ -42,7 +42,7 @@ def test_the_standard_error_covers_the_truth(method: str) -> None:
         )
         errors.append((estimate.value - truth) / estimate.stderr)
         products.add(estimate.details["products"])
-    assert sum(abs(error) < 1.96 for error in errors) / trials > (0.8 if method == "xtrace" else 0.88)
+    assert sum(abs(error) < 1.96 for error in errors) / trials > (0.75 if method == "xtrace" else 0.85)
     assert max(products) <= 60
     # Neighbouring seeds must share no probe: then their errors are uncorrelated.
     assert abs(float(torch.corrcoef(torch.tensor([errors[:-1], errors[1:]]))[0, 1])) < 4 / trials**0.5
@@ -78,9 +78,9 @@ def test_a_parameter_without_influence_adds_nothing() -> None:
 def test_more_probes_make_the_error_smaller() -> None:
     model, data = problem("vit")
     few, many = (
-        measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=n) for n in (64, 1024)
+        measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=n) for n in (64, 576)
     )
-    assert few.stderr / many.stderr == pytest.approx(4, rel=0.3)
+    assert few.stderr / many.stderr == pytest.approx(3, rel=0.3)
     enough = measure(model, (data.images, data.labels), "hessian_trace", tolerance=0.05, probes=5000)
     assert enough.stderr <= 0.05 * abs(enough.value)
     assert enough.details["products"] < 5000

@@ -33,6 +33,7 @@ from .conftest import Linear, images, network
 
 Plant = Callable[..., Estimate]
 THRESHOLDS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+IN_NATS = {"thresholds": THRESHOLDS, "relative": False, "alphas": 5, "images": 256}
 
 
 @pytest.fixture
@@ -42,7 +43,8 @@ def planted(monkeypatch: pytest.MonkeyPatch) -> Plant:
     def plant(start: nn.Module, branches: Sequence[nn.Module], data: Split, **options: object) -> Estimate:
         copies = [branches_module.Branch(copy.deepcopy(branch), torch.arange(25.0)) for branch in branches]
         monkeypatch.setattr(branches_module, "sgd_branches", lambda *args: copies)
-        return measure(start, (data.images, data.labels), "manifold", branches=len(copies), **options)
+        given = {**IN_NATS, "branches": len(copies), **options}
+        return measure(start, (data.images, data.labels), "manifold", **given)
 
     return plant
 
@@ -291,9 +293,20 @@ def test_only_barriers_are_limited_to_some_images() -> None:
     assert sizes == {(True, 10), (False, 17), (False, PROBED)}
 
 
-def test_its_defaults_are_the_cheap_definition_of_the_evidence() -> None:
+def test_its_defaults_are_those_of_the_evidence() -> None:
+    """docs/evidence.md; of a network whose expansion nobody knows the points are branches."""
     metric = METRICS["manifold"]()
-    assert (metric.branches, metric.fraction, metric.images, metric.thresholds) == (3, 0.1, 256, THRESHOLDS)
+    assert metric.definition == (
+        "auto(K=3, 0.025 of training) | loss barrier < 0.01/0.03/0.1/0.3/1 of the loss (3 points, 64 training images, "
+        "recompute) | distance by pair | / ||w0||"
+    )
+    base, large, again = grown()
+    data = images(40, torch.float64)
+    given = {"training": RECIPE, "fraction": 0.5}
+    known = measure(large, (data.images, data.labels), "manifold", base=base, expand=again, **given)
+    assert known.details["distances"] == cloud("seeds").details["distances"]
+    unknown = measure(large, (data.images, data.labels), "manifold", **given)
+    assert unknown.details["distances"] == cloud("sgd_branch").details["distances"]
 
 
 def test_the_course_of_the_branches_is_their_mean_in_shares_of_the_steps() -> None:
@@ -321,7 +334,7 @@ def grown(family: str = "mlp") -> tuple[nn.Module, nn.Module, Callable[[nn.Modul
 def cloud(sampler: str, family: str = "mlp", seed: int = 0, **options: object) -> Estimate:
     base, large, again = grown(family)
     data = images(40, torch.float64)
-    given = {"training": RECIPE, "branches": 3, "fraction": 0.5, **options}
+    given = {**IN_NATS, "training": RECIPE, "branches": 3, "fraction": 0.5, **options}
     return measure(large, (data.images, data.labels), "manifold", sampler=sampler, base=base, expand=again, seed=seed,
                    validation=(data.images[:9], data.labels[:9]), **given)  # fmt: skip
 
@@ -436,7 +449,8 @@ def test_several_definitions_share_their_cloud() -> None:
     data, trainings = images(40, torch.float64), []
     large = copy.deepcopy(large)
     large.register_forward_hook(lambda module, inputs, output: trainings.append(module.training))
-    wanted = [METRICS.create({"name": "manifold", "training": RECIPE, "size": size}) for size in ("distance", "clique")]
+    options = {"name": "manifold", "sampler": "sgd_branch", "fraction": 0.1, "training": RECIPE}
+    wanted = [METRICS.create({**options, "size": size}) for size in ("distance", "clique")]
     both = [score(metric, subject) for subject in [Subject(large, data, base=base, expand=again)] for metric in wanted]
     assert sum(trainings) == 3 * 2
     assert both[1].seconds >= both[1].costs["sampling_seconds"] > 0
@@ -450,28 +464,42 @@ def test_what_is_reported_beside_the_score_is_not_charged(monkeypatch: pytest.Mo
         return again(small, draw)
 
     data = images(40, torch.float64)
-    found = measure(large, (data.images, data.labels), "manifold", training=RECIPE, base=base, expand=slow)
+    given = {"sampler": "sgd_branch", "training": RECIPE, "base": base, "expand": slow}
+    found = measure(large, (data.images, data.labels), "manifold", **given)
     assert found.costs["null_seconds"] > 0.6
     assert found.seconds < found.costs["null_seconds"]
-    asked = measure(large, (data.images, data.labels), "manifold", training=RECIPE, base=base, expand=slow,
-                    minus="symmetry")  # fmt: skip
+    asked = measure(large, (data.images, data.labels), "manifold", minus="symmetry", **given)
     assert asked.seconds > 0.6
 
 
-@pytest.mark.parametrize("sampler", ["seeds", "symmetry_null"])
+@pytest.mark.parametrize("sampler", ["seeds", "symmetry_null", "expansions"])
 def test_a_sampler_that_repeats_the_expansion_needs_to_know_it(sampler: str) -> None:
     data = images(40)
     with pytest.raises(UndefinedError, match=r"give base=|give expand="):
         measure(network("mlp"), (data.images, data.labels), "manifold", sampler=sampler, training=RECIPE)
 
 
-@pytest.mark.parametrize("options", [{"trunk": 0.1}, {"sampler": "seeds"}], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [{"sampler": "sgd_branch", "trunk": 0.1}, {"sampler": "symmetry_null"}, {"sampler": "expansions"}],
+    ids=str,
+)
 def test_a_null_that_there_cannot_be_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=r"metric\.minus = symmetry is for metric\.trunk = 0"):
         METRICS.create({"name": "manifold", "minus": "symmetry", **options})
 
 
-@pytest.mark.parametrize("sampler", ["seeds", "permute_align", "symmetry_null"])
+def test_the_null_of_seeds_are_the_expansions_before_training() -> None:
+    base, _, again = grown()
+    untrained, beside = cloud("expansions"), cloud("seeds")
+    assert untrained.details["distances"] == pytest.approx(spread([again(base, draw) for draw in range(3)]), rel=1e-12)
+    assert "losses" not in untrained.details
+    assert beside.details["null_distances"] == untrained.details["distances"]
+    less = cloud("seeds", minus="symmetry")
+    assert less.value == pytest.approx(beside.value - untrained.value, rel=1e-9)
+
+
+@pytest.mark.parametrize("sampler", ["auto", "seeds", "permute_align", "symmetry_null", "expansions"])
 def test_a_trunk_that_the_points_do_not_leave_is_refused(sampler: str) -> None:
     with pytest.raises(ConfigError, match=r"metric\.trunk = 0\.1 is for metric\.sampler"):
         METRICS.create({"name": "manifold", "sampler": sampler, "trunk": 0.1})
@@ -479,12 +507,13 @@ def test_a_trunk_that_the_points_do_not_leave_is_refused(sampler: str) -> None:
 
 def test_every_option_that_changes_the_score_changes_the_definition() -> None:
     changes = {
-        "sampler": "seeds", "branches": 5, "trunk": 0.3, "fraction": 0.7, "lr_factor": 2.0, "thresholds": (0.1,),
-        "relative": True, "height": "error", "alphas": 7, "refine": 2, "images": 99, "held_out": True,
+        "sampler": "seeds", "branches": 5, "fraction": 0.7, "lr_factor": 2.0, "thresholds": (0.1,),
+        "relative": False, "height": "error", "alphas": 7, "refine": 2, "images": 99, "held_out": True,
         "statistics": "fold", "size": "clique", "gate": "none", "normaliser": "filter", "minus": "cloud",
     }  # fmt: skip
     described = [METRICS["manifold"]().definition]
     described += [METRICS.create({"name": "manifold", key: value}).definition for key, value in changes.items()]
+    described.append(METRICS.create({"name": "manifold", "sampler": "sgd_branch", "trunk": 0.3}).definition)
     described += [
         METRICS.create({"name": "manifold", "sampler": "perturb_retrain", "noise": noise}).definition
         for noise in (0.1, 0.2)
@@ -493,7 +522,7 @@ def test_every_option_that_changes_the_score_changes_the_definition() -> None:
         METRICS.create({"name": "manifold", "size": "star_radius", "rise": rise}).definition for rise in (0.5, 1.0)
     ]
     assert len(set(described)) == len(described)
-    others = set(METRICS["manifold"].model_fields) - {*changes, "noise", "rise", "report_null", "training"}
+    others = set(METRICS["manifold"].model_fields) - {*changes, "trunk", "noise", "rise", "report_null", "training"}
     assert not others, f"options that the definition may not tell: {others}"
 
 
