@@ -337,7 +337,7 @@ KNOWN = ("parameters", "depth", "loss_after_k_steps")
 def _increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     """Leave-one-cell-out: a linear rule on ranks inside budgets, fitted on the other cells, judged on the one left out.
 
-    The rules: each thing known by itself, all of them, and with the definitions added that were best on the first half
+    The rules: each thing known by itself, all of them, and with the definitions added that were best on the first half,
     at any cost and at a tenth of the training.
     """
     columns = units.pivot_table(index=["cell", "number"], columns=["sampler", "definition"], values="score")
@@ -351,8 +351,11 @@ def _increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
             for rows in (mine, mine[mine["cost"] <= 0.1]) if len(rows)]  # fmt: skip
     rules: dict[str, list[Any]] = {name: [("", name)] for _, name in known}
     rules[" + ".join(name for _, name in known)] = known
-    for chosen in best:
-        rules[" + ".join([*(name for _, name in known), " | ".join(chosen)])] = [*known, chosen]
+    for chosen in dict.fromkeys(best):
+        label = " | ".join(chosen)
+        rules |= {label: [chosen], " + ".join([*(name for _, name in known), label]): [*known, chosen]}
+        if ("", "depth") in known:
+            rules[f"depth + {label}"] = [("", "depth"), chosen]
     rows = []
     for label, features in rules.items():
         if not features:

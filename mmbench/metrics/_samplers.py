@@ -37,7 +37,7 @@ NULLS: dict[Sampler, Sampler] = {
 
 
 class Points(NamedTuple):
-    """A start, the points around it, and the loss of each step of their training (steps,) per point, if they had any."""
+    """A start, the points around it, and the loss of each step of their training (steps,) per point, if any."""
 
     start: nn.Module
     models: list[nn.Module]
@@ -73,7 +73,7 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
     elif sampler == "symmetry_null":
         return _pushed(subject, count, recipe, generator)
     else:
-        starts = [subject.expanded(subject.base, draw) for draw in range(count)]
+        starts = subject.once(("expansions", count), lambda: [subject.expanded(subject.base, i) for i in range(count)])
         if sampler == "expansions":
             return Points(start, starts, [])
         branches = trained(starts)
