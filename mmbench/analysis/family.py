@@ -115,6 +115,7 @@ def family(frame: pd.DataFrame) -> Family | None:
         return None
     scores = pd.concat([_read(frame, clouds), _rivals(table)], ignore_index=True)
     scores = scores.merge(_cells_of(frame), on="run_id", how="inner")
+    scores = scores[scores["run_id"].isin(_whole_seeds(scores, table))]
     units = _units(scores, table)
     groups = units.groupby(["sampler", "definition", "cell"], sort=True)
     rows = [_row([*map(str, key)], part) for key, part in groups]
@@ -219,6 +220,15 @@ def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:
     made = frame[["run_id", "dataset", "model"]].assign(steps=steps)
     made["cell"] = made["dataset"] + " " + made["model"] + " " + made["steps"].astype("string") + " steps"
     return made.dropna(subset=["cell"])
+
+
+def _whole_seeds(scores: pd.DataFrame, table: pd.DataFrame) -> set[str]:
+    """The runs of seeds that a cell has in full: configurations with and without a seed would differ by their luck."""
+    cells = scores.drop_duplicates("run_id")[["run_id", "cell"]].merge(table[["run_id", "number", "seed"]], on="run_id")
+    counts = cells.groupby(["cell", "seed"])["number"].nunique().rename("count").reset_index()
+    counts["most"] = counts.groupby("cell")["count"].transform("max")
+    whole = counts.loc[counts["count"] == counts["most"], ["cell", "seed"]]
+    return set(cells.merge(whole, on=["cell", "seed"])["run_id"])
 
 
 def _first_half(scores: pd.DataFrame) -> set[str]:

@@ -122,6 +122,14 @@ def test_the_null_of_a_record_is_subtracted(frame: pd.DataFrame) -> None:
     assert found["all"] == 1  # half of the distance ranks as the distance does
 
 
+def test_a_seed_that_some_configurations_lack_is_left_out(frame: pd.DataFrame, found: Any) -> None:
+    """One configuration of one cell has a second seed, of another gain."""
+    some = frame[frame["configuration"] == "0-1-2.0"]
+    more = some.assign(seed=1, gain=some["gain"] + 9, run_id=some["run_id"] + "again")
+    again = family(pd.concat([frame, more], ignore_index=True))
+    pd.testing.assert_frame_equal(again.cells, found.cells)
+
+
 def test_no_clouds_no_family(frame: pd.DataFrame) -> None:
     assert family(frame[frame["metric"] != "manifold"]) is None
     assert family(frame.drop(columns="manifold_point_losses")) is None
