@@ -1,0 +1,135 @@
+"""Talks to the W&B client: the only file that imports it for runs. Runs in a process of its own (see `worker`)."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mmbench.tracking.content import Content
+    from mmbench.tracking.ledger import Ledger
+    from mmbench.tracking.options import Wandb
+
+RETRIES = 2
+"""How often the client tries a request again; the next model is another chance."""
+
+
+class UploadError(Exception):
+    """The client came to its end, and not everything has arrived."""
+
+
+class Logged(NamedTuple):
+    """What became of a W&B run."""
+
+    where: str
+    """`online`, `offline`, or `stored` if it was logged before."""
+    url: str | None = None
+
+
+def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str | None, extra: Any = None) -> Logged:
+    """Log a run unless it was, and write that down. Nothing is reopened: what has grown is logged anew and whole.
+
+    Args:
+        content: the run.
+        tracker: where to.
+        mode: `online` or `offline`, which may be less than the tracker asks for.
+        ledger: of what was logged.
+        group: the W&B group.
+        extra: called with the W&B run, to log what is no plain value.
+
+    Raises:
+        Exception: whatever the client raises; nothing was written down.
+    """
+    with ledger.lock(content.id):
+        if ledger.holds(content.id, content.digest, mode):
+            return Logged("stored")
+        ledger.supersede(content.id)
+        with _opened(content, tracker, mode, ledger.folder, group) as run:
+            if extra is not None:
+                extra(run)
+            for row in content.history:
+                run.log(row)
+            run.summary.update(content.summary)
+        folder = Path(run.settings.sync_dir)
+        if mode == "online":
+            _check_uploaded(folder)
+            ledger.supersede(content.id)
+        note = {"digest": content.digest, "where": mode, "folder": folder.name, "name": content.name}
+        ledger.write(content.id, note)
+        return Logged(mode, run.url if mode == "online" else None)
+
+
+@contextmanager
+def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: str | None) -> Iterator[Any]:
+    """A W&B run, finished at the end of the block; one that is there already is replaced, as W&B does without resume."""
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    run = wandb.init(
+        project=tracker.project,
+        entity=tracker.entity,
+        id=content.id,
+        name=content.name,
+        group=group,
+        job_type=content.job_type,
+        tags=content.tags,
+        config=content.config,
+        reinit="create_new",
+        settings=_settings(mode, folder, tracker.time_limit),
+    )
+    if content.history:
+        run.define_metric("step", hidden=True)
+        run.define_metric("loss/*", step_metric="step", summary="none")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish(exit_code=int(content.failed))
+
+
+def _settings(mode: str, folder: Path, limit: float) -> Any:
+    """Short limits, since the caller ends this process at `limit`; and nothing of this machine but what is asked for."""
+    import wandb
+
+    patience = {
+        f"x_{kind}_{name}": value
+        for kind in ("graphql", "file_stream", "file_transfer")
+        for name, value in {
+            "retry_max": RETRIES,
+            "retry_wait_min_seconds": min(1.0, limit / 20),
+            "retry_wait_max_seconds": min(5.0, limit / 10),
+            "timeout_seconds": limit / 4,
+        }.items()
+    }
+    return wandb.Settings(
+        mode=mode,
+        root_dir=str(folder),
+        init_timeout=limit / 3,
+        finish_timeout=limit / 3,
+        finish_timeout_raises=True,
+        console="off",
+        silent=True,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        save_code=False,
+        x_save_requirements=False,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        **patience,
+    )
+
+
+def _check_uploaded(folder: Path) -> None:
+    """Raise `UploadError` if the client's log tells of an error: `finish` returns all the same when uploads failed."""
+    for line in (folder / "logs" / "debug-internal.log").read_text(errors="replace").splitlines():
+        if '"level":"ERROR' in line:
+            raise UploadError(line.partition('"msg":"')[2].partition('"')[0].partition("\\n")[0] or line)
