@@ -7,87 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmbench.help import HELP, USAGE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-
-USAGE = """\
-usage: mmbench COMMAND [OVERRIDES]
-
-  run       one run; with -m a multirun; with -m sweeps=NAME a sweep
-  plan      what a sweep would do: jobs, what is stored, what is skipped and why, cost; starts nothing
-  status    what is done, failed (with the reason), running, missing
-  retry     run again what failed
-  clean     remove what no sweep refers to, after showing it
-  analyze   tables, figures and a report from the stored results
-
-Every command takes Hydra overrides (results=DIR is the store of all of them) and answers --help.
-First steps:
-
-  mmbench run                                  a complete small run on digits, some seconds
-  mmbench run -m sweeps=quickstart             a sweep, some minutes
-  mmbench analyze                              its correlation table and report
-"""
-
-HELP = {
-    "run": """\
-usage: mmbench run [-m] [OVERRIDES]
-
-Train a base model, expand it, measure it, train it on; the record goes into the store. What is stored already is not
-computed again. With -m, comma-separated values are swept, and all jobs are checked before the first starts.
-
-  mmbench run model=resnet expansion=zero_pad expansion.factor=1.5 metric=sharpness
-  mmbench run -m model=mlp,resnet expansion=none,net2wider metric='glob(*)' seed=0,1
-  mmbench run -m sweeps=quickstart results=my_results
-  mmbench run -m -cd . sweeps=mine             a sweep of your own, in ./sweeps/mine.yaml
-  mmbench run expansion=net2wider --cfg job    show the composed config, run nothing
-
-{groups}
-Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads, deterministic; hydra.launcher.slots
-(workers of a sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
-""",
-    "plan": """\
-usage: mmbench plan [OVERRIDES]
-
-Say what `mmbench run -m` with the same overrides would do, and start nothing.
-
-  mmbench plan sweeps=quickstart
-
-{groups}""",
-    "status": """\
-usage: mmbench status [results=DIR] [all=true]
-
-Of all runs that were ever asked for in a store: how many are done, and why each of the others is not: failed or skipped
-with the reason, running or interrupted with the stage, missing. With all=true every run is named.
-""",
-    "retry": """\
-usage: mmbench retry [results=DIR] [OVERRIDES]
-
-Run again the failed runs of all sweeps of a store, as they were written down when their sweeps were started. A run that
-diverged, or whose score is not a finite number, would do so again, and is left.
-
-  mmbench retry hydra.launcher.slots=1 hydra.launcher.time_limit=3600
-""",
-    "clean": """\
-usage: mmbench clean [results=DIR] [forget=SWEEP] [yes=true]
-
-Show the stored results and records that no sweep of the store refers to, and what dead processes and damage have left
-behind; ask, and remove it. With forget=SWEEP that sweep counts no more, and what it alone refers to goes with it (the
-files in DIR/sweeps are named by them). With yes=true nothing is asked.
-""",
-    "analyze": """\
-usage: mmbench analyze [results=DIR] [where=CONDITION]
-
-Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
-records.csv, correlations.csv and the other tables, report.html and the figures. A sweep that is still running, or one
-with failures, is analyzed as far as it is.
-
-  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
-  mmbench analyze results=[first,second]                  several stores together, into first/analysis
-""",
-}
-
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
@@ -170,14 +95,14 @@ def _status(arguments: list[str]) -> None:
     from mmbench.status import print_status
 
     own, rest = _own(arguments, "all")
-    print_status(_results(rest), everything=_agreed(own, "all"))
+    print_status(_store(_composed(rest)), everything=_agreed(own, "all"))
 
 
 def _clean(arguments: list[str]) -> None:
     from mmbench.clean import clean
 
     own, rest = _own(arguments, "forget", "yes")
-    clean(_results(rest), own.get("forget"), _agreed(own, "yes"))
+    clean(_store(_composed(rest)), own.get("forget"), _agreed(own, "yes"))
 
 
 def _own(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
@@ -206,7 +131,8 @@ def _analyze(arguments: list[str]) -> None:
     # A condition is full of signs that Hydra's grammar keeps for itself, and no part of a run's config: it is taken as
     # it stands, so that it needs no quotes but the shell's.
     own, rest = _own(arguments, "where")
-    stores = _stores(rest)
+    config = _composed(rest)
+    stores, tracker = _stores(config), _tracker(config)
     with console.err.status("reading the store, correlating, drawing"):
         analysis = analyze(stores, own.get("where"))
     counts = analysis.frame["status"].value_counts()
@@ -216,6 +142,24 @@ def _analyze(arguments: list[str]) -> None:
     for sentence in analysis.judgement.words:
         console.warn(sentence)
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
+    if tracker:
+        from mmbench.tracking.commands import show_analysis
+
+        show_analysis(analysis, stores[0], tracker)
+
+
+def _track(arguments: list[str]) -> None:
+    from mmbench.tracking.commands import track
+
+    config = _composed(arguments)
+    track(_store(config), _tracker(config, needed=True))
+
+
+def _dashboard(arguments: list[str]) -> None:
+    from mmbench.tracking.commands import dashboard
+
+    config = _composed(arguments)
+    dashboard(_store(config), _tracker(config, needed=True))
 
 
 def _tell_left_out(frame: pd.DataFrame) -> None:
@@ -245,42 +189,28 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "retry": _retry,
     "clean": _clean,
     "analyze": _analyze,
+    "track": _track,
+    "dashboard": _dashboard,
 }
 
 
-def _results(arguments: list[str]) -> Path:
-    """The one store that the overrides name."""
+def _store(config: Any) -> Path:
+    """The one store that a config names."""
     from mmbench.errors import ConfigError
 
-    stores = _stores(arguments)
+    stores = _stores(config)
     if len(stores) > 1:
         raise ConfigError(f"results names {len(stores)} folders; this command takes one")
     return stores[0]
 
 
-def _stores(arguments: list[str]) -> list[Path]:
-    """The stores that the overrides name: results=DIR or results=[DIR,DIR]."""
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf import ListConfig
-
+def _stores(config: Any) -> list[Path]:
+    """The stores that a config names: results=DIR or results=[DIR,DIR]."""
     from mmbench.config import Settings
     from mmbench.errors import ConfigError, StoreError
-    from mmbench.hydra_errors import translated
-    from mmbench.paths import root
     from mmbench.registry import checked
 
-    flags, overrides = _sorted(arguments)
-    unknown = [flag for flag in flags if flag not in ("-m", "--multirun")]
-    if unknown:
-        raise ConfigError(f"{unknown[0]} is no flag of this command; it takes overrides such as results=DIR")
-    _register_sweeps()
-    try:
-        with initialize_config_dir(str(root() / "conf"), **_version_base()):
-            config = compose("config", overrides)
-    except HydraException as error:
-        raise translated(error, arguments) from None
-    named = list(config.results) if isinstance(config.results, ListConfig) else [config.results]
+    named = config["results"] if isinstance(config["results"], list) else [config["results"]]
     stores = [Path(checked(Settings, {"results": name}, "").results) for name in named]
     if not stores:
         raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
@@ -290,6 +220,42 @@ def _stores(arguments: list[str]) -> list[Path]:
                 f"results = {str(store)!r} is no folder; run a sweep first, or name its folder with results=DIR"
             )
     return stores
+
+
+def _tracker(config: Any, needed: bool = False) -> Any:
+    """The W&B tracker of a config, or None if it has nothing to do; `ConfigError` if it is needed."""
+    from mmbench.config import tracker_of
+    from mmbench.errors import ConfigError
+    from mmbench.tracking.options import logging
+
+    tracker = tracker_of(config)
+    found = logging(tracker)
+    if needed and found is None:
+        what = "tracker.mode = 'disabled'" if tracker.name == "wandb" else f"tracker = {tracker.name!r}"
+        raise ConfigError(f"{what} logs nothing, which this command is for; add tracker=wandb (mode: online, offline)")
+    return found
+
+
+def _composed(arguments: list[str]) -> Any:
+    """The config that overrides make, as plain data."""
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+
+    from mmbench.errors import ConfigError
+    from mmbench.hydra_errors import translated
+    from mmbench.paths import root
+
+    flags, overrides = _sorted(arguments)
+    unknown = [flag for flag in flags if flag not in ("-m", "--multirun")]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is no flag of this command; it takes overrides such as results=DIR")
+    _register_sweeps()
+    try:
+        with initialize_config_dir(str(root() / "conf"), **_version_base()):
+            return OmegaConf.to_container(compose("config", overrides), resolve=True)
+    except HydraException as error:
+        raise translated(error, arguments) from None
 
 
 def _hydra(command: str, arguments: list[str]) -> int:
@@ -373,7 +339,7 @@ def _job(container: dict[Any, Any]) -> None:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        settings = checked(Settings, {key: container[key] for key in Settings.model_fields}, "")
+        settings = checked(Settings, {key: container[key] for key in Settings.model_fields if key != "tracker"}, "")
         resolve_device(settings.device)
         run_job(str(container["job"]), settings)
     except MmbenchError as error:

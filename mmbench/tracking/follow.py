@@ -59,7 +59,7 @@ class Follower:
         """Stop at once; what was not logged is logged by the next command."""
         self._abandoned.set()
         self._ended.set()
-        self.worker.stop()
+        self.worker.close()
         self._thread.join()
 
     def _follow(self) -> None:

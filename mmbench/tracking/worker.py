@@ -55,9 +55,9 @@ class Worker:
                     self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin)
                 arguments = [self.root, self.tracker, self.mode, *given]
                 return self._pool.schedule(task, args=arguments, timeout=self.tracker.time_limit).result()
-            except CancelledError:  # by `stop`
-                return None
-            except Exception as error:
+            except (Exception, CancelledError) as error:
+                if self.mode == "disabled":  # closed meanwhile
+                    return None
                 self.stop()
                 if not self._failed(_reason(error, self.tracker.time_limit)):
                     return None
@@ -79,6 +79,11 @@ class Worker:
             self.tell(f"W&B's client does not work offline either ({reason}): this is not logged; no run depends on it")
         return False
 
+    def close(self) -> None:
+        """Do nothing more, from now on, whatever is under way."""
+        self.mode = "disabled"
+        self.stop()
+
     def stop(self) -> None:
         """End the process, whatever it is at."""
         pool, self._pool = self._pool, None
@@ -87,7 +92,7 @@ class Worker:
             pool.join()
 
 
-def _reason(error: Exception, limit: float) -> str:
+def _reason(error: BaseException, limit: float) -> str:
     """Why a task came to nothing, in one line."""
     if isinstance(error, TimeoutError):
         return f"no answer within tracker.time_limit = {limit:g} s"
