@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
     arguments = sys.argv[1:] if arguments is None else arguments

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import contextmanager
+import contextlib
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -56,38 +56,41 @@ def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str 
             run.summary.update(content.summary)
         folder = Path(run.settings.sync_dir)
         if mode == "online":
-            _check_uploaded(folder)
+            for reason in _errors(folder):  # `finish` returns all the same when uploads have failed
+                raise UploadError(reason)
             ledger.supersede(content.id)
         note = {"digest": content.digest, "where": mode, "folder": folder.name, "name": content.name}
         ledger.write(content.id, note)
         return Logged(mode, run.url if mode == "online" else None)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: str | None) -> Iterator[Any]:
-    """A W&B run, finished at the end of the block; one that is there already is replaced, as W&B does without resume."""
+    """A W&B run, finished at the end of the block. One that is there is replaced: so W&B does without `resume`."""
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
-    run = wandb.init(
-        project=tracker.project,
-        entity=tracker.entity,
-        id=content.id,
-        name=content.name,
-        group=group,
-        job_type=content.job_type,
-        tags=content.tags,
-        config=content.config,
-        reinit="create_new",
-        settings=_settings(mode, folder, tracker.time_limit),
-    )
+    try:
+        run = wandb.init(
+            project=tracker.project,
+            entity=tracker.entity,
+            id=content.id,
+            name=content.name,
+            group=group,
+            job_type=content.job_type,
+            tags=content.tags,
+            config=content.config,
+            reinit="create_new",
+            settings=_settings(mode, folder, tracker.time_limit),
+        )
+    except wandb.errors.CommError as error:  # which says nothing of a refusal; the log does
+        found = [reason for path in folder.glob(f"wandb/*run-*-{content.id}") for reason in _errors(path)]
+        raise UploadError(found[0] if found else str(error)) from error
     if content.history:
         run.define_metric("step", hidden=True)
         run.define_metric("loss/*", step_metric="step", summary="none")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield run
+        yield run
     except BaseException:
         run.finish(exit_code=1)
         raise
@@ -95,7 +98,7 @@ def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: st
 
 
 def _settings(mode: str, folder: Path, limit: float) -> Any:
-    """Short limits, since the caller ends this process at `limit`; and nothing of this machine but what is asked for."""
+    """Short limits, since the caller ends this process at `limit`; and nothing of this machine is sent."""
     import wandb
 
     patience = {
@@ -128,8 +131,12 @@ def _settings(mode: str, folder: Path, limit: float) -> Any:
     )
 
 
-def _check_uploaded(folder: Path) -> None:
-    """Raise `UploadError` if the client's log tells of an error: `finish` returns all the same when uploads failed."""
-    for line in (folder / "logs" / "debug-internal.log").read_text(errors="replace").splitlines():
-        if '"level":"ERROR' in line:
-            raise UploadError(line.partition('"msg":"')[2].partition('"')[0].partition("\\n")[0] or line)
+def _errors(folder: Path) -> Iterator[str]:
+    """The errors in the client's own log of a run."""
+    path = folder / "logs" / "debug-internal.log"
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if str(entry.get("level")).startswith("ERROR"):
+                status = f" {entry['status']}" if "status" in entry else ""
+                yield f"{entry.get('msg', 'unknown')}{status}".partition("\n")[0]

@@ -32,12 +32,14 @@ def show_analysis(analysis: Analysis, root: Path, tracker: Wandb) -> None:
     from mmbench.tracking.analysis import content_of, log_analysis, tables_of
 
     root = root.absolute()
-    worker = Worker(root, tracker, console.warn)
+    worker = Worker(root, tracker, console.warn, "analyze")
     try:
         with console.err.status("logging to W&B"):
             logged = worker.do(log_analysis, content_of(analysis, tracker.tags), tables_of(analysis))
     except Exception as error:
-        console.warn(f"the analysis is not logged to W&B ({type(error).__name__}: {error}); it lies in {analysis.folder}")
+        console.warn(
+            f"the analysis is not logged to W&B ({type(error).__name__}: {error}); it lies in {analysis.folder}"
+        )
         return
     finally:
         worker.stop()
@@ -53,7 +55,7 @@ def dashboard(root: Path, tracker: Wandb) -> None:
     from mmbench.tracking import dashboard as boards
 
     root = root.absolute()
-    worker = Worker(root, tracker, console.warn)
+    worker = Worker(root, tracker, console.warn, "dashboard")
     try:
         with console.err.status("making the dashboard"):
             metrics = _metrics(root)

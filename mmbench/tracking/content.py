@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections import defaultdict
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 Key = tuple[str, int]
 """A trained model: its configuration and its seed, as in the records."""
 
-CONFIG = ("model", "dataset", "expansion", "training", "seed", "axis", "factor", "budget", "arm", "preserves", "device")
-CONFIG += ("configuration", "base_configuration", "base_id", "mmbench_version", "torch_version", "timm_version")
+CONFIG = (
+    *("model", "dataset", "expansion", "training", "seed", "axis", "factor", "budget", "arm", "preserves", "device"),
+    *("configuration", "base_configuration", "base_id", "mmbench_version", "torch_version", "timm_version"),
+)
 """Columns of a record that say what the model is: the W&B run's config."""
-MEASURED = ("gain", "final_accuracy", "final_loss", "final_validation_accuracy", "final_train_loss", "base_accuracy")
-MEASURED += ("base_loss", "base_validation_accuracy", "parameters", "base_parameters", "depth", "flops", "base_flops")
-MEASURED += ("max_difference", "train_steps", "train_seconds", "base_seconds", "expand_seconds")
+MEASURED = (
+    *("gain", "final_accuracy", "final_loss", "final_validation_accuracy", "final_train_loss", "base_accuracy"),
+    *("base_loss", "base_validation_accuracy", "parameters", "base_parameters", "depth", "flops", "base_flops"),
+    *("max_difference", "train_steps", "train_seconds", "base_seconds", "expand_seconds"),
+)
 """Columns that say what became of it: the W&B run's summary, beside the scores."""
 POINTS = 100
 """Points of a curve: each is the mean loss of an equal share of the steps."""
@@ -198,5 +203,5 @@ def thinned(losses: list[float]) -> tuple[list[float], list[float]]:
     """The last step of each of `POINTS` equal shares of the steps, and the mean loss of the share."""
     count = len(losses)
     edges = sorted({round(count * i / min(POINTS, count)) for i in range(min(POINTS, count) + 1)}) if count else [0]
-    shares = [losses[first:last] for first, last in zip(edges, edges[1:], strict=False)]
+    shares = [losses[first:last] for first, last in itertools.pairwise(edges)]
     return [float(edge) for edge in edges[1:]], [sum(share) / len(share) for share in shares]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 NAME = "mmbench"
 """The workspace's name."""
-TITLE = "mmbench: does the loss landscape predict the gain?"
+TITLE = "mmbench - what the loss landscape says of the gain"
 COLUMNS = {
     "c::model": "model",
     "c::expansion": "operator",
@@ -114,7 +114,7 @@ def report(tracker: Wandb, metrics: list[str]) -> Any:
     """The report, as wandb-workspaces has it: a heading, a sentence and the panels of each section."""
     import wandb_workspaces.reports.v2 as wr
 
-    runs = wr.Runset(entity=tracker.entity or "", project=tracker.project, name="all")
+    runs = wr.Runset(name="all runs")  # of the report's own project; one that is named would be looked up at once
     blocks: list[Any] = [wr.TableOfContents()]
     for title, found in panels(metrics).items():
         blocks += [wr.H1(title), wr.P(TEXTS[title]), wr.PanelGrid(runsets=[runs], panels=found)]
@@ -152,15 +152,15 @@ def save(root: Path, tracker: Wandb, mode: str, metrics: list[str]) -> list[str]
     import wandb
 
     ledger = Ledger(root, tracker)
-    known = ledger.read("dashboard") or {}
+    known = ledger.read("sent") or {}
     entity = tracker.entity or wandb.Api(timeout=int(max(1, tracker.time_limit / 4))).default_entity
     placed = tracker.model_copy(update={"entity": entity})
     board, text = workspace(placed, metrics), report(placed, metrics)
     board._internal_name, board._internal_id = known.get("name", ""), known.get("workspace", "")
     text.id = known.get("report", "")
     board.save()
+    known |= {"name": board._internal_name, "workspace": board._internal_id}
+    ledger.write("sent", known)  # at once: should the report fail, this workspace is the one to update next time
     text.save()
-    ledger.write(
-        "dashboard", {"name": board._internal_name, "workspace": board._internal_id, "report": text.id}
-    )
+    ledger.write("sent", known | {"report": text.id})
     return [board.url, text.url]

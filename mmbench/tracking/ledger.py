@@ -1,6 +1,6 @@
 """What was logged, and where: one small file per W&B run and place, written when the client has finished.
 
-    DIR/tracking/PLACE/ID.json    {"digest": of the content, "where": "online" or "offline", "folder": of the run's files}
+    DIR/tracking/PLACE/ID.json    {"digest": of the content, "where": "online" or "offline", "folder": of its files}
     DIR/tracking/PLACE/wandb      the client's own files; what lies there, `wandb sync` uploads
 
 A process that is killed while it logs leaves no such file, so its model is logged at the next opportunity.
@@ -46,7 +46,7 @@ class Ledger:
 
     def count(self) -> int:
         """W&B runs that were logged."""
-        return sum(1 for _ in self.folder.glob("*.json"))
+        return sum(1 for _ in self.folder.glob(f"{'[0-9a-f]' * 16}.json"))
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A note, or None."""

@@ -38,14 +38,14 @@ class Wandb(Tracker):
     """Weights & Biases."""
 
     mode: Literal["online", "offline", "disabled"] = "online"
-    """`offline` writes files under DIR/wandb that `wandb sync` uploads; `online` does so where W&B cannot be reached."""
+    """`offline` writes files in the store, for `wandb sync`; `online` does so where W&B cannot be reached."""
     project: Annotated[str, AfterValidator(_project)] = Field("mmbench", min_length=1, max_length=128)
     """The W&B project."""
     entity: str | None = Field(None, min_length=1, max_length=128)
     """User or team; by default the account's own."""
     group: str | None = Field(None, min_length=1, max_length=128)
     """The W&B group of the models; by default the sweep's name."""
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
     """Tags beside the model, the data set and the operator."""
     time_limit: float = Field(60.0, ge=1, le=3600)
     """Seconds that the client may take for one model, before W&B counts as unreachable."""

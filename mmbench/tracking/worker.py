@@ -10,7 +10,6 @@ import functools
 import multiprocessing
 import os
 import signal
-import sys
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +36,11 @@ class Worker:
         root: the store's folder.
         tracker: what to log to.
         tell: receives a warning.
+        command: what is to be called again when W&B is back.
     """
 
-    def __init__(self, root: Path, tracker: Wandb, tell: Callable[[str], None]) -> None:
-        self.root, self.tracker, self.tell = root, tracker, tell
+    def __init__(self, root: Path, tracker: Wandb, tell: Callable[[str], None], command: str = "track") -> None:
+        self.root, self.tracker, self.tell, self.command = root, tracker, tell, command
         self.mode: str = tracker.mode
         """`disabled` after too many failures."""
         self._failures = 0
@@ -68,15 +68,15 @@ class Worker:
         if self.mode == "online":
             self.mode = "offline"
             self.tell(
-                f"W&B cannot be reached ({reason}): logging offline from now on; mmbench track results={self.root} "
-                "tracker=wandb logs it when W&B is back"
+                f"W&B cannot be reached ({reason}): going on offline; when it is back, call mmbench {self.command} "
+                f"results={self.root} tracker=wandb"
             )
             return True
         self._failures += 1
         if self._failures >= FAILURES:
             self.mode = "disabled"
         if self._failures == 1:
-            self.tell(f"W&B's client does not work offline either ({reason}): this is not logged; no run depends on it")
+            self.tell(f"W&B's client fails offline, too ({reason}): this is not logged; no result depends on it")
         return False
 
     def close(self) -> None:
@@ -106,14 +106,13 @@ def _reason(error: BaseException, limit: float) -> str:
 
 
 def _begin() -> None:
-    """Be silent, and leave Ctrl-C to the parent: in a session of its own, the client's helper does not hear it either."""
+    """Be silent, and leave Ctrl-C to the parent: in a session of its own, so that the client's helper does, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    sys.stdin = open(os.devnull)  # noqa: SIM115 - for the life of the process; the client looks whether it is a terminal
 
 
 @functools.cache

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,7 +52,9 @@ class Server:
         self.lock, self.leaving = threading.Lock(), threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._http.daemon_threads = True
-        self._http.handle_error = lambda *error: None  # a client that hangs up, and a call that this server cannot answer
+        self._http.handle_error = lambda *error: (
+            None
+        )  # a client that hangs up, and a call that this server cannot answer
         self.url = f"http://127.0.0.1:{self._http.server_port}"
 
     def __enter__(self) -> Server:
@@ -88,17 +89,39 @@ class Server:
             return {"viewer": me}
         if name == "ArtifactType":
             return {"project": None}
+        if name in ("Projects", "GetProjects"):
+            edges = [
+                {
+                    "cursor": "",
+                    "node": {
+                        **self.project(given["entity"], "mmbench"),
+                        "createdAt": "",
+                        "isBenchmark": False,
+                        "user": None,
+                    },
+                }
+            ]
+            return {"models": {"edges": edges, "pageInfo": {"endCursor": "", "hasNextPage": False}}}
         if name == "UpsertView" or "upsertView" in query["query"]:
             self.views.append(given)
             view = {"id": given.get("id") or f"view{len(self.views)}", "name": given["name"], "type": given["type"]}
             view |= {"displayName": given["displayName"], "description": "", "spec": given["spec"], "user": None}
-            view |= {"createdAt": None, "updatedAt": None, "project": self.project(given["entityName"], given["projectName"])}
+            view |= {
+                "createdAt": None,
+                "updatedAt": None,
+                "project": self.project(given["entityName"], given["projectName"]),
+            }
             return {"upsertView": {"view": view, "inserted": True}}
         return self.artifact(name, given)
 
     @staticmethod
     def project(entity: str, name: str) -> dict[str, Any]:
-        return {"id": "UHJvamVjdDox", "name": name, "entityName": entity, "entity": {"id": "RW50aXR5OjE=", "name": entity}}
+        return {
+            "id": "UHJvamVjdDox",
+            "name": name,
+            "entityName": entity,
+            "entity": {"id": "RW50aXR5OjE=", "name": entity},
+        }
 
     def artifact(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
         """An artifact is made, its manifest and files are uploaded, it is committed."""
