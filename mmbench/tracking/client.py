@@ -87,7 +87,7 @@ def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: st
         found = [reason for path in folder.glob(f"wandb/*run-*-{content.id}") for reason in _errors(path)]
         raise UploadError(found[0] if found else str(error)) from error
     if content.history:
-        run.define_metric("step", hidden=True)
+        run.define_metric("step", hidden=True, summary="none")
         run.define_metric("loss/*", step_metric="step", summary="none")
     try:
         yield run
