@@ -96,14 +96,14 @@ def _status(arguments: list[str]) -> None:
     from mmbench.status import print_status
 
     own, rest = _own(arguments, "all")
-    print_status(_results(rest), everything=_agreed(own, "all"))
+    print_status(_store(_composed(rest)), everything=_agreed(own, "all"))
 
 
 def _clean(arguments: list[str]) -> None:
     from mmbench.clean import clean
 
     own, rest = _own(arguments, "forget", "yes")
-    clean(_results(rest), own.get("forget"), _agreed(own, "yes"))
+    clean(_store(_composed(rest)), own.get("forget"), _agreed(own, "yes"))
 
 
 def _own(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
@@ -132,7 +132,8 @@ def _analyze(arguments: list[str]) -> None:
     # A condition is full of signs that Hydra's grammar keeps for itself, and no part of a run's config: it is taken as
     # it stands, so that it needs no quotes but the shell's.
     own, rest = _own(arguments, "where")
-    stores = _stores(rest)
+    config = _composed(rest)
+    stores, tracker = _stores(config), _tracker(config)
     with console.err.status("reading the store, correlating, drawing"):
         analysis = analyze(stores, own.get("where"))
     counts = analysis.frame["status"].value_counts()
@@ -142,6 +143,34 @@ def _analyze(arguments: list[str]) -> None:
     for sentence in analysis.judgement.words:
         console.warn(sentence)
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
+    if tracker:
+        from mmbench.tracking.commands import show_analysis
+
+        show_analysis(analysis, stores[0], tracker)
+
+
+def _advise(arguments: list[str]) -> None:
+    import mmbench.advice as command
+    from mmbench.config import parse
+
+    own, rest = _own(arguments, *command.OWN)
+    run, settings = parse(_composed(rest))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    command.print_advice(run, settings, own, any(argument.startswith(("metric=", "metric.")) for argument in rest))
+
+
+def _track(arguments: list[str]) -> None:
+    from mmbench.tracking.commands import track
+
+    config = _composed(arguments)
+    track(_store(config), _tracker(config, needed=True))
+
+
+def _dashboard(arguments: list[str]) -> None:
+    from mmbench.tracking.commands import dashboard
+
+    config = _composed(arguments)
+    dashboard(_store(config), _tracker(config, needed=True))
 
 
 def _tell_left_out(frame: pd.DataFrame) -> None:
@@ -164,17 +193,6 @@ def _tell_left_out(frame: pd.DataFrame) -> None:
         console.warn(f"{metric} has several scores for one configuration and seed; they are averaged")
 
 
-def _advise(arguments: list[str]) -> None:
-    import mmbench.advice as command
-    from mmbench.config import parse
-
-    own, rest = _own(arguments, *command.OWN)
-    config = _composed(rest)
-    run, settings = parse(config)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    command.print_advice(run, settings, own, any(argument.startswith(("metric=", "metric.")) for argument in rest))
-
-
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "run": _run,
     "plan": _plan,
@@ -183,27 +201,28 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "clean": _clean,
     "analyze": _analyze,
     "advise": _advise,
+    "track": _track,
+    "dashboard": _dashboard,
 }
 
 
-def _results(arguments: list[str]) -> Path:
-    """The one store that the overrides name."""
+def _store(config: Any) -> Path:
+    """The one store that a config names."""
     from mmbench.errors import ConfigError
 
-    stores = _stores(arguments)
+    stores = _stores(config)
     if len(stores) > 1:
         raise ConfigError(f"results names {len(stores)} folders; this command takes one")
     return stores[0]
 
 
-def _stores(arguments: list[str]) -> list[Path]:
-    """The stores that the overrides name: results=DIR or results=[DIR,DIR]."""
+def _stores(config: Any) -> list[Path]:
+    """The stores that a config names: results=DIR or results=[DIR,DIR]."""
     from mmbench.config import Settings
     from mmbench.errors import ConfigError, StoreError
     from mmbench.registry import checked
 
-    results = _composed(arguments)["results"]
-    named = results if isinstance(results, list) else [results]
+    named = config["results"] if isinstance(config["results"], list) else [config["results"]]
     stores = [Path(checked(Settings, {"results": name}, "").results) for name in named]
     if not stores:
         raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
@@ -215,12 +234,25 @@ def _stores(arguments: list[str]) -> list[Path]:
     return stores
 
 
-def _composed(arguments: list[str]) -> dict[str, Any]:
-    """The config that the overrides compose, as plain data."""
+def _tracker(config: Any, needed: bool = False) -> Any:
+    """The W&B tracker of a config, or None if it has nothing to do; `ConfigError` if it is needed."""
+    from mmbench.config import tracker_of
+    from mmbench.errors import ConfigError
+    from mmbench.tracking.options import logging
+
+    tracker = tracker_of(config)
+    found = logging(tracker)
+    if needed and found is None:
+        what = "tracker.mode = 'disabled'" if tracker.name == "wandb" else f"tracker = {tracker.name!r}"
+        raise ConfigError(f"{what} logs nothing, which this command is for; add tracker=wandb (mode: online, offline)")
+    return found
+
+
+def _composed(arguments: list[str]) -> Any:
+    """The config that overrides make, as plain data."""
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
     from mmbench.errors import ConfigError
     from mmbench.hydra_errors import translated
@@ -233,11 +265,9 @@ def _composed(arguments: list[str]) -> dict[str, Any]:
     _register_sweeps()
     try:
         with initialize_config_dir(str(root() / "conf"), **_version_base()):
-            plain = OmegaConf.to_container(compose("config", overrides), resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
+            return OmegaConf.to_container(compose("config", overrides), resolve=True)
+    except HydraException as error:
         raise translated(error, arguments) from None
-    assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
 
 
 def _hydra(command: str, arguments: list[str]) -> int:
@@ -321,7 +351,7 @@ def _job(container: dict[Any, Any]) -> None:
 
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        settings = checked(Settings, {key: container[key] for key in Settings.model_fields}, "")
+        settings = checked(Settings, {key: container[key] for key in Settings.model_fields if key != "tracker"}, "")
         resolve_device(settings.device)
         run_job(str(container["job"]), settings)
     except MmbenchError as error:

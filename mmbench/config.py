@@ -16,6 +16,7 @@ from mmbench.registry import (
     EXPANSIONS,
     METRICS,
     MODELS,
+    TRACKERS,
     TRAININGS,
     Component,
     Registry,
@@ -23,6 +24,7 @@ from mmbench.registry import (
     unknown_name,
 )
 from mmbench.run import Run
+from mmbench.tracking.options import NoTracker, Tracker
 
 GROUPS: dict[str, Registry[Any]] = {
     "model": MODELS,
@@ -47,6 +49,8 @@ class Settings(Component):
     """CPU threads of each process."""
     deterministic: bool = False
     """Bit-identical results on a GPU too, at some cost in speed; on CPUs they always are."""
+    tracker: Tracker = NoTracker()
+    """Where the finished models are shown; no result depends on it."""
 
 
 class Seed(Component):
@@ -84,7 +88,10 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
         else:
             parts[group] = attempt(_component, group, options)
     seed = attempt(checked, Seed, {"seed": config["seed"]} if "seed" in config else {}, "")
-    settings = attempt(checked, Settings, {k: config[k] for k in Settings.model_fields if k in config}, "")
+    given = {k: config[k] for k in Settings.model_fields if k in config}
+    if "tracker" in given:
+        given["tracker"] = attempt(tracker_of, config) or NoTracker()
+    settings = attempt(checked, Settings, given, "")
     if here and settings is not None and settings.device not in ("auto", "cpu"):
         attempt(resolve_device, settings.device)
     dataset, training = parts.get("dataset"), parts.get("training")
@@ -98,6 +105,14 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
     if problems:
         raise ConfigError(*(problem.removeprefix(".") for problem in problems))
     return Run(**parts, seed=seed.seed), settings
+
+
+def tracker_of(config: Mapping[str, Any]) -> Tracker:
+    """The tracker that a composed config names."""
+    options = config.get("tracker")
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"tracker is missing; choose one of: {', '.join(choices('tracker'))}")
+    return TRACKERS.create(options)
 
 
 def _component(group: str, options: Mapping[str, Any]) -> Any:

@@ -12,6 +12,8 @@ usage: mmbench COMMAND [OVERRIDES]
   clean     remove what no sweep refers to, after showing it
   analyze   tables, figures and a report from the stored results
   advise    rank the expansions of a checkpoint of your own
+  track     log the finished models of a store to Weights & Biases
+  dashboard make or update the W&B workspace and report
 
 Every command takes Hydra overrides (results=DIR is the store of all of them) and answers --help.
 First steps:
@@ -35,6 +37,7 @@ computed again. With -m, comma-separated values are swept, and all jobs are chec
   mmbench run expansion=net2wider --cfg job    show the composed config, run nothing
 
 {groups}
+With tracker=wandb, each trained model becomes a run in Weights & Biases as soon as it is finished: see mmbench track.
 Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads, deterministic; hydra.launcher.slots
 (workers of a sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
 """,
@@ -76,6 +79,27 @@ with failures, is analyzed as far as it is.
 
   mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
   mmbench analyze results=[first,second]                  several stores together, into first/analysis
+  mmbench analyze tracker=wandb                           the same as a run in Weights & Biases
+""",
+    "track": """\
+usage: mmbench track [results=DIR] tracker=wandb [tracker.OPTION=...]
+
+Log to Weights & Biases what a store holds and what is not there yet: one W&B run per trained model, with its training
+curves, accuracy, gain, and the score of every metric. Each is logged once, whatever is repeated; a model that has got
+more scores is logged anew, whole. `mmbench run ... tracker=wandb` does the same while a sweep runs.
+
+  mmbench track tracker=wandb tracker.project=growing tracker.entity=my_team
+  mmbench track tracker=wandb tracker.mode=offline       files for `wandb sync`, no network
+
+Where W&B cannot be reached, the rest is logged offline; the same command logs it online later. Options: mode (online,
+offline, disabled), project, entity, group (default: the sweep), tags, time_limit (seconds for one model).
+""",
+    "dashboard": """\
+usage: mmbench dashboard [results=DIR] tracker=wandb [tracker.OPTION=...]
+
+Make the W&B workspace "mmbench" of tracker.project and a report, or update them: training curves, expansions compared,
+score against gain for each metric of the store, correlations. Their definition is written to DIR/tracking first; with
+tracker.mode=offline, or where W&B cannot be reached, that is all.
 """,
     "advise": """\
 usage: mmbench advise model.checkpoint=FILE [model=... dataset=...] [budget=2.0] [OVERRIDES]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-GROUP_NAMES = ("model", "dataset", "expansion", "metric", "training", "sweeps")
+GROUP_NAMES = ("model", "dataset", "expansion", "metric", "training", "tracker", "sweeps")
 """The config groups."""
 TOP_KEYS = ("results", "seed", "device", "threads", "deterministic")
 """The config keys outside the groups."""

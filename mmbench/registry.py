@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from mmbench.expansions.base import Expansion
     from mmbench.metrics.base import Metric
     from mmbench.models.base import Architecture
+    from mmbench.tracking.options import Tracker
     from mmbench.training import Training
 
 
@@ -173,3 +174,4 @@ DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
 EXPANSIONS: Registry[Expansion] = Registry("expansion", "mmbench.expansions")
 METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")
 TRAININGS: Registry[Training] = Registry("training", "mmbench.training")
+TRACKERS: Registry[Tracker] = Registry("tracker", "mmbench.tracking.options")

@@ -12,6 +12,7 @@ from mmbench.config import prepare
 from mmbench.launcher.frozen import frozen
 from mmbench.run import execute, is_final
 from mmbench.store import Store
+from mmbench.tracking.follow import following
 
 if TYPE_CHECKING:
     from mmbench.config import Settings
@@ -22,8 +23,9 @@ def run_one(run: Run, settings: Settings) -> bool:
     """Execute a run and say what was done and where it lies; whether it did not fail."""
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    store.write_sweep(frozen([run]))
-    return run_in(store, run, settings)
+    sweep = store.write_sweep(frozen([run]))
+    with following(store, [run], settings.tracker, sweep):
+        return run_in(store, run, settings)
 
 
 def run_in(store: Store, run: Run, settings: Settings) -> bool:

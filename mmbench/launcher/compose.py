@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Config = dict[str, Any]
 Rule = dict[str, list[Any]]
 """Keys and the values of each, of which one must be there."""
-ONE_VALUE = ("sweeps", "results", "device", "threads")
+ONE_VALUE = ("sweeps", "tracker", "results", "device", "threads")
 """What all runs of a sweep share."""
 NOTHING = object()
 """The value of a key that is not there."""
@@ -101,7 +101,7 @@ class Composer:
         if not values:
             raise ConfigError(f"{override.input_line} matches nothing (allowed: {', '.join(choices(key))})")
         distinct = list(dict.fromkeys(values))
-        if len(distinct) > 1 and key in ONE_VALUE:
+        if len(distinct) > 1 and key.split(".")[0] in ONE_VALUE:
             raise ConfigError(f"{override.input_line}: {key} cannot be swept; start one sweep for each value")
         return values if repeats else distinct
 
@@ -128,7 +128,7 @@ class Composer:
 
     def _is_choice(self, override: Override) -> bool:
         key = override.key_or_group
-        return key in GROUPS or key == "sweeps" or "/" in key
+        return key in (*GROUPS, "sweeps", "tracker") or "/" in key
 
     def _compose_by_parts(self, choices: tuple[str, ...]) -> Config:
         groups = {choice.split("=")[0]: choice for choice in choices}

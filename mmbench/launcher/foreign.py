@@ -26,6 +26,7 @@ from mmbench.launcher.outcome import Outcome, is_undefined, still_to_run
 from mmbench.launcher.schedule import grouped
 from mmbench.run import is_final
 from mmbench.store import Store
+from mmbench.tracking.follow import following
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +42,7 @@ class FrozenLoader:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.settings = {**settings.model_dump(), "results": str(Path(settings.results).absolute())}
+        self.settings = {**settings.model_dump(exclude={"tracker"}), "results": str(Path(settings.results).absolute())}
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         """Called by the launcher with the one override `job=SWEEP:INDEX`."""
@@ -74,7 +75,8 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
         launcher.hydra_context = copy.copy(launcher.hydra_context)
         launcher.hydra_context.config_loader = FrozenLoader(settings)
         try:
-            errors = _launch(launcher, [[f"job={sweep}:{number}"] for number in jobs])
+            with following(store, runs, settings.tracker, sweep):
+                errors = _launch(launcher, [[f"job={sweep}:{number}"] for number in jobs])
         except KeyboardInterrupt:  # Slurm's jobs live on
             _interrupted(name, missing, store)
             raise SystemExit(130) from None

@@ -15,6 +15,7 @@ from mmbench.launcher.frozen import frozen
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
 from mmbench.store import Store
+from mmbench.tracking.follow import following
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,13 +41,16 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
     """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    store.write_sweep(frozen(runs))
+    sweep = store.write_sweep(frozen(runs))
     pool = Pool(runs, store, settings, options)
     signals = Signals(pool)
-    with Display(pool, len(runs)) as display:
-        with contextlib.suppress(_Stop), signals:
-            pool.run(display.tick)
-        display.tick()
+    with following(store, runs, settings.tracker, sweep) as tracking:
+        with Display(pool, len(runs)) as display:
+            with contextlib.suppress(_Stop), signals:
+                pool.run(display.tick)
+            display.tick()
+        if signals.received and tracking:
+            tracking.abandon()
     if signals.received:
         console.warn(
             f"stopped: {pool.outcome.ended} of {len(runs)} runs have their record, and every finished stage is stored "

@@ -15,6 +15,7 @@ from mmbench.config import parse
 from mmbench.errors import ConfigError
 from mmbench.launcher.compose import Composer, as_text, known, matches
 from mmbench.registry import EXPANSIONS, unknown_name
+from mmbench.tracking.options import Wandb
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +56,19 @@ class BaseSweeper(Sweeper):
         runs, settings = self._runs(arguments)
         if not runs:
             return None
+        settings = self._named(settings)
         if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
             return self.launcher.launch_runs(runs, settings)
         from mmbench.launcher.foreign import run_elsewhere
 
         return run_elsewhere(self.launcher, runs, settings)
+
+    def _named(self, settings: Settings) -> Settings:
+        """The settings with the name in `sweeps=NAME` as the W&B group, unless another was given."""
+        name = self.config.hydra.runtime.choices.get("sweeps")
+        if name is None or not isinstance(settings.tracker, Wandb) or settings.tracker.group:
+            return settings
+        return settings.model_copy(update={"tracker": settings.tracker.model_copy(update={"group": str(name)})})
 
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
         """All runs, without repeats."""

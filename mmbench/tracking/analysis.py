@@ -1,0 +1,135 @@
+"""The W&B run of an analysis: tables, a scatter for each metric, the correlations with intervals, the report."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mmbench.files import digest
+from mmbench.tracking.content import LONGEST, Content
+from mmbench.tracking.ledger import Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmbench.analysis import Analysis
+    from mmbench.tracking.client import Logged
+    from mmbench.tracking.options import Wandb
+
+MOST_ROWS = 10_000
+"""Rows of a W&B table; the rest stands in the artifact's records.parquet."""
+POINT = ["score", "gain", "expansion", "model", "dataset", "budget", "seed"]
+"""Columns of a scatter's table."""
+
+
+class Table(NamedTuple):
+    """A table as W&B takes it."""
+
+    columns: list[str]
+    rows: list[list[Any]]
+
+
+class Tables(NamedTuple):
+    """What an analysis shows."""
+
+    records: Table
+    correlations: Table
+    bars: Table
+    """Metric, Spearman's rho with the gain and its interval; over all runs, the largest first."""
+    scatters: dict[str, Table]
+    """Score and gain of every run that has both, by metric."""
+    files: list[Path]
+    """The artifact."""
+    picture: Path | None
+    """The figure of the correlations with their intervals."""
+
+
+def content_of(analysis: Analysis, tags: list[str]) -> Content:
+    """The analysis as a W&B run; its id is a hash of the records and the correlations."""
+    frame = analysis.frame
+    parts = [(analysis.folder / name).read_text(encoding="utf-8") for name in ("records.csv", "correlations.csv")]
+    statuses = {f"runs/{status}": int(n) for status, n in frame["status"].value_counts().items()}
+    bars = _bars(analysis.correlations)
+    found = {f"spearman/{row[0]}": row[1] for row in bars.rows if row[1] is not None}
+    left_out = max(0, len(frame) - MOST_ROWS)
+    where = frame.attrs.get("where")
+    return Content(
+        id=digest(["analysis", *parts])[:16],
+        name=f"analysis of {len(frame)} runs" + (f" where {where}" if where else "")[:100],
+        job_type="analysis",
+        tags=["analysis", *tags],
+        config={"where": where, "stores": ", ".join(frame.attrs.get("stores", []))[:LONGEST]},
+        summary={"runs/all": len(frame), **statuses, **found} | ({"records_left_out": left_out} if left_out else {}),
+    )
+
+
+def tables_of(analysis: Analysis) -> Tables:
+    """What is shown of an analysis."""
+    frame = analysis.frame
+    both = frame[frame["score"].notna() & frame["gain"].notna()]
+    scatters = {str(metric): table(rows[POINT]) for metric, rows in both.groupby("metric", sort=True)}
+    picture = analysis.folder / "figures" / "overview.png"
+    names = ("report.html", "records.parquet", "correlations.csv")
+    return Tables(
+        table(frame),
+        table(analysis.correlations),
+        _bars(analysis.correlations),
+        scatters,
+        [analysis.folder / name for name in names],
+        picture if picture.exists() else None,
+    )
+
+
+def table(frame: pd.DataFrame) -> Table:
+    """The first rows of a frame in plain values: null for what is missing, long texts cut."""
+    shown = frame.head(MOST_ROWS)
+    columns = [
+        [None if missing else _plain(value) for value, missing in zip(shown[name], shown[name].isna(), strict=True)]
+        for name in shown.columns
+    ]
+    return Table([str(name) for name in shown.columns], [list(row) for row in zip(*columns, strict=True)])
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST else f"{value[:LONGEST]}..."
+    return value.item() if hasattr(value, "item") else value
+
+
+def _bars(correlations: pd.DataFrame) -> Table:
+    rows = correlations[(correlations["target"] == "gain") & (correlations["group"] == "all")]
+    rows = rows.sort_values("spearman", ascending=False, na_position="last", kind="stable")
+    return table(rows[["metric", "spearman", "ci_low", "ci_high", "n_configurations"]])
+
+
+def log_analysis(root: Path, tracker: Wandb, mode: str, content: Content, shown: Tables) -> Logged:
+    """The worker's task: log an analysis."""
+    from mmbench.tracking.client import log
+
+    ledger = Ledger(root, tracker)
+    kept = ledger.folder / "artifacts" / content.id
+
+    def extra(run: Any) -> None:
+        import wandb
+
+        tables = {name: wandb.Table(*given) for name, given in (("records", shown.records), ("bars", shown.bars))}
+        run.log({"records": tables["records"], "correlations": wandb.Table(*shown.correlations)})
+        title = "Spearman's rho with the gain"
+        run.log({"spearman": wandb.plot.bar(tables["bars"], "metric", "spearman", title=title)})
+        for metric, points in shown.scatters.items():
+            scatter = wandb.plot.scatter(wandb.Table(*points), "score", "gain", title=f"{metric} against gain")
+            run.log({f"score_against_gain/{metric}": scatter})
+        if shown.picture:
+            run.log({"correlations_with_intervals": wandb.Image(str(shown.picture))})
+        artifact = wandb.Artifact("mmbench-report", type="report", description=content.name)
+        kept.mkdir(parents=True, exist_ok=True)  # the next analysis replaces its files before this one is uploaded
+        for path in shown.files:
+            copy = shutil.copy(path, kept / path.name)
+            artifact.add_file(copy, policy="immutable", skip_cache=True)
+        run.log_artifact(artifact)
+
+    logged = log(content, tracker, mode, ledger, tracker.group, extra)
+    if logged.where == "online":
+        shutil.rmtree(kept, ignore_errors=True)
+    return logged

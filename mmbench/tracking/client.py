@@ -1,0 +1,142 @@
+"""Talks to the W&B client: the only file that imports it for runs. Runs in a process of its own (see `worker`)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mmbench.tracking.content import Content
+    from mmbench.tracking.ledger import Ledger
+    from mmbench.tracking.options import Wandb
+
+RETRIES = 2
+"""How often the client tries a request again; the next model is another chance."""
+
+
+class UploadError(Exception):
+    """The client came to its end, and not everything has arrived."""
+
+
+class Logged(NamedTuple):
+    """What became of a W&B run."""
+
+    where: str
+    """`online`, `offline`, or `stored` if it was logged before."""
+    url: str | None = None
+
+
+def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str | None, extra: Any = None) -> Logged:
+    """Log a run unless it was, and write that down. Nothing is reopened: what has grown is logged anew and whole.
+
+    Args:
+        content: the run.
+        tracker: where to.
+        mode: `online` or `offline`, which may be less than the tracker asks for.
+        ledger: of what was logged.
+        group: the W&B group.
+        extra: called with the W&B run, to log what is no plain value.
+
+    Raises:
+        Exception: whatever the client raises; nothing was written down.
+    """
+    with ledger.lock(content.id):
+        if ledger.holds(content.id, content.digest, mode):
+            return Logged("stored")
+        ledger.supersede(content.id)
+        with _opened(content, tracker, mode, ledger.folder, group) as run:
+            if extra is not None:
+                extra(run)
+            for row in content.history:
+                run.log(row)
+            run.summary.update(content.summary)
+        folder = Path(run.settings.sync_dir)
+        if mode == "online":
+            for reason in _errors(folder):  # `finish` returns all the same when uploads have failed
+                raise UploadError(reason)
+            ledger.supersede(content.id)
+        note = {"digest": content.digest, "where": mode, "folder": folder.name, "name": content.name}
+        ledger.write(content.id, note)
+        return Logged(mode, run.url if mode == "online" else None)
+
+
+@contextlib.contextmanager
+def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: str | None) -> Iterator[Any]:
+    """A W&B run, finished at the end of the block. One that is there is replaced: so W&B does without `resume`."""
+    import wandb
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run = wandb.init(
+            project=tracker.project,
+            entity=tracker.entity,
+            id=content.id,
+            name=content.name,
+            group=group,
+            job_type=content.job_type,
+            tags=content.tags,
+            config=content.config,
+            reinit="create_new",
+            settings=_settings(mode, folder, tracker.time_limit),
+        )
+    except wandb.errors.CommError as error:  # which says nothing of a refusal; the log does
+        found = [reason for path in folder.glob(f"wandb/*run-*-{content.id}") for reason in _errors(path)]
+        raise UploadError(found[0] if found else str(error)) from error
+    if content.history:
+        run.define_metric("step", hidden=True, summary="none")
+        run.define_metric("loss/*", step_metric="step", summary="none")
+    try:
+        yield run
+    except BaseException:
+        run.finish(exit_code=1)
+        raise
+    run.finish(exit_code=int(content.failed))
+
+
+def _settings(mode: str, folder: Path, limit: float) -> Any:
+    """Short limits, since the caller ends this process at `limit`; and nothing of this machine is sent."""
+    import wandb
+
+    patience = {
+        f"x_{kind}_{name}": value
+        for kind in ("graphql", "file_stream", "file_transfer")
+        for name, value in {
+            "retry_max": RETRIES,
+            "retry_wait_min_seconds": min(1.0, limit / 20),
+            "retry_wait_max_seconds": min(5.0, limit / 10),
+            "timeout_seconds": limit / 4,
+        }.items()
+    }
+    return wandb.Settings(
+        mode=mode,
+        root_dir=str(folder),
+        init_timeout=limit / 3,
+        finish_timeout=limit / 3,
+        finish_timeout_raises=True,
+        console="off",
+        silent=True,
+        disable_git=True,
+        disable_code=True,
+        disable_job_creation=True,
+        save_code=False,
+        x_save_requirements=False,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_disable_machine_info=True,
+        **patience,
+    )
+
+
+def _errors(folder: Path) -> Iterator[str]:
+    """The errors in the client's own log of a run."""
+    path = folder / "logs" / "debug-internal.log"
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if str(entry.get("level")).startswith("ERROR"):
+                status = f" {entry['status']}" if "status" in entry else ""
+                yield f"{entry.get('msg', 'unknown')}{status}".partition("\n")[0]

@@ -1,0 +1,82 @@
+"""What was logged, and where: one small file per W&B run and place, written when the client has finished.
+
+    DIR/tracking/PLACE/ID.json    {"digest": of the content, "where": "online" or "offline", "folder": of its files}
+    DIR/tracking/PLACE/wandb      the client's own files; what lies there, `wandb sync` uploads
+
+A process that is killed while it logs leaves no such file, so its model is logged at the next opportunity.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmbench.files import digest, read_json, write_json
+from mmbench.locks import lock
+from mmbench.marks import owner
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from mmbench.tracking.options import Wandb
+
+MOST_RUNS = 10_000
+"""Runs of a project up to which W&B promises to be quick."""
+
+
+class Ledger:
+    """The notes of one store about one place: a project of an entity."""
+
+    def __init__(self, root: Path, tracker: Wandb) -> None:
+        self.root = root
+        readable = re.sub(r"[^\w.-]", "_", "-".join(part for part in reversed(tracker.target) if part))
+        self.folder = root / "tracking" / f"{readable[:80]}-{digest(tracker.target)[:6]}"
+        self.files = self.folder / "wandb"
+        """Where the client writes, and `wandb sync` reads."""
+
+    def holds(self, run_id: str, content: str, mode: str) -> bool:
+        """Whether content of that digest was logged; one that lies offline is not yet online, unless it was synced."""
+        note = self.read(run_id)
+        if note is None or note.get("digest") != content:
+            return False
+        return mode == "offline" or note.get("where") == "online" or _synced(self.files / str(note.get("folder")))
+
+    def count(self) -> int:
+        """W&B runs that were logged."""
+        return sum(1 for _ in self.folder.glob(f"{'[0-9a-f]' * 16}.json"))
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A note, or None."""
+        return read_json(self.folder / f"{name}.json")
+
+    def write(self, name: str, note: dict[str, Any]) -> None:
+        """Replace a note whole."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.root / "tmp").mkdir(exist_ok=True)
+        scratch = self.root / "tmp" / f"{owner()}-{uuid.uuid4().hex[:12]}"
+        try:
+            write_json(scratch, note)
+            scratch.replace(self.folder / f"{name}.json")
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def lock(self, run_id: str) -> AbstractContextManager[bool]:
+        """Of several processes that want to log one run, one at a time does: W&B leaves it open what becomes of two."""
+        (self.root / "locks").mkdir(exist_ok=True)
+        return lock(self.root / "locks" / f"tracking-{self.folder.name}-{run_id}")
+
+    def supersede(self, run_id: str, but: Path | None = None) -> None:
+        """Remove the files of a run that were never uploaded: two offline folders of one id would fight at the sync.
+
+        They are those of an interrupted or a failed attempt, or hold less than what is logged now.
+        """
+        for folder in self.files.glob(f"*run-*-{run_id}"):
+            if folder != but and not _synced(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _synced(folder: Path) -> bool:
+    return any(folder.glob("*.synced"))

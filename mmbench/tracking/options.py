@@ -1,0 +1,61 @@
+"""The trackers by name, with their options. Imports no client, so that a config is checked without one."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from mmbench.registry import TRACKERS, Component
+
+FORBIDDEN = "/\\#?%:"
+"""Signs that W&B refuses in the name of a project."""
+
+
+class Tracker(Component):
+    """Where finished models are shown; no input of any stage."""
+
+
+@TRACKERS.register("none")
+class NoTracker(Tracker):
+    """Nowhere."""
+
+
+def _project(name: str) -> str:
+    if found := sorted(set(name) & set(FORBIDDEN)):
+        raise ValueError(
+            f"tracker.project = {name!r} is not allowed: W&B takes no {' '.join(found)} in the name of a project; "
+            "an entity goes into tracker.entity"
+        )
+    return name
+
+
+Tags = Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=20)]
+
+
+@TRACKERS.register("wandb")
+class Wandb(Tracker):
+    """Weights & Biases."""
+
+    mode: Literal["online", "offline", "disabled"] = "online"
+    """`offline` writes files in the store, for `wandb sync`; `online` does so where W&B cannot be reached."""
+    project: Annotated[str, AfterValidator(_project)] = Field("mmbench", min_length=1, max_length=128)
+    """The W&B project."""
+    entity: str | None = Field(None, min_length=1, max_length=128)
+    """User or team; by default the account's own."""
+    group: str | None = Field(None, min_length=1, max_length=128)
+    """The W&B group of the models; by default the sweep's name."""
+    tags: Tags = Field(default_factory=list)
+    """Tags beside the model, the data set and the operator."""
+    time_limit: float = Field(60.0, ge=1, le=3600)
+    """Seconds that the client may take for one model, before W&B counts as unreachable."""
+
+    @property
+    def target(self) -> list[str | None]:
+        """What tells one place to log to from another."""
+        return [self.project, self.entity]
+
+
+def logging(tracker: Tracker) -> Wandb | None:
+    """The tracker if it has something to do."""
+    return tracker if isinstance(tracker, Wandb) and tracker.mode != "disabled" else None
