@@ -47,10 +47,17 @@ def named(summary: pd.DataFrame) -> pd.DataFrame:
 
 
 COLUMNS = {
-    "name": "definition", "cost_text": "cost / training", "chosen": "chosen on (6 cells)",
-    "confirmed": "confirmed on (6)", "all": "all 12", "interval": "95 % over cells", "positive": "positive", "spearman": "over both budgets",
-    "partial": "given parameters", "equal_architecture": "inside one architecture",
-}  # fmt: skip
+    "name": "definition",
+    "cost_text": "cost / training",
+    "chosen": "chosen on (6 cells)",
+    "confirmed": "confirmed on (6)",
+    "all": "all 12",
+    "interval": "95 % over cells",
+    "positive": "positive",
+    "spearman": "over both budgets",
+    "partial": "given parameters",
+    "equal_architecture": "inside one architecture",
+}
 
 
 def draw(found: Family, best: pd.DataFrame, path: Path) -> None:
