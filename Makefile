@@ -1,5 +1,6 @@
 # make demo   set up .venv, run the quickstart sweep and its analysis
 # make test   set up .venv, run the tests
+# make test-all   those that take half a minute each, too
 # make lint   format, lint and type checks
 # make cluster   install and start a one-node Slurm (Debian, root) and Ray, run the tests on them
 
@@ -7,7 +8,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test lint cluster clean
+.PHONY: demo test test-all lint cluster clean
 
 demo: .venv/ready
 	$(BIN)/mmbench run -m sweeps=quickstart
@@ -15,6 +16,9 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n auto
+
+test-all: .venv/ready
+	$(BIN)/python -m pytest -n auto -m 'slow or not slow'
 
 lint: .venv/ready
 	$(BIN)/ruff format --check

@@ -283,6 +283,7 @@ def test_ctrl_c_while_the_workers_load_shows_no_stack_trace(tmp_path):
     assert "KeyboardInterrupt" not in said, said
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_fails_its_own_run_only(mmbench, tmp_path):
     import psutil
 

@@ -169,6 +169,7 @@ def table(folder):
 SWEEP = [*TINY, "metric=parameters,random", "expansion=none,zero_pad,identity_block", "seed=0,1"]
 
 
+@pytest.mark.slow
 def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench, tmp_path):
     first = mmbench("run", "-m", *SWEEP, "hydra/launcher=basic")
     assert first.returncode == 0, first.stderr

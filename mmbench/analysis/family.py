@@ -167,27 +167,31 @@ def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) ->
         for part in sorted({2, count}):
             few, less = (cloud, null) if part == count else (_part(cloud, part), null and _part(null, part))
             label = sampler.replace(f"K={count}", f"K={part}")
-            costs = {stars: _cost(cloud, part, looks[run], stars) @ full for stars in (False, True)}
-            rows += [(run, label, one.label, one.read(few, less), costs[one.size in STARS]) for one in wanted]
+            costs = {
+                kind: float(_shares(cloud, part, looks[run], *kind) @ full) for kind in product((False, True), repeat=2)
+            }
+            rows += [
+                (run, label, one.label, one.read(few, less), costs[one.size in STARS, one.minus == "symmetry"])
+                for one in wanted
+            ]
     return pd.DataFrame(rows, columns=["run_id", "sampler", "definition", "score", "seconds"])
 
 
-def _cost(cloud: Cloud, part: int, alphas: int, stars: bool) -> Array:
-    """Shares of the seconds of the points and of the survey that a definition on the first `part` points needs.
+def _shares(cloud: Cloud, part: int, alphas: int, stars: bool, null: bool) -> Array:
+    """Shares of the seconds of points, survey and symmetry null that a definition on the first `part` points needs.
 
-    A survey looks at the ends, at the lines inside, and, for stars, along the rays until they end.
+    A survey looks at the ends, at the lines inside, and, for stars, along the rays until they end. The null's seconds
+    are not told apart, and are charged with their rays.
     """
 
     def looks(count: int, rays: bool) -> float:
-        ends_and_lines = count + count * (count - 1) / 2 * (alphas - 2)
-        along = (
-            0.0
-            if cloud.reaches is None or not rays
-            else 1 + float(np.abs(np.log2(cloud.reaches[:count])).sum()) + 5 * count
-        )
-        return ends_and_lines + along
+        found = count + count * (count - 1) / 2 * (alphas - 2)
+        if cloud.reaches is not None and rays:
+            found += 1 + 5 * count + float(np.abs(np.log2(cloud.reaches[:count])).sum())
+        return found
 
-    return np.array([part / len(cloud), looks(part, stars) / looks(len(cloud), True)])
+    share = part / len(cloud)
+    return np.array([share, looks(part, stars) / looks(len(cloud), True), share * null])
 
 
 def _part(cloud: Cloud, points: int) -> Cloud:
@@ -195,9 +199,11 @@ def _part(cloud: Cloud, points: int) -> Cloud:
 
 
 def _seconds(row: Any) -> Array:
-    """Seconds of the points (with the trunk before them) and of the survey."""
-    survey = float(row["manifold_survey_seconds"])
-    return np.array([max(float(row["metric_seconds"]) - survey, 0.0), survey])
+    """Seconds of the points (with the trunk before them), of the survey, and of the symmetry null beside them."""
+    survey, null = float(row["manifold_survey_seconds"]), row.get("manifold_null_seconds", 0.0)
+    return np.array([
+        max(float(row["metric_seconds"]) - survey, 0.0), survey, 0.0 if pd.isna(null) else float(null)
+    ])  # fmt: skip
 
 
 def _rivals(table: pd.DataFrame) -> pd.DataFrame:

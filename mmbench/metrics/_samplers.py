@@ -1,6 +1,5 @@
 """Where the points of a cloud come from: networks near the expanded one, or near what it might have been.
 
-    auto            seeds where the expansion is known, as in a run; else sgd_branch
     sgd_branch      K trainings from the network, each with its own order of the images (Frankle et al., 2020)
     seeds           K expansions of the base with draws of their own, each trained
     perturb_retrain K copies of the network with Gaussian noise on the weights, each trained
@@ -24,9 +23,7 @@ if TYPE_CHECKING:
     from mmbench.metrics.subject import Subject
     from mmbench.training import Training
 
-Sampler = Literal[
-    "auto", "sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null", "expansions"
-]  # fmt: skip
+Sampler = Literal["sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null", "expansions"]
 NULLS: dict[Sampler, Sampler] = {
     "sgd_branch": "symmetry_null",
     "perturb_retrain": "symmetry_null",

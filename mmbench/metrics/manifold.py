@@ -59,7 +59,7 @@ class Manifold(Metric):
 
     expected_sign = 1
 
-    sampler: Sampler = "auto"
+    sampler: Sampler = "sgd_branch"
     """Where the points come from."""
     branches: int = Field(3, ge=2)
     """K, the number of points; K (K - 1) / 2 pairs are joined."""
@@ -92,10 +92,10 @@ class Manifold(Metric):
     """What is read off the cloud."""
     gate: Gate = "pair"
     """Which pairs count for `distance`: the connected ones, those inside the largest component, or all."""
-    normaliser: Normaliser = "norm"
+    normaliser: Normaliser = "filter"
     """The unit of lengths; sizes without a unit have none."""
-    minus: Literal["none", "symmetry", "cloud"] = "none"
-    """What is subtracted from the size."""
+    minus: Literal["auto", "none", "symmetry", "cloud"] = "auto"
+    """What is subtracted from the size; `auto`: the symmetry null where there is one and the expansion is known."""
     rise: float = Field(0.5, gt=0)
     """Where a ray of `star_radius` and `star_multiplier` ends: nats above the loss of the centroid."""
     report_null: bool = True
@@ -139,7 +139,8 @@ class Manifold(Metric):
             parts.append({"none": "no unit", "norm": "/ ||w0||", "sqrt_p": "/ sqrt(P)", "filter": "by filter"}[
                 self.normaliser
             ])  # fmt: skip
-        return " | ".join(parts) + (f" | minus {self.minus} null" if self.minus != "none" else "")
+        less = {"auto": " | minus symmetry null where known", "none": ""}
+        return " | ".join(parts) + less.get(self.minus, f" | minus {self.minus} null")
 
     def measure(self, subject: Subject) -> Estimate:
         """The size of the cloud, less that of its null.
@@ -149,16 +150,18 @@ class Manifold(Metric):
         stand both nulls, and for figures the mean training loss on the way to the points (`losses` at `steps`) and the
         mean loss on the lines (`line`). `costs` tells the points from the look at them and from the symmetry null.
         """
-        place, sampler = self._place(subject), self._sampler(subject)
-        points, sampling = self._points(sampler, place)
-        seen, surveying = self._survey(sampler, place, subject)
+        place = self._place(subject)
+        points, sampling = self._points(self.sampler, place)
+        seen, surveying = self._survey(self.sampler, place, subject)
+        there_is_one = subject.knows_its_expansion and not self.trunk and self.sampler in NULLS
+        minus = ("symmetry" if there_is_one else "none") if self.minus == "auto" else self.minus
         cloud, null_seconds = self._chosen(seen), 0.0
         nulls = {"cloud": cloud.scattered()}
-        if self.minus == "symmetry":
-            nulls["symmetry"] = self._null_cloud(NULLS[sampler], place, subject)
-        elif self.report_null and subject.knows_its_expansion and not self.trunk and sampler in NULLS:
-            nulls["symmetry"], null_seconds = subject.aside(lambda: self._null_cloud(NULLS[sampler], place, subject))
-        taken_off = [] if self.minus == "none" else [nulls[self.minus]]
+        if minus == "symmetry":
+            nulls["symmetry"] = self._null_cloud(place, subject)
+        elif self.report_null and there_is_one:
+            nulls["symmetry"], null_seconds = subject.aside(lambda: self._null_cloud(place, subject))
+        taken_off = [] if minus == "none" else [nulls[minus]]
         apart, pairs = lengths(cloud, self.normaliser)[1:, 1:], np.triu_indices(len(cloud), 1)
         return Estimate(
             self._size(cloud) - sum(map(self._size, taken_off)),
@@ -181,12 +184,6 @@ class Manifold(Metric):
     @property
     def _rule(self) -> Rule:
         return Rule(self.thresholds, self.relative, self.gate, self.normaliser)
-
-    def _sampler(self, subject: Subject) -> Sampler:
-        """What `auto` stands for here."""
-        if self.sampler != "auto":
-            return self.sampler
-        return "seeds" if subject.knows_its_expansion else "sgd_branch"
 
     def _size(self, cloud: Cloud) -> float:
         return size_of(self.size, cloud, self._rule)
@@ -223,8 +220,8 @@ class Manifold(Metric):
             lambda: timed(lambda: survey(points.start, points.models, images, *looks)),
         )
 
-    def _null_cloud(self, null: Sampler, place: Subject, subject: Subject) -> Cloud:
-        return self._chosen(self._survey(null, place, subject)[0])
+    def _null_cloud(self, place: Subject, subject: Subject) -> Cloud:
+        return self._chosen(self._survey(NULLS[self.sampler], place, subject)[0])
 
     def _key(self, sampler: Sampler) -> tuple[Any, ...]:
         """What the points depend on."""

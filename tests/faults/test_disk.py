@@ -62,6 +62,7 @@ def test_wherever_the_disk_gets_full_the_same_run_goes_on_when_there_is_space(di
     assert 1 < stopped < 8, "some ran into it, some did not"
 
 
+@pytest.mark.slow
 def test_a_sweep_on_a_full_disk_stops_with_one_message_and_goes_on_later(disk, tmp_path):
     Store(disk / "results").prepare()
     fill(disk, 30 * 4096)

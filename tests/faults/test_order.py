@@ -49,6 +49,7 @@ def test_an_interruption_does_not_matter(tmp_path, reference, stage):
     assert executed(tmp_path, runs[::-1]) == reference
 
 
+@pytest.mark.slow
 def test_sweeps_at_once_on_one_store_and_workers_do_not_matter(tmp_path):
     """Twice the same sweep and one that overlaps it, with one worker and two, against one after the other."""
     sweeps = [("seed=0,1", 2), ("seed=1,2", 1), ("seed=1,0", 1)]
