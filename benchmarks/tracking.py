@@ -3,12 +3,13 @@
     python benchmarks/tracking.py [REPEATS] [STEPS]
 
 Every pair is a sweep of eight models of two metrics in a store of its own, offline and without a tracker, in an order
-that alternates. Printed are the ratio of the wall time, of the sweep and of its commands from start to end, and of the
-time that a training takes, which tracking beside it may slow.
+that alternates. Printed are the ratios of the command's time by the clock, of the CPU time of all its processes, and of
+the time that its trainings took, which tracking beside them may slow.
 """
 
 from __future__ import annotations
 
+import resource
 import statistics
 import subprocess
 import sys
@@ -22,15 +23,21 @@ SWEEP = ["model.hidden=[32]", "metric=parameters,random", "expansion=none,net2wi
 SWEEP += ["hydra.launcher.slots=1"]
 
 
-def timed(steps: int, *overrides: str) -> tuple[float, float]:
-    """Seconds of the command, and of all its trainings."""
+def timed(steps: int, *overrides: str) -> tuple[float, float, float]:
+    """Seconds of the command by the clock and of CPU, and of all its trainings."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "mmbench", "run", "-m", *SWEEP, f"training.steps={steps}", *overrides]
-        start = time.perf_counter()
+        start, used = time.perf_counter(), cpu()
         subprocess.run([*command, f"results={folder}/results"], check=True, capture_output=True)
-        seconds = time.perf_counter() - start
+        seconds, used = time.perf_counter() - start, cpu() - used
         frame = load_records(Path(folder) / "results")
-        return seconds, float(frame.drop_duplicates(["configuration", "seed"])["train_seconds"].sum())
+        return seconds, used, float(frame.drop_duplicates(["configuration", "seed"])["train_seconds"].sum())
+
+
+def cpu() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def main(repeats: int, steps: int) -> None:
@@ -39,11 +46,11 @@ def main(repeats: int, steps: int) -> None:
         sides = {"none": (), "wandb": ("tracker=wandb", "tracker.mode=offline")}
         order = list(sides) if i % 2 == 0 else list(reversed(sides))
         pairs.append({name: timed(steps, *sides[name]) for name in order})
-        ratios = [pairs[-1]["wandb"][k] / pairs[-1]["none"][k] for k in (0, 1)]
+        ratios = [pairs[-1]["wandb"][k] / pairs[-1]["none"][k] for k in (0, 1, 2)]
         print(
             f"{pairs[-1]['none'][0]:6.1f} s without, command x {ratios[0]:.3f}, trainings x {ratios[1]:.3f}", flush=True
         )
-    for k, what in enumerate(("command", "trainings")):
+    for k, what in enumerate(("by the clock", "CPU", "trainings")):
         found = [pair["wandb"][k] / pair["none"][k] for pair in pairs]
         print(f"{what:10} x {statistics.median(found):.3f} (from {min(found):.3f} to {max(found):.3f})")
 

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from mmbench.launcher.foreign import FrozenLoader
 from mmbench.config import Settings
+from mmbench.launcher.foreign import FrozenLoader
 from mmbench.store import Store
 from mmbench.tracking.client import UploadError, log
 from mmbench.tracking.content import Content
