@@ -3,8 +3,8 @@
     python benchmarks/tracking.py [REPEATS] [STEPS]
 
 Every pair is a sweep of eight models of two metrics in a store of its own, offline and without a tracker, in an order
-that alternates. Printed are the ratios of the command's time by the clock, of the CPU time of all its processes, and of
-the time that its trainings took, which tracking beside them may slow.
+that alternates. Printed are the ratios of the sweep's time by the clock and of the time that its trainings took, which
+tracking beside them may slow; and what `mmbench track` takes more where there is something to log, per model.
 """
 
 from __future__ import annotations
@@ -21,38 +21,45 @@ from mmbench import load_records
 
 SWEEP = ["model.hidden=[32]", "metric=parameters,random", "expansion=none,net2wider,zero_pad,random_pad", "seed=0,1"]
 SWEEP += ["hydra.launcher.slots=1"]
+MODELS = 8
+OFFLINE = ("tracker=wandb", "tracker.mode=offline")
 
 
-def timed(steps: int, *overrides: str) -> tuple[float, float, float]:
-    """Seconds of the command by the clock and of CPU, and of all its trainings."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "mmbench", "run", "-m", *SWEEP, f"training.steps={steps}", *overrides]
-        start, used = time.perf_counter(), cpu()
-        subprocess.run([*command, f"results={folder}/results"], check=True, capture_output=True)
-        seconds, used = time.perf_counter() - start, cpu() - used
-        frame = load_records(Path(folder) / "results")
-        return seconds, used, float(frame.drop_duplicates(["configuration", "seed"])["train_seconds"].sum())
+def command(folder: str, *arguments: str) -> tuple[float, float]:
+    """Seconds of a command by the clock, and of CPU of it and those of its processes that it waited for."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    called = [sys.executable, "-m", "mmbench", *arguments, f"results={folder}/results"]
+    subprocess.run(called, check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.perf_counter() - start, used
 
 
-def cpu() -> float:
-    """CPU seconds of all processes that were started and have ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def swept(folder: str, steps: int, *overrides: str) -> tuple[float, float]:
+    """Seconds of a sweep by the clock, and of all its trainings."""
+    seconds, _ = command(folder, "run", "-m", *SWEEP, f"training.steps={steps}", *overrides)
+    frame = load_records(Path(folder) / "results")
+    return seconds, float(frame.drop_duplicates(["configuration", "seed"])["train_seconds"].sum())
 
 
 def main(repeats: int, steps: int) -> None:
-    pairs = []
+    ratios: list[list[float]] = []
+    models: list[float] = []
     for i in range(repeats):
-        sides = {"none": (), "wandb": ("tracker=wandb", "tracker.mode=offline")}
-        order = list(sides) if i % 2 == 0 else list(reversed(sides))
-        pairs.append({name: timed(steps, *sides[name]) for name in order})
-        ratios = [pairs[-1]["wandb"][k] / pairs[-1]["none"][k] for k in (0, 1, 2)]
-        print(
-            f"{pairs[-1]['none'][0]:6.1f} s without, command x {ratios[0]:.3f}, trainings x {ratios[1]:.3f}", flush=True
-        )
-    for k, what in enumerate(("by the clock", "CPU", "trainings")):
-        found = [pair["wandb"][k] / pair["none"][k] for pair in pairs]
-        print(f"{what:10} x {statistics.median(found):.3f} (from {min(found):.3f} to {max(found):.3f})")
+        sides = {"none": (), "wandb": OFFLINE}
+        found = {}
+        for name in list(sides) if i % 2 == 0 else list(reversed(sides)):
+            with tempfile.TemporaryDirectory() as folder:
+                found[name] = swept(folder, steps, *sides[name])
+                if name == "none":
+                    logged, nothing = (command(folder, "track", *OFFLINE)[1] for _ in range(2))
+                    models.append((logged - nothing) / MODELS)
+        ratios.append([found["wandb"][k] / found["none"][k] for k in (0, 1)])
+        print(f"{found['none'][0]:6.1f} s without: x {ratios[-1][0]:.3f}, trainings x {ratios[-1][1]:.3f}", flush=True)
+    for k, what in enumerate(("the sweep", "its trainings")):
+        column = [pair[k] for pair in ratios]
+        print(f"{what:14} x {statistics.median(column):.3f} (from {min(column):.3f} to {max(column):.3f})")
+    print(f"one model      {statistics.median(models):.2f} s of CPU")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from mmbench.config import Settings
@@ -138,8 +139,12 @@ def test_a_command_that_is_killed_while_it_logs_is_taken_up_by_the_next(results,
         while not server.asked["file_stream"]:
             assert time.monotonic() < until
             time.sleep(0.05)
+        helpers = psutil.Process(process.pid).children(recursive=True)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        _, alive = psutil.wait_procs(helpers, timeout=30)
+        assert helpers
+        assert not alive, "its helpers end with it"
     ledger = Ledger(results, online())
     assert ledger.count() == 0
     with Server() as server:
