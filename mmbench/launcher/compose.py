@@ -210,6 +210,8 @@ def _set(config: Config, key: str, value: Any) -> bool:
         return True
     if path and path[0] in GROUPS:
         return False
+    if path and isinstance(config.get(path[0]), dict):  # the tracker's, which all jobs share
+        raise ConfigError(unknown_name(f"option {key}", last, config[path[0]]))
     raise ConfigError(unknown_name("config key", key, config.keys()))
 
 

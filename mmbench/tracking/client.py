@@ -83,9 +83,11 @@ def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: st
             reinit="create_new",
             settings=_settings(mode, folder, tracker.time_limit),
         )
-    except wandb.errors.CommError as error:  # which says nothing of a refusal; the log does
-        found = [reason for path in folder.glob(f"wandb/*run-*-{content.id}") for reason in _errors(path)]
-        raise UploadError(found[0] if found else str(error)) from error
+    except wandb.errors.CommError as error:
+        said = str(error).partition("\n")[0]
+        if not said or "no message" in said:  # that is all it says of a refusal; its log says more
+            said = next((e for path in folder.glob(f"wandb/*run-*-{content.id}") for e in _errors(path)), said)
+        raise UploadError(said) from error
     if content.history:
         run.define_metric("step", hidden=True, summary="none")
         run.define_metric("loss/*", step_metric="step", summary="none")

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mmbench.tracking.options import Wandb
 
 
+LONGER = 5
+"""How much more time an analysis, with all its tables and files, has than a model."""
+
+
 def track(root: Path, tracker: Wandb) -> None:
     """Log the models of a store that are not logged yet."""
     root = root.absolute()
@@ -32,7 +36,8 @@ def show_analysis(analysis: Analysis, root: Path, tracker: Wandb) -> None:
     from mmbench.tracking.analysis import content_of, log_analysis, tables_of
 
     root = root.absolute()
-    worker = Worker(root, tracker, console.warn, "analyze")
+    patient = tracker.model_copy(update={"time_limit": LONGER * tracker.time_limit})
+    worker = Worker(root, patient, console.warn, "analyze")
     try:
         with console.err.status("logging to W&B"):
             logged = worker.do(log_analysis, content_of(analysis, tracker.tags), tables_of(analysis))

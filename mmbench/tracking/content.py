@@ -70,7 +70,7 @@ class Models:
         self.root = root
         self.records: defaultdict[Key, dict[str, dict[str, Any]]] = defaultdict(dict)
         self._read: dict[str, tuple[int, int]] = {}
-        self._stages: dict[str, dict[str, Any]] = {}
+        self._stages: set[str] = set()
         self._trained: dict[Key, tuple[Path, dict[str, Any]]] = {}
         self._sweeps: dict[str, str] = {}
 
@@ -83,11 +83,12 @@ class Models:
                 record = look(Path(entry.path)).record
                 if record is not None and record["status"] != "skipped":
                     self.records[key_of_model(record)][record["run_id"]] = record
-        for path in sorted((self.root / "stages" / "trained").glob("*/result.json")):
-            if path.parent.name not in self._stages:
-                self._stages[path.parent.name] = inputs = (read_json(path) or {}).get("inputs") or {}
-                if key := _key_of_inputs(inputs):
-                    self._trained[key] = path.parent, inputs
+        folder = self.root / "stages" / "trained"
+        for name in sorted(set(os.listdir(folder) if folder.is_dir() else []) - self._stages):
+            self._stages.add(name)
+            inputs = (read_json(folder / name / "result.json") or {}).get("inputs") or {}
+            if key := _key_of_inputs(inputs):
+                self._trained[key] = folder / name, inputs
         return list(self.records)
 
     def content(self, key: Key, tags: Iterable[str] = ()) -> Content:

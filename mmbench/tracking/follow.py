@@ -81,7 +81,7 @@ class Follower:
                 return
             if runs <= ended if complete else runs & ended:
                 del self._waiting[key]
-                if logged := self.worker.do(log_model, key, self.sweep):
+                if logged := self.worker.do(log_model, key, self.sweep, True):
                     self.counts[logged.where] += 1
 
 
@@ -112,7 +112,7 @@ def track(root: Path, tracker: Wandb) -> Counter[str]:
         models = worker.do(all_models) or []
         warn_of_many(root, tracker, len(models))
         for key in console.track(models, "logging to W&B"):
-            if logged := worker.do(log_model, key, None):
+            if logged := worker.do(log_model, key, None, False):
                 counts[logged.where] += 1
     finally:
         worker.stop()

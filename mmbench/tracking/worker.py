@@ -10,12 +10,15 @@ import functools
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pebble import ProcessExpired, ProcessPool
 
+from mmbench.marks import started
 from mmbench.tracking.content import Key, Models
 from mmbench.tracking.ledger import Ledger
 
@@ -51,8 +54,8 @@ class Worker:
         while self.mode != "disabled":
             try:
                 if self._pool is None:
-                    context = multiprocessing.get_context("spawn")
-                    self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin)
+                    context, parent = multiprocessing.get_context("spawn"), (os.getpid(), started(os.getpid()))
+                    self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=parent)
                 arguments = [self.root, self.tracker, self.mode, *given]
                 return self._pool.schedule(task, args=arguments, timeout=self.tracker.time_limit).result()
             except (Exception, CancelledError) as error:
@@ -105,7 +108,7 @@ def _reason(error: BaseException, limit: float) -> str:
 # -- in the process --------------------------------------------------------------------------------------------------
 
 
-def _begin() -> None:
+def _begin(parent: int, born: int | None) -> None:
     """Be silent, and leave Ctrl-C to the parent: in a session of its own, so that the client's helper does, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
@@ -113,6 +116,14 @@ def _begin() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
+    threading.Thread(target=_end_with, args=(parent, born), daemon=True).start()
+
+
+def _end_with(parent: int, born: int | None) -> None:
+    """Nobody is left to set a limit to what the client does, once the command has been killed."""
+    while started(parent) == born:
+        time.sleep(1)
+    os._exit(1)
 
 
 @functools.cache
@@ -125,12 +136,13 @@ def all_models(root: Path, tracker: Wandb, mode: str) -> list[Key]:
     return _models(root).look()
 
 
-def log_model(root: Path, tracker: Wandb, mode: str, key: Key, group: str | None) -> Logged | None:
-    """The task: log one model; None if the store has no record of it."""
+def log_model(root: Path, tracker: Wandb, mode: str, key: Key, group: str | None, new: bool) -> Logged | None:
+    """The task: log one model, of which there may be `new` records; None if the store has none of it."""
     from mmbench.tracking.client import log
 
     models = _models(root)
-    models.look()
+    if new or key not in models.records:
+        models.look()
     if key not in models.records:
         return None
     content = models.content(key, tracker.tags)

@@ -48,6 +48,8 @@ class Server:
         self.views: list[dict[str, Any]] = []
         self.artifacts: list[dict[str, Any]] = []
         self.committed: set[str] = set()
+        self.projects = True
+        """Whether it can list an entity's projects."""
         self.keys: set[str | None] = set()
         self.lock, self.leaving = threading.Lock(), threading.Event()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -101,6 +103,8 @@ class Server:
                     },
                 }
             ]
+            if not self.projects:
+                return {}
             return {"models": {"edges": edges, "pageInfo": {"endCursor": "", "hasNextPage": False}}}
         if name == "UpsertView" or "upsertView" in query["query"]:
             self.views.append(given)

@@ -25,6 +25,8 @@ from tests.tracking.conftest import KEY, RUNS, offline, own, read, wandb
 from tests.tracking.server import Server
 
 TRACKER = offline(tags=["mine"])
+OPTIONS = ["tracker.mode=offline", "tracker.entity=me", "tracker.tags=[mine]"]
+"""The same for the command line."""
 
 
 @pytest.fixture(scope="module")
@@ -154,17 +156,7 @@ def test_a_killed_process_loses_nothing_and_its_model_is_logged_next_time(result
     assert ledger.read(one.id) is None
     processes = [
         subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "mmbench",
-                "track",
-                f"results={results}",
-                "tracker=wandb",
-                "tracker.mode=offline",
-                "tracker.entity=me",
-                "tracker.tags=[mine]",
-            ],
+            [sys.executable, "-m", "mmbench", "track", f"results={results}", "tracker=wandb", *OPTIONS],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
