@@ -84,7 +84,8 @@ class Models:
                 if record is not None and record["status"] != "skipped":
                     self.records[key_of_model(record)][record["run_id"]] = record
         folder = self.root / "stages" / "trained"
-        for name in sorted(set(os.listdir(folder) if folder.is_dir() else []) - self._stages):
+        names = {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+        for name in sorted(names - self._stages):
             self._stages.add(name)
             inputs = (read_json(folder / name / "result.json") or {}).get("inputs") or {}
             if key := _key_of_inputs(inputs):
