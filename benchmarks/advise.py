@@ -42,8 +42,8 @@ def main(cifar: str) -> None:
     }  # fmt: skip
     table = Table("case", "candidates", "advice: first, gain", "best, gain", "regret: advice", "random", "parameters",
                   "early loss", "seconds: advice", "all trained")  # fmt: skip
-    for dataset, options in sets.items():
-        data = DATASETS.create(options).load()
+    for dataset, source in sets.items():
+        data = DATASETS.create(source).load()
         for family, (sizes, recipe_class) in NETWORKS.items():
             recipe = recipe_class(steps=STEPS)
             torch.manual_seed(0)
@@ -54,7 +54,9 @@ def main(cifar: str) -> None:
             advice, base = advice[advice["rank"].notna()], evaluate(model, data.test).accuracy
             start, gains, early = time.perf_counter(), [], []
             for row in advice.itertuples():
-                large = mmbench.expand(model, row.expansion, axis=row.axis, budget=BUDGET, tolerance=0.05)
+                examples = data.train.images, data.train.labels
+                options = {"axis": row.axis, "budget": BUDGET, "tolerance": 0.05}
+                large = mmbench.expand(model, row.expansion, data=examples, **options)
                 short = copy.deepcopy(large)
                 train(short, data.train, recipe, torch.Generator().manual_seed(2), stop_after=STEPS // 10)
                 early.append(evaluate(short, data.train).loss)
