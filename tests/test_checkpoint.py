@@ -66,7 +66,9 @@ class Trap:
 
 def test_a_pickle_that_could_run_code_is_refused_and_not_run(tmp_path: Path) -> None:
     torch.save({"state_dict": plain(network()), "more": Trap(tmp_path / "sprung")}, tmp_path / "weights.pt")
-    with pytest.raises(ConfigError, match=r"model\.checkpoint = .* holds more than weights, .*could run code: .*pathlib"):
+    with pytest.raises(
+        ConfigError, match=r"model\.checkpoint = .* holds more than weights, .*could run code: .*pathlib"
+    ):
         load_checkpoint(network(), tmp_path / "weights.pt")
     assert not (tmp_path / "sprung").exists()
 
