@@ -25,7 +25,7 @@ OFFLINE = ("tracker=wandb", "tracker.mode=offline")
 
 
 def command(folder: str, *arguments: str) -> tuple[float, float]:
-    """Seconds of a command by the clock, and of CPU of it and of all processes that it started, looked at as it goes."""
+    """Seconds of a command by the clock, and of CPU of it and of all processes that it started, as seen meanwhile."""
     start = time.perf_counter()
     called = [sys.executable, "-m", "mmbench", *arguments, f"results={folder}/results"]
     process = subprocess.Popen(called, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
