@@ -30,6 +30,7 @@ FORBIDDEN = {
     "landscape": ("hydra", "omegaconf", "mmbench.store", "mmbench.metrics", "mmbench.expansions"),
     "models": ("hydra", "omegaconf", "mmbench.store", "mmbench.metrics", "mmbench.expansions"),
     "data": ("hydra", "omegaconf", "mmbench.store", "mmbench.metrics", "mmbench.expansions", "mmbench.models"),
+    "tracking": ("torch", "timm", "hydra", "omegaconf", "mmbench.launcher", "mmbench.expansions"),
     "analysis": ("torch", "timm", "hydra", "omegaconf", "mmbench.run", "mmbench.metrics", "mmbench.expansions"),
 }
 
