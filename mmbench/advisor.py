@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from mmbench.copies import copied
 from mmbench.data.base import silent
 from mmbench.errors import ConfigError, MmbenchError
 from mmbench.registry import EXPANSIONS, METRICS
@@ -218,7 +219,10 @@ class _Judge:
         validation: Images | None,
         seed: int,
     ) -> None:
+        from mmbench.metrics.subject import Base
+
         self.model, self.data, self.metrics, self.training = model, data, metrics, training
+        self.base = Base(model)
         self.validation, self.seed = validation, seed
 
     def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
@@ -236,7 +240,7 @@ class _Judge:
             if candidate.model is None:
                 candidate.model = self.expanded(candidate, self.model, 0).eval()
             subject = subject_of(
-                candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.model,
+                candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.base,
                 expand=lambda small, draw: self.expanded(candidate, small, draw),
             )  # fmt: skip
             for metric in self.metrics:
@@ -250,13 +254,11 @@ class _Judge:
         candidate.seconds += time.perf_counter() - start
 
     def _training_seconds(self, model: nn.Module, train_split: Any) -> float:
-        import copy
-
         import torch
 
         from mmbench.training import train
 
-        history = train(copy.deepcopy(model), train_split, self.training, torch.Generator().manual_seed(0), TIMED)
+        history = train(copied(model), train_split, self.training, torch.Generator().manual_seed(0), TIMED)
         return history.seconds / min(TIMED, self.training.steps) * self.training.steps
 
 

@@ -1,7 +1,7 @@
 """The training recipe and the one loop that base models, expanded models and branches share.
 
-Data are resident, batches are slices of a shuffled copy made once per epoch, the parameters are one flat vector, and
-losses stay on the device until the end of an epoch: a step costs little beyond its forward and backward pass.
+Data are resident, batches are slices of a copy that is shuffled and made once per epoch, the parameters are one flat
+vector, and losses stay on the device until the end of an epoch: a step costs little beyond its forward and backward pass.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def train(
         position = step % per_epoch
         if position == 0:
             _require_finite(losses[max(0, step - per_epoch) : step], max(0, step - per_epoch))
-            order = torch.randperm(len(data), generator=generator).to(data.labels.device)
+            order = torch.randperm(len(data), generator=generator)[: (steps - step) * size].to(data.labels.device)
             images, labels = data.images[order].contiguous(memory_format=layout), data.labels[order]
         batch = slice(position * size, (position + 1) * size)
         gradient.zero_()

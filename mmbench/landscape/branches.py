@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from mmbench.copies import copied
 from mmbench.training import Training, train
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def sgd_branches(
     """`count` copies of `model`, each trained by the whole recipe; they differ in the order of the images alone."""
     branches = []
     for _ in range(count):
-        branch = copy.deepcopy(model)
+        branch = copied(model)
         history = train(branch, data, recipe, generator)
         branches.append(Branch(branch, history.losses))
     return branches
@@ -46,7 +46,7 @@ def shortened(recipe: Training, fraction: float, lr_factor: float = 1.0) -> Trai
 
 def perturbed(model: nn.Module, noise: float, generator: torch.Generator) -> nn.Module:
     """A copy with Gaussian noise on every weight: `noise` times the root mean square of its tensor."""
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     with torch.no_grad():
         for parameter in twin.parameters():
             draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64).to(parameter)

@@ -22,13 +22,13 @@ stream, the unmatched one hides the other. The first start looks through the ord
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import TYPE_CHECKING
 
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from mmbench.copies import copied
 from mmbench.errors import UndefinedError
 from mmbench.models.reading import architecture_of
 
@@ -85,7 +85,7 @@ def permuted(model: nn.Module, permutations: Maps) -> nn.Module:
         size = table.groups[name].size if name in table.groups else len(order)
         if not torch.equal(order.cpu().sort().values, torch.arange(size)):
             raise UndefinedError(f"the group {name!r} needs a permutation of its {size} channels, not {order.tolist()}")
-    changed = copy.deepcopy(model)
+    changed = copied(model)
     changed.load_state_dict(_gathered(model, table, permutations))
     return changed
 

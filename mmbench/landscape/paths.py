@@ -10,7 +10,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from mmbench.landscape.surface import Surface
 
@@ -22,10 +22,11 @@ class Place(NamedTuple):
     buffers: Tensor
 
 
-def place(surface: Surface) -> Place:
-    """Where the surface's model stands, copied."""
-    buffers = [b.flatten() for b in _buffers(surface)]
-    return Place(surface.point.clone(), torch.cat(buffers) if buffers else surface.point.new_zeros(0))
+def place(model: nn.Module) -> Place:
+    """Where a network stands, copied; all its parameters count, whether they are trainable or not."""
+    parameters = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
+    buffers = [b.flatten() for b in _buffers(model)]
+    return Place(parameters, torch.cat(buffers) if buffers else parameters.new_zeros(0))
 
 
 def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
@@ -33,18 +34,9 @@ def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
     torch.lerp(a.parameters, b.parameters, alpha, out=surface.point)
     statistics = torch.lerp(a.buffers, b.buffers, alpha)
     with torch.no_grad():
-        buffers = _buffers(surface)
+        buffers = _buffers(surface.model)
         for buffer, values in zip(buffers, statistics.split([b.numel() for b in buffers]), strict=True):
             buffer.copy_(values.view_as(buffer))
-
-
-def path_losses(surface: Surface, a: Place, b: Place, alphas: Sequence[float]) -> list[float]:
-    """The loss at (1 - alpha) a + alpha b for each alpha."""
-    losses = []
-    for alpha in alphas:
-        move(surface, a, b, alpha)
-        losses.append(surface.loss())
-    return losses
 
 
 def barrier(losses: Sequence[float], alphas: Sequence[float] | None = None) -> float:
@@ -63,5 +55,5 @@ def barrier(losses: Sequence[float], alphas: Sequence[float] | None = None) -> f
     return max([0.0, *(loss - ((1 - alpha) * losses[0] + alpha * losses[-1]) for loss, alpha in inner)])
 
 
-def _buffers(surface: Surface) -> list[Tensor]:
-    return [b for b in surface.model.buffers() if b.is_floating_point()]
+def _buffers(model: nn.Module) -> list[Tensor]:
+    return [b for b in model.buffers() if b.is_floating_point()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from mmbench.copies import copied
 from mmbench.landscape.folding import fold_batch_norms
 from mmbench.landscape.paths import barrier, move, place
 from mmbench.landscape.sizes import Cloud
@@ -63,7 +63,7 @@ def survey(
 
     Args:
         start: w_0.
-        models: the points, all of one architecture; they may become views of flat vectors, their function stays.
+        models: the points, all of one architecture.
         images: on which losses are taken.
         alphas: equally spaced points of each line, both ends included; 3 is the middle alone.
         refine: further points, each in the middle of the wider gap beside the highest point so far.
@@ -72,10 +72,11 @@ def survey(
             interpolated (`fold`). Distances are always between the weights as they are.
         rise: if given, the loss (nats) above that of the centroid at which a ray ends.
     """
-    seen = [_folded(model, images) if statistics == "fold" else copy.deepcopy(model) for model in models]
-    surfaces = [Surface(model, images, batch_statistics=statistics == "recompute") for model in seen]
-    places, ends = [place(surface) for surface in surfaces], [look(surface) for surface in surfaces]
-    count, walker = len(models), surfaces[0]
+    points = [place(model) for model in (start, *models)]
+    seen = [_folded(model, images) for model in models] if statistics == "fold" else models
+    places = [place(model) for model in seen] if statistics == "fold" else points[1:]
+    walker = Surface(copied(seen[0]).requires_grad_(), images, batch_statistics=statistics == "recompute")
+    count, ends = len(models), [_look_at(walker, at) for at in places]
     heights, error_heights = np.zeros((count, count)), np.zeros((count, count))
     disagreement, lines = np.zeros((count, count)), []
     for i, j in combinations(range(count), 2):
@@ -85,16 +86,16 @@ def survey(
         apart = (ends[i].probabilities - ends[j].probabilities).abs().sum(1).mean() / 2
         disagreement[i, j] = disagreement[j, i] = float(apart)
         lines.append([loss for alpha, loss in zip(at, losses, strict=True) if _on_grid(alpha, alphas)])
-    points = [_vector(model) for model in (start, *models)]
-    distances, filtered = _distances(points, _filter_units([start, *models]))
+    vectors = [point.parameters for point in points]
+    distances, filtered = _distances(vectors, _filter_units([start, *models]))
     cloud = Cloud(
         distances,
         filtered,
         heights,
         disagreement,
         np.array([end.loss for end in ends]),
-        float(torch.linalg.vector_norm(points[0], dtype=torch.float64)),
-        points[0].numel(),
+        float(torch.linalg.vector_norm(vectors[0], dtype=torch.float64)),
+        vectors[0].numel(),
         None if rise is None else np.array(_reaches(walker, places, rise)),
     )
     return Survey(cloud, error_heights, [sum(losses) / len(losses) for losses in zip(*lines, strict=True)])
@@ -107,6 +108,11 @@ def look(surface: Surface) -> Look:
     return Look(
         float(cross_entropy(logits, labels)), float((logits.argmax(1) != labels).double().mean()), logits.softmax(1)
     )
+
+
+def _look_at(walker: Surface, at: Place) -> Look:
+    move(walker, at, at, 0.0)
+    return look(walker)
 
 
 def _walk(
@@ -169,13 +175,9 @@ def _reaches(walker: Surface, places: Sequence[Place], rise: float) -> list[floa
 
 
 def _folded(model: nn.Module, images: Split) -> nn.Module:
-    twin = copy.deepcopy(model).eval()
+    twin = copied(model).eval()
     fold_batch_norms(twin, images.images[:8])
     return twin
-
-
-def _vector(model: nn.Module) -> Tensor:
-    return torch.cat([p.detach().reshape(-1) for p in model.parameters()])
 
 
 def _filter_units(models: Sequence[nn.Module]) -> Tensor:

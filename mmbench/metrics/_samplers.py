@@ -83,7 +83,10 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
 def _pushed(subject: Subject, count: int, recipe: Training, generator: torch.Generator) -> Points:
     from mmbench.landscape.branches import sgd_branches
 
-    branches = sgd_branches(subject.base, subject.train, recipe, count, generator)
+    branches = subject.of_base(
+        ("branches", count, repr(recipe.describe())),
+        lambda: sgd_branches(subject.base, subject.train, recipe, count, generator),
+    )
     models = [subject.expanded(branch.model) for branch in branches]
     return Points(subject.network(), models, [branch.losses for branch in branches])
 

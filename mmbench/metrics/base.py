@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from mmbench.metrics.subject import Expand
+    from mmbench.metrics.subject import Base, Expand
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def subject_of(
     seed: int = 0,
     images_seed: int | None = None,
     validation: Images | None = None,
-    base: nn.Module | None = None,
+    base: nn.Module | Base | None = None,
     expand: Expand | None = None,
 ) -> Subject:
     """A subject from a model and tensors of any dtype and device; `DataError` if they do not go together."""

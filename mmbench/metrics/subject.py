@@ -5,10 +5,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from mmbench.copies import copied
 from mmbench.data.base import Split
 from mmbench.errors import DataError, ScoreError, UndefinedError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 State = Literal["expanded", "random", "trained"]
 """Which weights a metric looks at: those just expanded, fresh random ones, or the expanded ones after some training."""
-TABLES = (dict, OrderedDict, set)
 SEEN = 256
 """Images that give a fresh network's batch norms their statistics."""
 PROBED = 8
@@ -47,7 +46,7 @@ class Subject:
         train: Split,
         *,
         validation: Split | None = None,
-        base: nn.Module | None = None,
+        base: nn.Module | Base | None = None,
         expand: Expand | None = None,
         seed: int = 0,
         images_seed: int | None = None,
@@ -58,7 +57,8 @@ class Subject:
             model: images (N, C, H, W) to logits (N, classes).
             train: training images in the model's dtype and labels (N,), on the model's device.
             validation: held-out images and labels, for the metrics that need them.
-            base: the network that `model` was expanded from, for the metrics that need it.
+            base: the network that `model` was expanded from, for the metrics that need it; a `Base` where several
+                subjects of one base, data and seed are to share what is found out about it.
             expand: how that was done, for the metrics that need it: takes a network like the base and the number of a
                 draw, of which 0 is the one that made `model`.
             seed: of all random draws but the images'.
@@ -66,7 +66,8 @@ class Subject:
                 on the same images. By default it is `seed`.
         """
         self.train, self._model = train, model
-        self._validation, self._base, self._expand = validation, base, expand
+        self._validation, self._expand = validation, expand
+        self._base = base if base is None or isinstance(base, Base) else Base(base)
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
         self._ledger = _Ledger()
         self._place = ""
@@ -81,9 +82,13 @@ class Subject:
     @property
     def base(self) -> nn.Module:
         """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it is not known."""
+        return _copied(self._known_base.model)
+
+    @property
+    def _known_base(self) -> Base:
         if self._base is None:
             raise UndefinedError("this metric needs the network before its expansion: give base=model")
-        return _copied(self._base)
+        return self._base
 
     @property
     def knows_its_expansion(self) -> bool:
@@ -161,6 +166,21 @@ class Subject:
                 return compute()
 
         return self._ledger.get(full, seeded)
+
+    def of_base(self, key: Any, compute: Callable[[], T]) -> T:
+        """As `once`, for what depends on the base, the data and the seed alone: kept in the `Base`, too."""
+        known, full = self._known_base.known, (self._seed, self._place, key)
+
+        def find() -> T:
+            if full not in known:
+                start = time.perf_counter()
+                known[full] = compute(), time.perf_counter() - start
+            else:
+                self._ledger.charge(known[full][1])
+            value: T = known[full][0]
+            return value
+
+        return self.once(("of the base", key), find)
 
     def in_state(self, state: State, steps: int, training: Training) -> Subject:
         """The subject with other weights: `expanded` as it is, `random` fresh, `trained` after `steps` of `training`.
@@ -249,14 +269,19 @@ class Subject:
         return model
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, all parameters trainable, nothing done in place (so that nothing is overwritten).
+class Base:
+    """A network from which others were expanded, and what subjects of these found out about it."""
 
-    Most of the time of a plain deep copy goes into the modules' empty tables of hooks; these are made anew beforehand.
-    """
-    tables = [table for module in model.modules() for table in vars(module).values() if type(table) in TABLES]
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self.known: dict[Any, tuple[Any, float]] = {}
+        """By key a result and the seconds that it took."""
+
+
+def _copied(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode, all parameters trainable, nothing done in place (so that nothing is overwritten)."""
     try:
-        twin = copy.deepcopy(model, {id(table): type(table)() for table in tables if not table})
+        twin = copied(model)
         for module in twin.modules():
             if isinstance(getattr(module, "inplace", None), bool):
                 setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
@@ -333,6 +358,11 @@ class _Ledger:
 
     def begin(self) -> None:
         self.saved, self.used, self.open = 0.0, set(), []
+
+    def charge(self, seconds: float) -> None:
+        """The entry that is being made, and the present metric, were spared so much."""
+        self.open[-1].seconds += seconds
+        self.saved += seconds
 
     def get(self, key: Any, compute: Callable[[], T]) -> T:
         if key not in self.entries:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
 from mmbench.data.base import InputShape, Split
+from mmbench.landscape.paths import Place, move
+from mmbench.landscape.surface import Surface
 from mmbench.registry import MODELS
 
 SMALL = {
@@ -29,3 +33,12 @@ def problem(family: str, count: int = 20) -> tuple[nn.Module, Split]:
             for parameter in model.parameters():
                 parameter += 0.2 * torch.randn_like(parameter)
     return model.eval(), data
+
+
+def path_losses(surface: Surface, a: Place, b: Place, alphas: Sequence[float]) -> list[float]:
+    """The loss at (1 - alpha) a + alpha b for each alpha."""
+    losses = []
+    for alpha in alphas:
+        move(surface, a, b, alpha)
+        losses.append(surface.loss())
+    return losses

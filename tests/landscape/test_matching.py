@@ -14,11 +14,13 @@ from mmbench import expand
 from mmbench.data.base import InputShape, Split
 from mmbench.errors import UndefinedError
 from mmbench.landscape.matching import Pair, gathered, match, permuted
-from mmbench.landscape.paths import barrier, path_losses, place
+from mmbench.landscape.paths import barrier, place
 from mmbench.landscape.surface import Surface
 from mmbench.models.reading import architecture_of
 from mmbench.models.table import Table
 from mmbench.registry import MODELS
+
+from .conftest import path_losses
 
 Maps = dict[str, torch.Tensor]
 SHAPE = InputShape(channels=2, image_size=8, classes=3)
@@ -194,8 +196,8 @@ def test_the_barrier_to_a_permuted_copy_falls_to_nothing(name: str) -> None:
 
 
 def height(a: nn.Module, b: nn.Module, data: Split) -> float:
-    surface, other = (Surface(copy.deepcopy(model), data) for model in (a, b))
-    return barrier(path_losses(surface, place(surface), place(other), [i / 6 for i in range(7)]))
+    surface = Surface(copy.deepcopy(a), data)
+    return barrier(path_losses(surface, place(a), place(b), [i / 6 for i in range(7)]))
 
 
 @pytest.mark.parametrize(

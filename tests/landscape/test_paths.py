@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from mmbench import expand
-from mmbench.landscape.paths import barrier, move, path_losses, place
+from mmbench.landscape.paths import barrier, move, place
 from mmbench.landscape.surface import Surface
 from mmbench.registry import MODELS
 
-from .conftest import problem
+from .conftest import path_losses, problem
 
 each_family = pytest.mark.parametrize("family", MODELS.names())
 
@@ -26,12 +26,14 @@ def grid(points: int) -> list[float]:
 
 def toy(loss: Callable[[torch.Tensor], torch.Tensor], start: float, end: float, points: int) -> float:
     """The barrier of a loss of one parameter, through the same functions that walk between networks."""
-    point = torch.zeros(1, dtype=torch.float64)
-    surface: Any = SimpleNamespace(model=nn.Module(), point=point, loss=lambda: float(loss(point)))
+    model = nn.Module()
+    model.point = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+    point = model.point.data
+    surface: Any = SimpleNamespace(model=model, point=point, loss=lambda: float(loss(point)))
     point.fill_(start)
-    a = place(surface)
+    a = place(model)
     point.fill_(end)
-    b = place(surface)
+    b = place(model)
     assert (a.parameters.item(), b.parameters.item()) == (start, end)
     return barrier(path_losses(surface, a, b, grid(points)))
 
@@ -78,7 +80,7 @@ def test_a_valley_and_then_a_hill_is_the_hill() -> None:
 def test_a_path_to_itself_is_constant(family: str) -> None:
     model, data = problem(family)
     surface = Surface(model, data)
-    here, expected = place(surface), surface.loss()
+    here, expected = place(surface.model), surface.loss()
     assert path_losses(surface, here, here, grid(7)) == [expected] * 7
 
 
@@ -90,7 +92,7 @@ def test_a_path_begins_and_ends_at_its_ends(family: str) -> None:
         for tensor in [*other.parameters(), *(b for b in other.buffers() if b.is_floating_point())]:
             tensor.mul_(1.3)
     first, second = Surface(model, data), Surface(other, data)
-    a, b = place(first), place(second)
+    a, b = place(first.model), place(second.model)
     ends = first.loss(), second.loss()
     assert ends[0] != ends[1]
     losses = path_losses(first, a, b, grid(5))
@@ -108,7 +110,7 @@ def test_a_point_of_the_path_is_the_interpolated_network(family: str) -> None:
             tensor.mul_(1.3)
     start = copy.deepcopy(model.state_dict())
     surface = Surface(model, data)
-    move(surface, place(surface), place(Surface(other, data)), 0.25)
+    move(surface, place(surface.model), place(other), 0.25)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, start[name] * (0.75 + 0.25 * 1.3), rtol=1e-14, atol=0)
@@ -122,7 +124,7 @@ def test_a_place_remembers_the_running_statistics(batch_statistics: bool) -> Non
     model, data = problem("resnet")
     start = copy.deepcopy(model.state_dict())
     surface = Surface(model, data, batch_statistics=batch_statistics)
-    here = place(surface)
+    here = place(surface.model)
     surface.loss()
     assert torch.equal(model.bn1.running_mean, start["bn1.running_mean"]) != batch_statistics
     surface.point.zero_()
@@ -141,7 +143,7 @@ def test_expansions_that_compute_the_same_function_are_connected(family: str, ba
     model, data = problem(family)
     ends = [expand(model, "net2wider", factor=2, split=split, seed=4) for split in ("projection", "unequal")]
     first, second = (Surface(end, data, batch_statistics=batch_statistics) for end in ends)
-    a, b = place(first), place(second)
+    a, b = place(first.model), place(second.model)
     assert float(torch.dist(a.parameters, b.parameters)) > 0.1
     losses = path_losses(first, a, b, grid(5))
     # With recomputed statistics as with kept ones, it is the loss of the small network.

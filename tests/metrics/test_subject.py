@@ -8,7 +8,7 @@ from torch import nn
 
 from mmbench import measure
 from mmbench.errors import ScoreError, UndefinedError
-from mmbench.metrics.subject import Subject
+from mmbench.metrics.subject import Base, Subject
 from mmbench.registry import MODELS
 from mmbench.training import SGD
 
@@ -157,3 +157,20 @@ def test_the_base_model_stays_as_it_was() -> None:
         measure(network("mlp"), (data.images, data.labels), "base_accuracy", validation=(data.images, data.labels))
     with pytest.raises(UndefinedError, match="give validation="):
         measure(network("mlp"), (data.images, data.labels), "validation_loss")
+
+
+def test_what_is_found_out_about_a_base_is_computed_once_and_charged_to_all() -> None:
+    base, calls = Base(network("mlp")), []
+
+    def compute() -> int:
+        calls.append(time.sleep(0.05))
+        return len(calls)
+
+    subjects = [Subject(network("mlp"), images(), base=base, seed=seed) for seed in (0, 0, 1)]
+    found = [subject.measured(lambda subject: subject.of_base("slow", compute)) for subject in subjects]
+    assert [value for value, _ in found] == [1, 1, 2], "other seeds, other draws"
+    assert all(0.05 <= seconds < 0.1 for _, seconds in found)
+    again = subjects[1].measured(lambda subject: subject.of_base("slow", compute))
+    assert (again[0], again[1] >= 0.05, len(calls)) == (1, True, 2)
+    with pytest.raises(UndefinedError, match="give base=model"):
+        Subject(network("mlp"), images()).of_base("slow", compute)
