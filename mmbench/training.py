@@ -1,7 +1,7 @@
 """The training recipe and the one loop that base models, expanded models and branches share.
 
 Data are resident, batches are slices of a copy that is shuffled and made once per epoch, the parameters are one flat
-vector, and losses stay on the device until the end of an epoch: a step costs little beyond its forward and backward pass.
+vector, and losses stay on the device until an epoch ends: a step costs little beyond its forward and backward pass.
 """
 
 from __future__ import annotations
