@@ -15,10 +15,10 @@ demo: .venv/ready
 	$(BIN)/mmbench analyze
 
 test: .venv/ready
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-all: .venv/ready
-	$(BIN)/python -m pytest -n auto -m 'slow or not slow'
+	$(BIN)/python -m pytest -n auto --dist worksteal -m 'slow or not slow'
 
 lint: .venv/ready
 	$(BIN)/ruff format --check

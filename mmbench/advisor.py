@@ -49,6 +49,7 @@ class Candidate:
 
     operator: Expansion
     axis: str
+    """The option, as `mmbench.expand` takes it."""
     factor: float
     parameters: int
     model: nn.Module | None = None
@@ -203,7 +204,7 @@ def find_candidates(
                 left_out.append({"expansion": name, "axis": axis, "reason": str(error)})
                 continue
             parameters = target.architecture.parameters(shape)
-            candidates.append(Candidate(operator, target.axis, target.factor, parameters))
+            candidates.append(Candidate(operator, axis, target.factor, parameters))
     return candidates, left_out
 
 

@@ -126,14 +126,15 @@ def _analyze(arguments: list[str]) -> None:
     from rich.markup import escape
 
     from mmbench import console
-    from mmbench.analysis import analyze
-    from mmbench.analysis.report import correlation_table
 
     # A condition is full of signs that Hydra's grammar keeps for itself, and no part of a run's config: it is taken as
     # it stands, so that it needs no quotes but the shell's.
     own, rest = _own(arguments, "where")
     config = _composed(rest)
     stores, tracker = _stores(config), _tracker(config)
+    from mmbench.analysis import analyze  # what is wrong with the arguments is told before this is loaded
+    from mmbench.analysis.report import correlation_table
+
     with console.err.status("reading the store, correlating, drawing"):
         analysis = analyze(stores, own.get("where"))
     counts = analysis.frame["status"].value_counts()

@@ -60,6 +60,9 @@ def test_every_operator_is_ranked_or_has_its_reason(family: str) -> None:
     assert (table["train_seconds"] > 0).all()
     assert 0 < table["seconds"].sum() <= table.attrs["seconds"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    for row in table.itertuples():  # what is advised can be made
+        large = mmbench.expand(model, row.expansion, axis=row.axis, budget=2.0, tolerance=0.05, data=data())
+        assert sum(p.numel() for p in large.parameters()) == row.parameters
 
 
 def test_a_score_is_the_metric_of_the_expanded_network() -> None:

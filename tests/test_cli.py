@@ -243,9 +243,11 @@ def start(tmp_path, *arguments):
     )
 
 
-@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize(
+    "blow", [pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.slow), pytest.param(signal.SIGINT, id="Ctrl-C")]
+)
 def test_an_interrupted_sweep_goes_on_where_it_was(mmbench, tmp_path, blow):
-    arguments = ["model.hidden=[5]", "training.steps=1000", "expansion=zero_pad", "metric=parameters", "seed=range(5)"]
+    arguments = ["model.hidden=[5]", "training.steps=600", "expansion=zero_pad", "metric=parameters", "seed=range(5)"]
     sweep = start(tmp_path, *arguments)
     deadline = time.monotonic() + 120
     while len(list(tmp_path.glob("results/records/*.json"))) < 2:
