@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mmbench.copies import copied
 from mmbench.data.base import silent
 from mmbench.errors import ConfigError, MmbenchError
+from mmbench.merits import CLEAR, merits, undecided
 from mmbench.registry import EXPANSIONS, METRICS
 from mmbench.training import SGD
 
@@ -29,16 +30,15 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mmbench.data.base import InputShape, Progress
+    from mmbench.expansions.apply import Expander
     from mmbench.expansions.base import Expansion
     from mmbench.metrics.base import Estimate, Images, Metric
     from mmbench.models.base import Architecture
     from mmbench.training import Training
 
-DEFAULT = ("manifold",)
+DEFAULT = ("manifold", "jacob_cov")
 """The metrics that advice is given by; see docs/evidence.md."""
 ROUNDS = 4
-CLEAR = 1.96
-"""Standard errors of a difference from which on it is no noise."""
 TIMED = 3
 """Steps that a candidate is trained for to tell what its training would take."""
 
@@ -53,6 +53,8 @@ class Candidate:
     factor: float
     parameters: int
     model: nn.Module | None = None
+    ways: dict[int, Expander] = field(default_factory=dict)
+    """To expand networks like the one given, by draw."""
     estimates: dict[str, list[Estimate]] = field(default_factory=dict)
     seconds: float = 0.0
     """Spent on expanding and measuring it."""
@@ -84,8 +86,8 @@ def advise(
         model: a classifier of timm's classes that `mmbench.expand` understands.
         data: its training images (N, C, H, W) and labels (N,), or a loader of such batches.
         budget: parameters of the expanded network as a multiple of the model's.
-        metrics: by which metric to rank, or metrics: then by the mean of their scores, each turned so that a larger one
-            is better, less its mean over the candidates and over its standard deviation.
+        metrics: by which metric to rank, or metrics: then by the mean of the ranks that they give, as shares of the
+            number of candidates (1 is best); by default by those that docs/evidence.md supports.
         expansions: names of the operators to consider; all of them by default.
         training: the recipe that the network will be trained on with; metrics that train shorten it.
         validation: held-out images and labels, for metrics that need them.
@@ -228,9 +230,12 @@ class _Judge:
 
     def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
         """A network like the model, expanded the candidate's way."""
-        from mmbench.expansions.apply import expand
+        from mmbench.expansions.apply import Expander
 
-        return expand(small, candidate.operator, data=self.data, seed=self.seed + draw)
+        if draw not in candidate.ways:
+            seed = self.seed + draw
+            candidate.ways[draw] = Expander(self.model, candidate.operator, data=self.data, seed=seed)
+        return candidate.ways[draw](small)
 
     def look(self, candidate: Candidate, number: int) -> None:
         """Measure the candidate once more, with the draws of round `number`."""
@@ -275,65 +280,9 @@ def _measure(judge: _Judge, candidates: list[Candidate], deadline: float, progre
             judge.look(candidate, number)
         if time.perf_counter() >= deadline:
             return
-        alive = _undecided(candidates, judge.metrics)
+        alive = undecided(candidates, judge.metrics)
         if len(alive) < 2:
             return
-
-
-def _undecided(candidates: list[Candidate], metrics: list[Metric]) -> list[Candidate]:
-    """The candidates that may be the best, the better half of all that were measured in the last round at most."""
-    scored = [one for one in candidates if not one.reason]
-    if len(scored) < 2:
-        return []
-    merit, error = _merits(scored, metrics)
-    order = sorted(range(len(scored)), key=lambda i: -merit[i])
-    first = order[0]
-    rounds = [len(next(iter(one.estimates.values()))) for one in scored]
-    # One round does not tell what other images or draws would have said, whatever error it states.
-    once = max(rounds) == 1
-    near = [i for i in order if once or merit[first] - merit[i] <= CLEAR * math.hypot(error[first], error[i])]
-    if not once and not any(error[i] > 0 for i in near):
-        return []
-    last = rounds.count(max(rounds))
-    return [scored[i] for i in near[: max(2, -(-last // 2))]]
-
-
-def _merits(scored: list[Candidate], metrics: list[Metric]) -> tuple[list[float], list[float]]:
-    """What the ranking is by, and its standard error, larger being better.
-
-    Of one metric the mean score, turned by its expected sign; of several the mean of their standardised scores.
-    """
-    import numpy as np
-
-    parts = []
-    for metric in metrics:
-        mean, error = _means([one.estimates[metric.name] for one in scored])
-        turned = mean * (-1 if metric.expected_sign < 0 else 1)
-        scale = 1.0 if len(metrics) == 1 else float(turned.std()) or 1.0
-        centre = 0.0 if len(metrics) == 1 else float(turned.mean())
-        parts.append(((turned - centre) / scale, error / scale))
-    merit = np.mean([part[0] for part in parts], axis=0)
-    error = np.sqrt(np.sum([np.square(part[1]) for part in parts], axis=0)) / len(parts)
-    return merit.tolist(), error.tolist()
-
-
-def _means(estimates: list[list[Estimate]]) -> tuple[Any, Any]:
-    """Mean over rounds and its standard error; that of one round is the metric's own.
-
-    With several rounds the spread over rounds, pooled over the candidates, tells also what the metric cannot know of.
-    Where nothing tells, it is infinite.
-    """
-    import numpy as np
-
-    mean = np.array([np.mean([one.value for one in rounds]) for rounds in estimates])
-    own = np.array([
-        np.sqrt(np.mean([np.inf if one.stderr is None else one.stderr**2 for one in rounds])) for rounds in estimates
-    ])  # fmt: skip
-    spread = [np.var([one.value for one in rounds], ddof=1) for rounds in estimates if len(rounds) > 1]
-    if spread:
-        pooled = float(np.sqrt(np.mean(spread)))
-        own = np.where(np.isinf(own), pooled, np.maximum(own, pooled))
-    return mean, own / np.sqrt([len(rounds) for rounds in estimates])
 
 
 def _table(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
@@ -341,7 +290,7 @@ def _table(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
     import pandas as pd
 
     scored = [one for one in candidates if not one.reason]
-    merit, error = _merits(scored, metrics) if scored else ([], [])
+    merit, error = merits(scored, metrics) if scored else ([], [])
     order = sorted(range(len(scored)), key=lambda i: (-merit[i], scored[i].parameters, scored[i].operator.name))
     rows = []
     for rank, i in enumerate(order, 1):

@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from mmbench.data.base import Data, Dataset, InputShape, Progress, silent
@@ -24,7 +24,7 @@ from mmbench.errors import (
     StoreError,
     UndefinedError,
 )
-from mmbench.expansions.apply import expand
+from mmbench.expansions.apply import Expander
 from mmbench.expansions.base import Expansion, Target
 from mmbench.metrics.base import Metric, score
 from mmbench.metrics.subject import Subject
@@ -317,17 +317,17 @@ class _Stages:
 
         small = self._network(self.r.model, base).eval()
         start = time.perf_counter()
-        large = self._expanded(small, 0)
+        large = self._expander(small, 0)(small)
         seconds = time.perf_counter() - start
         with torch.no_grad():
             images = self.data.validation.images[:256]
             difference = (large(images) - small(images)).abs().max()
         return {"max_difference": float(difference), "seconds": seconds}, {"weights": large.state_dict()}
 
-    def _expanded(self, small: nn.Module, draw: int) -> nn.Module:
-        """A network like the base, expanded; draw 0 is the run's own."""
+    def _expander(self, small: nn.Module, draw: int) -> Expander:
+        """The expansion of the base; draw 0 is the run's own."""
         train, seed = self.data.train, seed_of("expand", self.r.expanded_inputs, *([draw] if draw else []))
-        return expand(small, self.r.expansion, data=(train.images, train.labels), seed=seed).eval()
+        return Expander(small, self.r.expansion, data=(train.images, train.labels), seed=seed)
 
     def _measure(self, base: Stage, expanded: Stage) -> Computed:
         found = score(self.r.metric, self._subject(base, expanded))
@@ -339,12 +339,14 @@ class _Stages:
         key = self.device + key_of("subject", self.r.expanded_inputs)
         if key not in _SUBJECTS:
             _SUBJECTS.clear()
+            small = self._network(self.r.model, base)
+            expander = cache(partial(self._expander, small))
             _SUBJECTS[key] = Subject(
                 self._network(self.r.target().architecture, expanded),
                 self.data.train,
                 validation=self.data.validation,
-                base=self._network(self.r.model, base),
-                expand=self._expanded,
+                base=small,
+                expand=lambda network, draw: expander(draw)(network),
                 seed=seed_of("measure", self.r.expanded_inputs),
                 images_seed=seed_of("measured images", self._order),
             )

@@ -19,9 +19,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mmbench
-from mmbench.advisor import ROUNDS, _means, _merits, _undecided, find_candidates, tensors
+from mmbench.advisor import ROUNDS, find_candidates, tensors
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.merits import means, merits, undecided
 from mmbench.metrics.base import Estimate
 from mmbench.models.reading import architecture_of
 from mmbench.registry import EXPANSIONS, METRICS, MODELS
@@ -99,30 +100,30 @@ MARGIN, LOSS = METRICS.create({"name": "margin"}), METRICS.create({"name": "trai
 
 def test_after_one_round_the_better_half_is_measured_again() -> None:
     some = [candidate(value) for value in (1.0, 5.0, 3.0, 4.0, 2.0)]
-    assert _undecided(some, [MARGIN]) == [some[1], some[3], some[2]]
+    assert undecided(some, [MARGIN]) == [some[1], some[3], some[2]]
     losses = [candidate(value, metric="training_loss") for value in (1.0, 5.0, 3.0)]
-    assert _undecided(losses, [LOSS]) == [losses[0], losses[2]]
+    assert undecided(losses, [LOSS]) == [losses[0], losses[2]]
 
 
 def test_what_is_clearly_behind_is_not_measured_again() -> None:
     some = [candidate(5.0, 5.2), candidate(5.1, 4.9), candidate(1.0, 1.1), candidate(0.5)]
-    assert _undecided(some, [MARGIN]) == some[:2]
-    assert _undecided([candidate(5.0, 5.1), candidate(1.0, 1.1)], [MARGIN]) != []  # the first alone is no choice
-    assert len(_undecided([candidate(5.0, 5.1), candidate(1.0, 1.1)], [MARGIN])) == 1
+    assert undecided(some, [MARGIN]) == some[:2]
+    assert undecided([candidate(5.0, 5.1), candidate(1.0, 1.1)], [MARGIN]) != []  # the first alone is no choice
+    assert len(undecided([candidate(5.0, 5.1), candidate(1.0, 1.1)], [MARGIN])) == 1
 
 
 def test_exact_scores_are_decided_after_two_rounds() -> None:
-    assert _undecided([candidate(2.0, 2.0), candidate(2.0, 2.0), candidate(1.0)], [MARGIN]) == []
+    assert undecided([candidate(2.0, 2.0), candidate(2.0, 2.0), candidate(1.0)], [MARGIN]) == []
 
 
 def test_errors_are_pooled_over_rounds_and_never_below_the_metrics_own() -> None:
-    mean, error = _means([estimates(1.0, 3.0), estimates(2.0, 2.0), estimates(7.0)])
+    mean, error = means([estimates(1.0, 3.0), estimates(2.0, 2.0), estimates(7.0)])
     assert mean.tolist() == [2.0, 2.0, 7.0]
     pooled = math.sqrt((2.0 + 0.0) / 2)
     assert error == pytest.approx([pooled / math.sqrt(2), pooled / math.sqrt(2), pooled])
-    _, error = _means([estimates(1.0, 3.0, stderr=9.0)])
+    _, error = means([estimates(1.0, 3.0, stderr=9.0)])
     assert error == pytest.approx([9 / math.sqrt(2)])
-    _, error = _means([estimates(1.0, stderr=None)])
+    _, error = means([estimates(1.0, stderr=None)])
     assert math.isinf(error[0])
 
 
@@ -131,9 +132,20 @@ def test_several_metrics_count_alike_whatever_their_scale() -> None:
         SimpleNamespace(estimates={"margin": estimates(margin), "training_loss": estimates(loss)})
         for margin, loss in ((1000.0, 0.3), (2000.0, 0.1), (3000.0, 0.2))
     ]
-    merit, _ = _merits(some, [MARGIN, LOSS])
-    assert sorted(range(3), key=lambda i: -merit[i]) == [1, 2, 0]
-    assert sum(merit) == pytest.approx(0)
+    merit, error = merits(some, [MARGIN, LOSS])
+    assert merit == pytest.approx([(1 + 1) / 6, (2 + 3) / 6, (3 + 2) / 6])
+    assert error == pytest.approx([0, 0, 0], abs=1e-12)
+
+
+def test_the_error_of_a_mean_rank_is_its_spread_under_the_errors_of_the_scores() -> None:
+    """Two scores less than an error apart change places, the third stays where it is; of one draw nobody knows."""
+    losses = {"training_loss": estimates(0.0)}
+    some = [SimpleNamespace(estimates={"margin": estimates(m, stderr=1.0), **losses}) for m in (0.0, 0.1, 99.0)]
+    merit, error = merits(some, [MARGIN, LOSS])
+    assert merit == pytest.approx([(1 + 2) / 6, (2 + 2) / 6, (3 + 2) / 6])
+    assert error == pytest.approx([1 / 12, 1 / 12, 0], rel=0.01)  # a share of 1/3 or 2/3, halved
+    some[0].estimates["margin"] = estimates(0.0, stderr=None)
+    assert math.isinf(merits(some, [MARGIN, LOSS])[1][0])
 
 
 def test_rounds_stop_when_the_time_is_used_up() -> None:
@@ -155,7 +167,7 @@ def test_no_more_rounds_than_there_are() -> None:
 def test_a_candidate_that_fails_has_its_reason_and_the_others_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     from mmbench.expansions import apply
 
-    real = apply.expand
+    real = apply.Expander
 
     def failing(model: Any, operator: Any, **given: Any) -> Any:
         if operator.name == "random_pad":
@@ -164,7 +176,7 @@ def test_a_candidate_that_fails_has_its_reason_and_the_others_are_ranked(monkeyp
             raise RuntimeError("mat1 and mat2 shapes\ncannot be multiplied")
         return real(model, operator, **given)
 
-    monkeypatch.setattr(apply, "expand", failing)
+    monkeypatch.setattr(apply, "Expander", failing)
     table = mmbench.advise(network(), data(), metrics="training_loss", training=QUICK)
     failed = table[table["rank"].isna()].set_index("expansion")["reason"]
     assert set(failed[failed.index == "random_pad"]) == {"this one does not work"}

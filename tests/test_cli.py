@@ -244,7 +244,8 @@ def start(tmp_path, *arguments):
 
 
 @pytest.mark.parametrize(
-    "blow", [pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.slow), pytest.param(signal.SIGINT, id="Ctrl-C")]
+    "blow",
+    [pytest.param(signal.SIGKILL, id="kill -9", marks=pytest.mark.slow), pytest.param(signal.SIGINT, id="Ctrl-C")],
 )
 def test_an_interrupted_sweep_goes_on_where_it_was(mmbench, tmp_path, blow):
     arguments = ["model.hidden=[5]", "training.steps=600", "expansion=zero_pad", "metric=parameters", "seed=range(5)"]

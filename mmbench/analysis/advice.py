@@ -8,6 +8,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from mmbench.analysis.controls import stem
 from mmbench.analysis.frame import replacing
@@ -19,37 +20,49 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    import pandas as pd
-
 CHOICE = 2
 """Configurations of one budget from which on there is a choice."""
 
 
 def track_record(frame: pd.DataFrame, family: str, metrics: Sequence[str]) -> list[str]:
-    """For each metric a sentence: what choosing by it lost and gained on earlier configurations of the family.
+    """What choosing by the metrics lost and gained on earlier configurations of the family: together, and each.
 
-    Inside every cell of equal data set, base model and budget the configuration of the best score is chosen; its gain
-    is compared with the best one's and with the mean, in points of test accuracy, averaged over cells.
+    Inside every cell of equal data set, base model and budget the configuration of the best score (of the best mean
+    rank, by several metrics together) is chosen; its gain is compared with the best one's and with the mean, in points
+    of test accuracy, averaged over cells.
     """
     units = configurations(frame, "gain")
     units = units[(units["model"] == family) & (units["arm"] == "expansion") & (units["budget_cell"] >= 0)]
     signs = frame.dropna(subset=["metric"]).drop_duplicates("metric").set_index("metric")["expected_sign"]
-    return [_sentence(units[units["metric"].map(stem) == name], name, family, signs.get(name)) for name in metrics]
+    found = {name: _choices(units[units["metric"].map(stem) == name], signs.get(name)) for name in metrics}
+    sentences = [_sentence(rows, name, family) for name, rows in found.items()]
+    if len(found) < 2 or any(rows.empty for rows in found.values()):
+        return sentences
+    ranks = [rows.groupby("budget_cell")["merit"].rank(pct=True) for rows in found.values()]
+    joint = pd.concat(ranks, axis=1, join="inner").mean(axis=1).rename("merit")
+    first = next(iter(found.values()))[["budget_cell", "target"]]
+    return [_sentence(first.join(joint, how="inner"), f"the mean rank of {' and '.join(found)}", family), *sentences]
 
 
-def _sentence(rows: pd.DataFrame, metric: str, family: str, sign: Any) -> str:
-    none = f"There is no evidence on {metric}: no earlier sweep trained several expansions of a {family} to one budget."
+def _choices(rows: pd.DataFrame, sign: Any) -> pd.DataFrame:
+    """By configuration: the score turned so that a larger one is better, where there is a choice at equal budget.
+
+    Options of a metric make different scores: of those with the most configurations.
+    """
     parts = []
-    for _, part in rows.groupby("metric"):  # options of a metric make different scores
+    for _, part in rows.groupby("metric"):
         cell = part["budget_cell"].to_numpy()
-        sizes = np.bincount(cell)[cell]
-        parts.append(part[sizes >= CHOICE])
-    best = max(parts, key=len, default=rows)
+        parts.append(part[np.bincount(cell)[cell] >= CHOICE])
+    best = max(parts, key=len, default=rows).set_index("number")
+    return best.assign(merit=best["score"] * (-1 if sign is not None and sign < 0 else 1))
+
+
+def _sentence(best: pd.DataFrame, metric: str, family: str) -> str:
+    none = f"There is no evidence on {metric}: no earlier sweep trained several expansions of a {family} to one budget."
     if best.empty:
         return none
-    cell, goal = best["budget_cell"].to_numpy(), best["target"].to_numpy(dtype=float)
-    merit = best["score"].to_numpy(dtype=float) * (-1 if sign is not None and sign < 0 else 1)
-    lost, luck = regret_at_1(cell, merit, goal), random_regret(cell, goal)
+    cell, goal, merit = (best[name].to_numpy() for name in ("budget_cell", "target", "merit"))
+    lost, luck = regret_at_1(cell, merit.astype(float), goal.astype(float)), random_regret(cell, goal.astype(float))
     if math.isnan(lost):
         return none
     gained, cells = luck - lost, len(np.unique(cell))

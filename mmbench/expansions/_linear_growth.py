@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.func import functional_call
@@ -132,6 +132,17 @@ class LinearGrowth:
                 loss.backward()
                 optimiser.step()
         self.examples = images[torch.randperm(len(images), generator=self.growth.generator)[:1024].to(images.device)]
+
+    def found(self) -> dict[str, Any]:
+        """What was learned, for `use`."""
+        return {"weights": [weights.detach() for weights in self.learned], "examples": self.examples}
+
+    def use(self, found: dict[str, Any]) -> None:
+        """Instead of `learn`: what another one has learned on a network like this."""
+        self.examples = found["examples"]
+        with torch.no_grad():
+            for weights, values in zip(self.learned, found["weights"], strict=True):
+                weights.copy_(values)
 
     def state(self) -> dict[str, Tensor]:
         """The larger network's state, running statistics taken anew."""

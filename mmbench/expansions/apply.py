@@ -47,27 +47,57 @@ def expand(
         UndefinedError: the network is of no known family or of mixed precision, or the operator is not defined for it.
         ScoreError: what an operator learns from data is not finite.
     """
-    import torch
+    return Expander(model, expansion, data=data, seed=seed, **options)(model)
 
-    if not isinstance(expansion, (str, Expansion)):
-        raise ConfigError(f"expansion must be the name of an operator or an operator, not {expansion!r}")
-    if type(seed) is not int or not 0 <= seed < 2**63:
-        raise ConfigError(f"seed = {seed!r} is not allowed: must be an integer >= 0 and < 2**63")
-    if options and not isinstance(expansion, str):
-        raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
-    if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
-        raise ConfigError("factor and budget both say how large the network becomes; give one of them")
-    operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
-    base, shape = architecture_of(model)
-    _refuse_mixed(model)
-    steps = operator.steps(base, shape)
-    if any(step.needs_data for step, _ in steps):
-        data = _checked(data, operator.name, base, shape)
-    with torch.inference_mode(False):  # what is made in inference mode could never be trained
-        for step, target in steps:
-            model = _grow(model, step, base, target, shape, data, seed)
-            base = target
-    return model
+
+class Expander:
+    """An expansion of `model`, to be done in the same way to networks like it, such as `model` after some training.
+
+    All see the same random draws. What an operator learns (LiGO's matrices) it learns once, from `model`; what it reads
+    off a network's own weights and gradients it reads anew.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        expansion: str | Expansion,
+        *,
+        data: Examples | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        """Arguments and errors as of `expand`."""
+        if not isinstance(expansion, (str, Expansion)):
+            raise ConfigError(f"expansion must be the name of an operator or an operator, not {expansion!r}")
+        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise ConfigError(f"seed = {seed!r} is not allowed: must be an integer >= 0 and < 2**63")
+        if options and not isinstance(expansion, str):
+            raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
+        if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
+            raise ConfigError("factor and budget both say how large the network becomes; give one of them")
+        operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
+        self._base, self._shape = architecture_of(model)
+        _refuse_mixed(model)
+        self._steps: list[tuple[Expansion, Architecture, dict[str, Any]]] = [
+            (step, target, {}) for step, target in operator.steps(self._base, self._shape)
+        ]
+        self._looks = any(step.needs_data for step, *_ in self._steps)
+        self._model, self._seed = model, seed
+        self._data = _checked(data, operator.name, self._base, self._shape) if self._looks else None
+
+    def __call__(self, model: nn.Module) -> nn.Module:
+        """A larger network grown from `model`, whose layers are those of the one given first."""
+        import torch
+
+        first, self._looks = self._looks and model is not self._model, False
+        if first:
+            self(self._model)
+        base = self._base
+        with torch.inference_mode(False):  # what is made in inference mode could never be trained
+            for step, target, learned in self._steps:
+                model = _grow(model, step, base, target, self._shape, self._data, self._seed, learned)
+                base = target
+        return model
 
 
 def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Examples:
@@ -120,6 +150,7 @@ def _grow(
     shape: InputShape,
     data: Examples | None,
     seed: int,
+    learned: dict[str, Any],
 ) -> nn.Module:
     import torch
 
@@ -138,6 +169,7 @@ def _grow(
         generator=torch.Generator().manual_seed(seed),
         model=model,
         data=data,
+        learned=learned,
     )
     unfilled = set(state)
     for name, tensor in operator.fill(growth):

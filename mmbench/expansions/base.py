@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
@@ -51,6 +51,8 @@ class Growth:
     """The small network. Not to be changed."""
     data: tuple[torch.Tensor, torch.Tensor] | None
     """Training images (N, C, H, W) and labels (N,), for operators that need them."""
+    learned: dict[str, Any] = field(default_factory=dict)
+    """What the operator has learned from the first network that it expanded: it is kept for the next ones."""
 
     @cached_property
     def old(self) -> Table:

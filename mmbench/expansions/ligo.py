@@ -51,5 +51,9 @@ class LiGO(Sized):
 
         assert growth.data is not None
         operator = LinearGrowth(growth, self.noise)
-        operator.learn(*growth.data, self.learning_steps, self.learning_rate, self.batch_size)
+        if growth.learned:
+            operator.use(growth.learned)
+        else:
+            operator.learn(*growth.data, self.learning_steps, self.learning_rate, self.batch_size)
+            growth.learned.update(operator.found())
         yield from operator.state().items()

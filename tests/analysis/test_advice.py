@@ -61,3 +61,17 @@ def test_every_metric_has_its_sentence() -> None:
     both = track_record(records(), "vit", ["margin", "depth"])
     assert len(both) == 2
     assert "depth" in both[1]
+
+
+def test_several_metrics_are_judged_by_their_mean_rank_too() -> None:
+    """Margin prefers the best and the worst (lost 0 and 9); with twice the other, the best and the middle (0, 6)."""
+    other = records(metric="depth")
+    other["score"] = [1, 2, 3, 2, 9, 1]
+    third = records(metric="fisher")
+    third["score"] = [1, 2, 3, 1, 8, 2]
+    frame = pd.concat([records(), other, third], ignore_index=True)
+    frame["run_id"] = frame.index.astype(str)
+    joint, *each = track_record(frame, "vit", ["margin", "depth", "fisher"])
+    assert "6 earlier configurations" in joint and "(2 choices" in joint
+    assert "by the mean rank of margin and depth and fisher lost 3.0 points" in joint
+    assert len(each) == 3 and "lost 4.5 points" in each[0]

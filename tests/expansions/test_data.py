@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from expansions.cells import DEFAULTS, NETWORKS, OPERATORS, Cell, examples
 from expansions.training import train
 from mmbench.errors import ConfigError
-from mmbench.expansions.apply import expand
+from mmbench.expansions.apply import Expander, expand
 from mmbench.registry import EXPANSIONS
 
 HIDDEN = [
@@ -97,6 +97,25 @@ def test_what_ligo_learns_lowers_the_loss(cell):
         with torch.no_grad():
             losses.append(float(loss_on(large, examples())))
     assert losses[1] < losses[0] - 0.05, losses
+
+
+def test_what_ligo_learned_from_the_first_network_is_used_on_the_next():
+    """It is linear in the weights: a network of twice the weights becomes one of twice the weights."""
+    base = network(NETWORKS["mlp"])
+    twice = copy.deepcopy(base)
+    with torch.no_grad():
+        for parameter in twice.parameters():
+            parameter *= 2
+    options = {"data": examples(), "factor": 2.0, "learning_steps": 5, "learning_rate": 0.05}
+    grow = Expander(base, "ligo", **options)
+    later, first = grow(twice), grow(base)
+    assert all(torch.allclose(a, 2 * b) for a, b in zip(later.parameters(), first.parameters(), strict=True))
+    alone = expand(base, "ligo", **options)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), alone.parameters(), strict=True))
+    anew = expand(twice, "ligo", **options)
+    assert not any(
+        torch.allclose(a, b) for a, b in zip(anew.parameters(), later.parameters(), strict=True) if a.dim() > 1
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATORS if EXPANSIONS[name].needs_data])
