@@ -16,6 +16,7 @@ from mmbench import load_records
 from mmbench.analysis.family import Family, family
 
 BEST, CHEAP, SHOWN = 12, 0.1, 8
+JOINT = "mean rank of"
 """Definitions in the first table; the cost up to which one is cheap; definitions whose cells are shown."""
 
 
@@ -41,6 +42,9 @@ def named(summary: pd.DataFrame) -> pd.DataFrame:
             for low, high in zip(summary["all_low"], summary["all_high"], strict=True)
         ],
         positive=[f"{p} of {n}" for p, n in zip(summary["all_positive"], summary["all_cells"], strict=True)],
+        regret_text=[f"{100 * lost:.1f}" for lost in summary["regret"]],
+        random_text=[f"{100 * lost:.1f}" for lost in summary["random_regret"]],
+        better=[f"{b} of {n}" for b, n in zip(summary["better_than_random"], summary["all_cells"], strict=True)],
         cost_text=[f"{100 * cost:.0f} %" for cost in summary["cost"]],
     )
     return rows[~rows.duplicated(["sampler", "chosen", "confirmed", "all", "cost"])]
@@ -57,6 +61,8 @@ COLUMNS = {
     "spearman": "over both budgets",
     "partial": "given parameters",
     "equal_architecture": "inside one architecture",
+    "regret_text": "regret, points",
+    "better": "less than random's",
 }
 
 
@@ -68,6 +74,7 @@ def draw(found: Family, best: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     mine, rivals = (found.summary[found.summary["sampler"].ne("") == own] for own in (True, False))
+    rivals = rivals[~rivals["definition"].str.startswith(JOINT)]
     figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
     cheap = mine["cost"] <= CHEAP
     axes.scatter(mine["chosen"][~cheap], mine["confirmed"][~cheap], s=8, color="#bbbbbb", label="definitions")
@@ -96,12 +103,15 @@ def main(results: str, figure: str | None = None) -> None:
         sys.exit(f"{results} holds no clouds: run sweeps=manifold_family first")
     rows = named(found.summary)
     mine, rivals = rows[rows["sampler"] != ""], rows[rows["sampler"] == ""]
+    joint, rivals = (rivals[rivals["definition"].str.startswith(JOINT) == own] for own in (True, False))
     cheap = mine[mine["cost"] <= CHEAP]
     print(f"{len(mine)} definitions, {found.cells['cell'].nunique()} cells. Luck: {signed(found.luck)}\n")
     print("## Best where chosen\n\n" + table(mine.head(BEST), COLUMNS))
     print("\n## Best where chosen, at most a tenth of training\n\n" + table(cheap.head(BEST), COLUMNS))
     print("\n## Worst\n\n" + table(mine.sort_values("all").head(4), COLUMNS))
     print("\n## Rivals\n\n" + table(rivals.sort_values("all", ascending=False), COLUMNS))
+    print(f"\nA choice at random loses {rows.iloc[0]['random_text']} points.")
+    print("\n## Together\n\n" + table(joint.sort_values("all", ascending=False), COLUMNS))
     shown = pd.concat([mine.head(2), cheap.head(SHOWN - 4), rivals.head(4)])
     cells = found.cells.merge(shown[["sampler", "definition", "name"]], on=["sampler", "definition"])
     wide = cells.pivot_table(index="name", columns="cell", values="equal_budget", sort=False).reset_index()

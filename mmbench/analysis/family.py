@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from mmbench.analysis.controls import stem
 from mmbench.analysis.correlation import partial_interval, spearman_interval
+from mmbench.analysis.family_rules import increments, luck, mean_interval, together
 from mmbench.analysis.pooled import pool, within
-from mmbench.analysis.ranks import ranks_within
+from mmbench.analysis.selection import random_regret, regret_at_1
 from mmbench.analysis.units import averaged, counted, prepared
 from mmbench.landscape.sizes import GATED, LENGTHS, SIZES, STARS, Cloud, Gate, Normaliser, Rule, size_of
 
@@ -41,7 +41,6 @@ THRESHOLDS = {
 """The grids of eps."""
 UNITS: tuple[Normaliser, ...] = ("none", "norm", "sqrt_p", "filter")
 GATES: tuple[Gate, ...] = ("none", "pair", "component")
-PERMUTATIONS = 200
 FEWEST = 8
 """Configurations below which a cell is left out."""
 
@@ -105,7 +104,8 @@ def family(frame: pd.DataFrame) -> Family | None:
 
     cells: `definition` (what is read), `sampler` (off which cloud; empty for rivals), `cell`, `half` (`chosen on` or
     `confirmed on`), n, spearman with ci_low and ci_high, equal_budget and equal_architecture (pooled, weights n),
-    partial (given log parameters), cost (metric seconds over training seconds). A definition that is the same for all
+    partial (given log parameters), regret and random_regret (at 1, of test accuracy, mean over budgets), cost (metric
+    seconds over training seconds). A definition that is the same for all
     configurations of a budget says nothing about them: 0.
     """
     table = counted(prepared(frame), "gain")
@@ -113,18 +113,21 @@ def family(frame: pd.DataFrame) -> Family | None:
     table = table[table["arm"] == "expansion"]
     if not clouds or table.empty:
         return None
-    scores = pd.concat([_read(frame, clouds), _rivals(table)], ignore_index=True)
+    scores = pd.concat(
+        [_read(frame, clouds), _rivals(table, frame.set_index("run_id")["definition"])], ignore_index=True
+    )
     scores = scores.merge(_cells_of(frame), on="run_id", how="inner")
     scores = scores[scores["run_id"].isin(_whole_seeds(scores, table))]
     units = _units(scores, table)
-    groups = units.groupby(["sampler", "definition", "cell"], sort=True)
+    joint = pd.concat([units, together(units)], ignore_index=True)
+    groups = joint.groupby(["sampler", "definition", "cell"], sort=True)
     rows = [_row([*map(str, key)], part) for key, part in groups]
     cells = pd.DataFrame([row for row in rows if row["n"] >= FEWEST])
     if cells.empty:
         return None
     cells["half"] = np.where(cells["cell"].isin(_first_half(scores)), "chosen on", "confirmed on")
     summary = _summary(cells)
-    return Family(cells, summary, _luck(units, cells), _increments(units, summary))
+    return Family(cells, summary, luck(units, cells), increments(units, summary))
 
 
 def _clouds(frame: pd.DataFrame) -> dict[str, tuple[Cloud, Cloud | None]]:
@@ -206,7 +209,7 @@ def _seconds(row: Any) -> Array:
     ])  # fmt: skip
 
 
-def _rivals(table: pd.DataFrame) -> pd.DataFrame:
+def _rivals(table: pd.DataFrame, definitions: pd.Series) -> pd.DataFrame:
     """The other metrics, turned so that a larger score should mean a larger gain.
 
     Options that go with the set-up (steps that are a tenth of the training) make one metric of several cells.
@@ -215,9 +218,18 @@ def _rivals(table: pd.DataFrame) -> pd.DataFrame:
     turned = others["score"] * np.where(others["expected_sign"] < 0, -1, 1)
     names = others["metric"].map(stem)
     kinds = others.groupby([names, "base"])["metric"].transform("nunique")
-    names = names.where(kinds == 1, others["metric"])
+    names = names.where(kinds == 1, others["run_id"].map(definitions).map(_chosen).fillna(others["metric"]))
     found = {"run_id": others["run_id"], "sampler": "", "definition": names, "score": turned}
     return pd.DataFrame({**found, "seconds": others["metric_seconds"]})
+
+
+def _chosen(definition: Any) -> str | None:
+    """A metric and its options without those that are the training's."""
+    if not isinstance(definition, str):
+        return None
+    name, _, options = definition.removesuffix(")").partition("(")
+    kept = [option for option in options.split(", ") if option and not option.startswith(("steps=", "training="))]
+    return f"{name}({', '.join(kept)})" if kept else name
 
 
 def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:
@@ -249,10 +261,12 @@ def _units(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """One row per sampler, definition and configuration: score and gain averaged over the seeds of both."""
     runs = table.drop_duplicates("run_id").set_index("run_id")
     joined = scores[np.isfinite(scores["score"])].join(
-        runs[["number", "gain", "parameters", "train_seconds"]], on="run_id", how="inner"
+        runs[["number", "seed", "gain", "parameters", "train_seconds"]], on="run_id", how="inner"
     )
+    unit = ["sampler", "definition", "cell", "number"]
+    per_seed = joined.groupby([*unit, "seed"], dropna=False).mean(numeric_only=True).reset_index()
     units = (
-        joined.groupby(["sampler", "definition", "cell", "number"])
+        per_seed.groupby(unit)
         .agg(score=("score", "mean"), gain=("gain", "mean"), parameters=("parameters", "mean"),
              seconds=("seconds", "mean"), train_seconds=("train_seconds", "mean"))
         .reset_index()
@@ -267,7 +281,8 @@ def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
     base = part["base_cell"].to_numpy()
     size = np.log(part["parameters"].to_numpy(dtype=float))
     whole = spearman_interval(score, gain, base)
-    budget = pool(within(part["budget_cell"].to_numpy(), base, score, gain))
+    place = part["budget_cell"].to_numpy()
+    budget = pool(within(place, base, score, gain))
     architecture = pool(within(part["architecture_cell"].to_numpy(), base, score, gain))
     return {
         "sampler": key[0], "definition": key[1], "cell": key[2], "n": len(part),
@@ -275,6 +290,7 @@ def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
         "equal_budget": 0.0 if math.isnan(budget.rho) else budget.rho,
         "equal_architecture": architecture.rho, "n_equal_architecture": architecture.n,
         "partial": partial_interval(score, gain, [size], base).rho,
+        "regret": regret_at_1(place, score, gain), "random_regret": random_regret(place, gain),
         "cost": part["seconds"].sum() / part["train_seconds"].sum(),
     }  # fmt: skip
 
@@ -292,98 +308,9 @@ def _summary(cells: pd.DataFrame) -> pd.DataFrame:
         for name, half in halves.items():
             values = half["equal_budget"]
             row |= {f"{name}_cells": len(values), f"{name}_positive": int((values > 0).sum())}
-            row |= dict(zip((name, f"{name}_low", f"{name}_high"), _mean_interval(values), strict=True))
-        for column in ("spearman", "partial", "equal_architecture"):
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), mean_interval(values), strict=True))
+        for column in ("spearman", "partial", "equal_architecture", "regret", "random_regret"):
             row[column] = part[column].mean()
+        row["better_than_random"] = int((part["regret"] < part["random_regret"]).sum())
         rows.append(row)
     return pd.DataFrame(rows).sort_values("chosen", ascending=False, ignore_index=True)
-
-
-def _mean_interval(values: pd.Series) -> tuple[float, float, float]:
-    n = len(values)
-    if n < 2:
-        return (float(values.mean()) if n else math.nan), math.nan, math.nan
-    half = float(stats.t.ppf(0.975, n - 1)) * float(values.std()) / math.sqrt(n)
-    return float(values.mean()), float(values.mean()) - half, float(values.mean()) + half
-
-
-def _luck(units: pd.DataFrame, cells: pd.DataFrame) -> float:
-    """What the best definition reaches on the first half if gains are shuffled inside budgets."""
-    inside = set(cells.loc[cells["half"] == "chosen on", "cell"])
-    mine = units[(units["sampler"] != "") & units["cell"].isin(inside)]
-    if mine.empty:
-        return math.nan
-    generator, means = np.random.default_rng(0), []
-    for _, part in mine.groupby("cell"):
-        scores = part.pivot_table(index="number", columns=["sampler", "definition"], values="score")
-        known = part.drop_duplicates("number").set_index("number").loc[scores.index]
-        place = np.unique(known["budget_cell"], return_inverse=True)[1]
-        table = np.nan_to_num(np.column_stack([_standing(place, scores[name].to_numpy()) for name in scores]))
-        goal = _standing(place, known["gain"].to_numpy())
-        draws = np.column_stack([_shuffled(goal, place, generator) for _ in range(PERMUTATIONS)])
-        norms = np.linalg.norm(table, axis=0)[:, None] * np.linalg.norm(goal)
-        found = np.divide(table.T @ draws, norms, out=np.zeros((table.shape[1], PERMUTATIONS)), where=norms > 0)
-        means.append(pd.DataFrame(found, index=scores.columns))
-    together = pd.concat(means).groupby(level=[0, 1]).mean()
-    return float(np.quantile(together.max(), 0.95))
-
-
-def _shuffled(values: Array, place: Array, generator: np.random.Generator) -> Array:
-    order = np.lexsort((generator.random(len(values)), place))
-    shuffled = np.empty_like(values)
-    shuffled[np.argsort(place, kind="stable")] = values[order]
-    return shuffled
-
-
-def _standing(place: Array, values: Array) -> Array:
-    """Ranks inside budgets about 0, as shares of the budget; a missing value stands in the middle."""
-    known = np.isfinite(values)
-    standing = np.zeros(len(values))
-    if known.any():
-        inner = np.unique(place[known], return_inverse=True)[1]
-        n = np.bincount(inner)[inner]
-        standing[known] = (ranks_within(inner, values[known]) - (n + 1) / 2) / n
-    return standing
-
-
-KNOWN = ("parameters", "depth", "loss_after_k_steps")
-"""What is known of every candidate anyway, at the price of a tenth of its training."""
-
-
-def _increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Leave-one-cell-out: a linear rule on ranks inside budgets, fitted on the other cells, judged on the one left out.
-
-    The rules: each thing known by itself, all of them, and with the definitions added that were best on the first half,
-    at any cost and at a tenth of the training.
-    """
-    columns = units.pivot_table(index=["cell", "number"], columns=["sampler", "definition"], values="score")
-    about = units.drop_duplicates("number").set_index(["cell", "number"]).loc[columns.index]
-    place = np.unique(about["budget_cell"], return_inverse=True)[1]
-    goal = _standing(place, about["gain"].to_numpy())
-    cell = about.index.get_level_values("cell").to_numpy()
-    known = [("", name) for name in KNOWN if ("", name) in columns]
-    mine = summary[summary["sampler"] != ""]
-    best = [tuple(rows.iloc[0][["sampler", "definition"]])
-            for rows in (mine, mine[mine["cost"] <= 0.1]) if len(rows)]  # fmt: skip
-    rules: dict[str, list[Any]] = {name: [("", name)] for _, name in known}
-    rules[" + ".join(name for _, name in known)] = known
-    for chosen in dict.fromkeys(best):
-        label = " | ".join(chosen)
-        rules |= {label: [chosen], " + ".join([*(name for _, name in known), label]): [*known, chosen]}
-        if ("", "depth") in known:
-            rules[f"depth + {label}"] = [("", "depth"), chosen]
-    rows = []
-    for label, features in rules.items():
-        if not features:
-            continue
-        x = np.column_stack([_standing(place, columns[name].to_numpy()) for name in features])
-        found = []
-        for out in np.unique(cell):
-            fit, judged = cell != out, cell == out
-            weights = np.linalg.lstsq(x[fit], goal[fit])[0]
-            guess = _standing(place[judged], np.round(x[judged] @ weights, 12))
-            norm = np.linalg.norm(guess) * np.linalg.norm(goal[judged])
-            found.append(float(guess @ goal[judged] / norm) if norm > 0 else 0.0)
-        mean, low, high = _mean_interval(pd.Series(found))
-        rows.append({"rule": label, "cells": len(found), "mean": mean, "low": low, "high": high})
-    return pd.DataFrame(rows)

@@ -47,8 +47,12 @@ class Metric(Component):
 
     @property
     def definition(self) -> str:
-        """What exactly is measured, in one line: the name, and the options that are not the default."""
-        changed = (f"{key}={value}" for key, value in self if value != type(self).model_fields[key].default)
+        """What exactly is measured, in one line: the name, and the options that are not the default.
+
+        A recipe of training is left out: in a run it is the run's.
+        """
+        fields = type(self).model_fields
+        changed = (f"{key}={value}" for key, value in self if key != "training" and value != fields[key].default)
         return f"{self.name}({', '.join(changed)})"
 
     @abstractmethod

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from mmbench.analysis.family import definitions, family
+from mmbench.analysis.family_rules import ADVISED, together
 from mmbench.landscape.sizes import Cloud
 
 STEPS = (100, 200)
@@ -145,3 +146,26 @@ def test_infinite_barriers_and_broken_records_are_read_as_far_as_they_go(frame: 
     gated = cells[(cells["definition"] == "component, eps nats") & (cells["sampler"].str.contains("K=3"))]
     assert not math.isnan(cells["cost"].max())
     assert gated.set_index("cell").loc["digits mlp 100 steps", "n"] == 9
+
+
+def test_the_mean_rank_of_the_default_and_a_rival() -> None:
+    """Inside each budget: ranks 1/3, 2/3, 1 and 1, 2/3, 1/3 in the first, alike in the second."""
+    rows = []
+    for name, scores in {ADVISED: (1, 2, 3, 5, 6), ("", "jacob_cov"): (30, 20, 10, -2, -1)}.items():
+        for number, score in enumerate(scores):
+            rows.append({
+                "sampler": name[0], "definition": name[1], "cell": "digits", "budget_cell": int(number > 2),
+                "number": number, "score": score, "seconds": 1.0, "gain": 0.1 * number,
+            })  # fmt: skip
+    found = together(pd.DataFrame(rows)).set_index("number")
+    assert set(found["definition"]) == {"mean rank of manifold and jacob_cov"}
+    assert found["score"].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 1 / 2, 1])
+    assert (found["seconds"] == 2).all()
+    assert found["gain"].tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_the_planted_definition_has_no_regret(found: Any) -> None:
+    assert (found.cells["regret"] >= 0).all() and (found.cells["random_regret"] > 0).all()
+    assert found.summary["regret"].max() > 0
+    first = found.summary.iloc[0]
+    assert (first["regret"], first["better_than_random"]) == (0, 8)
