@@ -14,10 +14,13 @@ import pandas as pd
 
 from mmbench import load_records
 from mmbench.analysis.family import Family, family
+from mmbench.analysis.family_rules import ADVISED
 
-BEST, CHEAP, SHOWN = 12, 0.1, 8
+BEST, CHEAP = 8, 0.1
+"""Definitions in the first table; the cost up to which one is cheap."""
 JOINT = "mean rank of"
-"""Definitions in the first table; the cost up to which one is cheap; definitions whose cells are shown."""
+LABELLED = 0.15
+"""Rivals farther from zero are named in the figure."""
 
 
 def signed(value: float) -> str:
@@ -66,7 +69,7 @@ COLUMNS = {
 }
 
 
-def draw(found: Family, best: pd.DataFrame, path: Path) -> None:
+def draw(found: Family, path: Path) -> None:
     """Every definition: what it had where definitions were chosen, against what it had where it was confirmed."""
     import matplotlib as mpl
 
@@ -74,7 +77,9 @@ def draw(found: Family, best: pd.DataFrame, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     mine, rivals = (found.summary[found.summary["sampler"].ne("") == own] for own in (True, False))
+    joint = rivals[rivals["definition"] == f"{JOINT} manifold and flops"]
     rivals = rivals[~rivals["definition"].str.startswith(JOINT)]
+    default = mine[(mine["sampler"] == ADVISED[0]) & (mine["definition"] == ADVISED[1])]
     figure, axes = plt.subplots(figsize=(7, 6), layout="constrained")
     cheap = mine["cost"] <= CHEAP
     axes.scatter(mine["chosen"][~cheap], mine["confirmed"][~cheap], s=8, color="#bbbbbb", label="definitions")
@@ -82,12 +87,12 @@ def draw(found: Family, best: pd.DataFrame, path: Path) -> None:
         mine["chosen"][cheap], mine["confirmed"][cheap], s=12, color="#0072b2", label="at most a tenth of training"
     )
     axes.scatter(rivals["chosen"], rivals["confirmed"], s=40, marker="D", color="#d55e00", label="rivals")
-    for row in rivals.itertuples():
-        axes.annotate(
-            row.definition, (row.chosen, row.confirmed), textcoords="offset points", xytext=(6, 3), fontsize=8
-        )
-    first = best.iloc[0]
-    axes.scatter([first["chosen"]], [first["confirmed"]], s=90, marker="*", color="black", label="chosen")
+    far = rivals[(rivals["chosen"].abs() > LABELLED) | (rivals["confirmed"].abs() > LABELLED)]
+    for row in far.itertuples():
+        name = row.definition.replace("(state=trained, images=64)", " after a tenth")
+        axes.annotate(name, (row.chosen, row.confirmed), textcoords="offset points", xytext=(6, 3), fontsize=8)
+    for rows, marker, label in ((default, "*", "the default"), (joint, "P", "mean rank of the default and flops")):
+        axes.scatter(rows["chosen"], rows["confirmed"], s=110, marker=marker, color="black", label=label)
     axes.axvline(found.luck, linestyle=":", color="black", label="best by luck, 95 %")
     axes.axhline(0, color="black", linewidth=0.5)
     axes.set_xlabel("mean correlation with the gain at equal budget, half that definitions are chosen on")
@@ -112,7 +117,9 @@ def main(results: str, figure: str | None = None) -> None:
     print("\n## Rivals\n\n" + table(rivals.sort_values("all", ascending=False), COLUMNS))
     print(f"\nA choice at random loses {rows.iloc[0]['random_text']} points.")
     print("\n## Together\n\n" + table(joint.sort_values("all", ascending=False), COLUMNS))
-    shown = pd.concat([mine.head(2), cheap.head(SHOWN - 4), rivals.head(4)])
+    default = mine[(mine["sampler"] == ADVISED[0]) & (mine["definition"] == ADVISED[1])]
+    print("\n## The default\n\n" + table(default, COLUMNS))
+    shown = pd.concat([default, joint.sort_values("all").tail(2), mine.head(2), rivals.sort_values("all").tail(4)])
     cells = found.cells.merge(shown[["sampler", "definition", "name"]], on=["sampler", "definition"])
     wide = cells.pivot_table(index="name", columns="cell", values="equal_budget", sort=False).reset_index()
     print("\n## Cell by cell, at equal budget\n\n" + table(wide, {c: c for c in wide}))
@@ -122,7 +129,7 @@ def main(results: str, figure: str | None = None) -> None:
     print("\n## Cell by cell, over both budgets\n\n" + table(whole, {c: c for c in whole}))
     print("\n## Left-out cells\n\n" + table(found.increments, {c: c for c in found.increments}))
     if figure:
-        draw(found, cheap if len(cheap) else mine, Path(figure))
+        draw(found, Path(figure))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mmbench.models.base import Architecture
     from mmbench.training import Training
 
-DEFAULT = ("manifold", "jacob_cov")
+DEFAULT = ("manifold", "flops")
 """The metrics that advice is given by; see docs/evidence.md."""
 ROUNDS = 4
 TIMED = 3
