@@ -54,7 +54,8 @@ def merits(scored: list[Candidate], metrics: list[Metric]) -> tuple[list[float],
     unknown = np.isinf(widths)
     noise = np.random.default_rng(0).standard_normal((DRAWS, *scores.shape)) * np.where(unknown, 0.0, widths)
     shares = (rankdata(np.concatenate([scores[None], scores + noise]), axis=2) / len(scored)).mean(1)
-    return shares[0].tolist(), np.where(unknown.any(0), np.inf, shares[1:].std(0)).tolist()
+    spread = shares[1:].std(0).round(12)  # of draws that are all alike, no more than rounding
+    return shares[0].tolist(), np.where(unknown.any(0), np.inf, spread).tolist()
 
 
 def means(estimates: list[list[Estimate]]) -> tuple[Any, Any]:

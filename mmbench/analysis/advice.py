@@ -109,8 +109,8 @@ def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folde
 
 COLUMNS = {
     "rank": "rank", "expansion": "expansion", "axis": "axis", "factor": "factor", "parameters": "parameters",
-    "score": "score", "score_stderr": "+-", "decided": "against the first", "rounds": "rounds", "seconds": "seconds",
-    "train_seconds": "seconds to train",
+    "score": "score", "score_stderr": "+-", "decided": "against the first", "rounds": "rounds", "seconds": "spent, s",
+    "train_seconds": "training, s",
 }  # fmt: skip
 """What is shown of a ranking, and under which heading."""
 BRIEF = {

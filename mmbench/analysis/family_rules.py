@@ -92,7 +92,7 @@ def increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
     rules: dict[str, list[Any]] = {name: [("", name)] for _, name in known}
     rules[" + ".join(name for _, name in known)] = known
     for chosen in dict.fromkeys(best):
-        label = " | ".join(chosen)
+        label = ": ".join(chosen)
         rules |= {label: [chosen], " + ".join([*(name for _, name in known), label]): [*known, chosen]}
         if ("", "depth") in known:
             rules[f"depth + {label}"] = [("", "depth"), chosen]
