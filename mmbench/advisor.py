@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mmbench.models.base import Architecture
     from mmbench.training import Training
 
-DEFAULT = ("manifold", "flops")
+DEFAULT = ("manifold",)
 """The metrics that advice is given by; see docs/evidence.md."""
 ROUNDS = 4
 TIMED = 3
@@ -157,7 +157,11 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
     for one in given:
         try:
             recipe = {"training": training} if training and "training" in METRICS[str(one)].model_fields else {}
-            chosen.append(one if isinstance(one, Metric) else METRICS.create({"name": one, **recipe}))
+            chosen.append(
+                one
+                if isinstance(one, Metric)
+                else METRICS.create({"name": one, **METRICS[str(one)].where_expanded, **recipe})
+            )
         except ConfigError as error:
             problems += error.problems
     if problems:

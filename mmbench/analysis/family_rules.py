@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 PERMUTATIONS = 200
-ADVISED = ("sgd_branch(K=2, 0.025 of training)", "distance by pair, eps of the loss, unit filter, minus symmetry")
-"""The default of `manifold`, as far as the records hold it (with two branches), and what advice is given by."""
+ADVISED = ("permute_align(K=3, 0.05 of training)", "distance by pair, eps of the loss, unit none")
+"""The default of `metric=manifold`, and what advice is given by."""
 
 
 def mean_interval(values: pd.Series) -> tuple[float, float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from mmbench.metrics.subject import Subject
 from mmbench.registry import METRICS, Component
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     import torch
     from torch import nn
@@ -44,6 +45,9 @@ class Metric(Component):
 
     expected_sign: ClassVar[Literal[-1, 0, 1]]
     """+1 where theory says that a larger score means a larger gain, -1 where smaller, 0 where it says nothing."""
+
+    where_expanded: ClassVar[Mapping[str, Any]] = {}
+    """Options that are others where the expansion is known: as conf/metric has them, and as `advise` takes them."""
 
     @property
     def definition(self) -> str:

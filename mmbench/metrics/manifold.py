@@ -16,8 +16,9 @@ Expected sign +1: a large connected manifold is said to mean a large gain.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 from pydantic import Field, Strict, model_validator
@@ -58,6 +59,9 @@ class Manifold(Metric):
     """A size of a cloud of trained copies; the standard error is the jackknife's over its points (three at least)."""
 
     expected_sign = 1
+    where_expanded: ClassVar[Mapping[str, Any]] = {
+        "sampler": "permute_align", "fraction": 0.05, "normaliser": "none", "minus": "none",
+    }  # fmt: skip
 
     sampler: Sampler = "sgd_branch"
     """Where the points come from."""
