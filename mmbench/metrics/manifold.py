@@ -10,6 +10,9 @@ family, sampler x connectivity x size x normaliser, of which every member is a c
     minus         what is taken off: nothing, the size that widening alone would give (`symmetry`), or that of points
                   as far away in random directions (`cloud`)
 
+Where the expansion is known, runs and `advise` take other defaults (`where_expanded`): expansions with draws of their
+own, trained, and permuted to match (docs/evidence.md).
+
 Expected sign +1: a large connected manifold is said to mean a large gain.
 """
 
