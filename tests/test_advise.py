@@ -148,6 +148,14 @@ def test_the_error_of_a_mean_rank_is_its_spread_under_the_errors_of_the_scores()
     assert math.isinf(merits(some, [MARGIN, LOSS])[1][0])
 
 
+def test_by_default_it_ranks_by_the_member_of_the_family_that_the_evidence_supports() -> None:
+    table = mmbench.advise(network(), data(), expansions=["net2wider", "zero_pad"], training=QUICK)
+    (definition,) = table.attrs["metrics"]
+    assert definition.startswith("permute_align(K=3, 0.05 of training) | loss barrier")
+    assert definition.endswith("distance by pair | no unit")
+    assert (table["score"] > 0).all()
+
+
 def test_rounds_stop_when_the_time_is_used_up() -> None:
     start = time.perf_counter()
     table = mmbench.advise(network("vit"), data(), metrics="manifold", training=SGD(steps=1000), seconds=1.0)
