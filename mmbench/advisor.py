@@ -156,12 +156,12 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
         problems.append(f"metrics is empty; allowed: {', '.join(METRICS.names())}")
     for one in given:
         try:
-            recipe = {"training": training} if training and "training" in METRICS[str(one)].model_fields else {}
-            chosen.append(
-                one
-                if isinstance(one, Metric)
-                else METRICS.create({"name": one, **METRICS[str(one)].where_expanded, **recipe})
-            )
+            if isinstance(one, Metric):
+                chosen.append(one)
+                continue
+            kind = METRICS[one]
+            recipe = {"training": training} if training and "training" in kind.model_fields else {}
+            chosen.append(METRICS.create({"name": one, **kind.where_expanded, **recipe}))
         except ConfigError as error:
             problems += error.problems
     if problems:

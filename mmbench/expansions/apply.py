@@ -81,17 +81,18 @@ class Expander:
         self._steps: list[tuple[Expansion, Architecture, dict[str, Any]]] = [
             (step, target, {}) for step, target in operator.steps(self._base, self._shape)
         ]
-        self._looks = any(step.needs_data for step, *_ in self._steps)
+        self._learns = any(step.learns for step, *_ in self._steps)
         self._model, self._seed = model, seed
-        self._data = _checked(data, operator.name, self._base, self._shape) if self._looks else None
+        looks = any(step.needs_data for step, *_ in self._steps)
+        self._data = _checked(data, operator.name, self._base, self._shape) if looks else None
 
     def __call__(self, model: nn.Module) -> nn.Module:
         """A larger network grown from `model`, whose layers are those of the one given first."""
         import torch
 
-        first, self._looks = self._looks and model is not self._model, False
-        if first:
-            self(self._model)
+        learns, self._learns = self._learns, False
+        if learns and model is not self._model:
+            self(self._model)  # from which it learns
         base = self._base
         with torch.inference_mode(False):  # what is made in inference mode could never be trained
             for step, target, learned in self._steps:

@@ -91,6 +91,8 @@ class Expansion(Component):
     """The families that it is defined for; None for all that grow along its axis."""
     needs_data: ClassVar[bool] = False
     """Whether it looks at training images and labels."""
+    learns: ClassVar[bool] = False
+    """Whether it keeps in `Growth.learned` what it found on the first network."""
 
     @classmethod
     def axes(cls) -> tuple[str, ...]:

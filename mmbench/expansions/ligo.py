@@ -29,6 +29,7 @@ class LiGO(Sized):
 
     preserves = "no"
     needs_data = True
+    learns = True
 
     axis: Literal["width", "stream", "hidden", "heads", "depth"] = "width"
     """All channels, those of the residual stream, the units inside the blocks, attention heads, or blocks."""
