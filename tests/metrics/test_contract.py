@@ -313,7 +313,7 @@ def test_its_config_holds_exactly_its_options_and_their_defaults(metric: str) ->
     assert options.keys() == {"name", *METRICS[metric].model_fields}
     if "training" in options:
         assert options.pop("training") == "${training}"
-    assert METRICS.create(options) == METRICS[metric]()
+    assert METRICS.create(options) == METRICS[metric](**METRICS[metric].where_expanded)
 
 
 def test_every_config_is_of_a_metric() -> None:
