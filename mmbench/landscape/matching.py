@@ -23,6 +23,7 @@ stream, the unmatched one hides the other. The first start looks through the ord
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import torch
@@ -126,8 +127,12 @@ class Pair:
         _refuse_others(family, other, ours, theirs)
         self.sizes = {name: (group.size, theirs.groups[name].size) for name, group in ours.groups.items()}
         a, b = _weights(reference, ours), _weights(model, theirs)
-        self.tensors = [(a[name], b[name], _parts(ours, name)) for name in a]
+        self.tensors = _united([(a[name], b[name], _parts(ours, name)) for name in a])
         self.on = {group: [t for t in self.tensors if group in t[2]] for group in self.sizes}
+        self.beside = {group: {p for *_, parts in found for p in parts if isinstance(p, str)} - {group}
+                       for group, found in self.on.items()}  # fmt: skip
+        self.twice = {group for group, found in self.on.items() if any(parts.count(group) > 1 for *_, parts in found)}
+        self.wider = any(a != b for a, b in self.sizes.values())
         self.least = GAIN * sum(float(tensor.square().sum()) for tensor in [*a.values(), *b.values()])
 
     def start(self, generator: torch.Generator | None = None) -> Maps:
@@ -155,7 +160,9 @@ class Pair:
                 else:
                     ours, theirs = a.movedim(dim, 0), _chosen(b, parts, maps, without=dim).movedim(dim, 0)
                 ours, theirs = ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)
-                total.addmm_(ours, theirs.T).sub_(theirs.square().sum(1), alpha=0.5)
+                total.addmm_(ours, theirs.T)
+                if self.wider or maps is None:  # of permutations all have the same sum
+                    total.sub_(theirs.square().sum(1), alpha=0.5)
         return total
 
     def value(self, maps: Maps, group: str | None = None) -> float:
@@ -165,17 +172,41 @@ class Pair:
 
     def ascend(self, maps: Maps, generator: torch.Generator) -> Iterator[float]:
         """Improve `maps` in place; the objective at the start and after every step that gains."""
-        value, gained, groups = self.value(maps), True, list(self.sizes)
+        value, stale = self.value(maps), set(self.sizes)
         yield value
-        while gained:
-            gained = False
+        while stale:  # groups that have not been looked at since one beside them, in a common tensor, was changed
+            groups = sorted(stale)
             for i in torch.randperm(len(groups), generator=generator).tolist():
-                trial = {**maps, groups[i]: _assigned(self.gains(groups[i], maps))}
-                gain = self.value(trial, groups[i]) - self.value(maps, groups[i])
+                group = groups[i]
+                stale.discard(group)
+                gains = self.gains(group, maps)
+                found = _assigned(gains)
+                if group in self.twice:  # gains are but a slope
+                    gain = self.value({**maps, group: found}, group) - self.value(maps, group)
+                else:
+                    rows = torch.arange(len(found))
+                    gain = float((gains[rows, found] - gains[rows, maps[group]]).sum())
                 if gain > self.least:  # never where a group's two axes in one tensor pull apart
-                    maps.update(trial)
-                    value, gained = value + gain, True
+                    maps[group] = found
+                    stale |= self.beside[group] | ({group} & self.twice)
+                    value += gain
                     yield value
+
+
+def _united(tensors: list[tuple[Tensor, Tensor, list[Part]]]) -> list[tuple[Tensor, Tensor, list[Part]]]:
+    """The same, with all that has the channels of one group alone (biases, norms) in one matrix for each group."""
+    kept: list[tuple[Tensor, Tensor, list[Part]]] = []
+    alone: defaultdict[str, list[tuple[Tensor, ...]]] = defaultdict(list)
+    for a, b, parts in tensors:
+        (dim, group), *others = [(d, part) for d, part in enumerate(parts) if isinstance(part, str)]
+        if others:
+            kept.append((a, b, parts))
+        else:
+            alone[group].append(tuple(t.movedim(dim, 0).reshape(t.shape[dim], -1) for t in (a, b)))
+    for group, pairs in alone.items():
+        a, b = (torch.cat(same, dim=1) for same in zip(*pairs, strict=True))
+        kept.append((a, b, [group, a.shape[1]]))
+    return kept
 
 
 def _assigned(gains: Tensor) -> Tensor:

@@ -92,7 +92,9 @@ def _pushed(subject: Subject, count: int, recipe: Training, generator: torch.Gen
 
 
 def _aligned(models: list[nn.Module], generator: torch.Generator) -> list[nn.Module]:
-    from mmbench.landscape.matching import match, permuted
+    from mmbench.landscape.matching import gathered, match
 
     first, *others = models
-    return [first, *(permuted(model, match(first, model, generator)) for model in others)]
+    for model in others:
+        model.load_state_dict(gathered(model, match(first, model, generator)))
+    return models

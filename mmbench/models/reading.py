@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +64,6 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     its axis table, so that a variant that they do not describe (another norm or pooling, a dropout, an extra layer) is
     refused, never guessed.
     """
-    from mmbench.models._skeleton import skeleton
-
     for name in MODELS.names():
         try:
             found = MODELS[name].read(model)
@@ -73,7 +72,7 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
             architecture, shape = found
             if shape.classes < 1:
                 raise ValueError("it has no classifier (num_classes = 0), whose output an expansion could keep")
-            difference = _first_difference(model, skeleton(architecture, shape), architecture.table(shape))
+            difference = _first_difference(model, _modules(architecture, shape), architecture.table(shape))
         except (
             AttributeError,
             TypeError,
@@ -91,10 +90,17 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     )
 
 
-def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
-    for (name, ours), (expected, theirs) in zip_longest(
-        model.named_modules(), twin.named_modules(), fillvalue=("nothing", None)
-    ):
+@lru_cache(maxsize=64)
+def _modules(architecture: Architecture, shape: InputShape) -> list[tuple[str, dict[str, Any]]]:
+    """Names and settings of the modules that the family's factory builds."""
+    from mmbench.models._skeleton import skeleton
+
+    return [(name, _settings(module)) for name, module in skeleton(architecture, shape).named_modules()]
+
+
+def _first_difference(model: nn.Module, modules: list[tuple[str, dict[str, Any]]], table: Table) -> str:
+    ours: nn.Module | None
+    for (name, ours), (expected, settings) in zip_longest(model.named_modules(), modules, fillvalue=("nothing", None)):
         if ours is not None and (ours._forward_hooks or ours._forward_pre_hooks):
             return f"{f'module {name!r}' if name else 'it'} has forward hooks"
         if name != expected:
@@ -103,7 +109,7 @@ def _first_difference(model: nn.Module, twin: nn.Module, table: Table) -> str:
         if own:
             return f"{f'module {name!r}' if name else 'it'} has a {own[0]} of its own"
         found = _settings(ours)
-        for key, value in _settings(theirs).items():
+        for key, value in (settings or {}).items():
             if found.get(key) != value:
                 return f"{f'module {name!r}' if name else 'it'} has {key} = {found.get(key)}, expected {value}"
     tensors = {k: tuple(v.shape) for k, v in model.state_dict().items()}
