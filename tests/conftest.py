@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 
 import pytest
 
@@ -24,6 +25,43 @@ def mmbench(tmp_path):
             timeout=300,
             **options,
         )
+
+    return command
+
+
+@pytest.fixture
+def mmbench_here(tmp_path, tmp_path_factory):
+    """As `mmbench`, in a fork of this process, which need not load for seconds what is loaded; not for sweeps."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from mmbench import cli, config, run  # noqa: F401
+
+    said = [tmp_path_factory.mktemp("said") / name for name in ("stdout", "stderr")]
+
+    def child(arguments: tuple[str, ...]) -> int:
+        os.chdir(tmp_path)
+        GlobalHydra.instance().clear()
+        for number, path in enumerate(said, 1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
+        try:
+            cli.main(list(arguments))
+        except SystemExit as end:
+            return end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            return 1
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        return 0
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        pid = os.fork()
+        if not pid:
+            os._exit(child(arguments))
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        return subprocess.CompletedProcess(arguments, status, *(path.read_text() for path in said))
 
     return command
 

@@ -222,9 +222,9 @@ def test_sweeps_of_an_older_store_keep_their_records_only(store, names, monkeypa
         (["results=nowhere"], "is no folder"),
     ],
 )
-def test_wrong_values_are_told(mmbench, tmp_path, arguments, said):
+def test_wrong_values_are_told(mmbench_here, tmp_path, arguments, said):
     Store(tmp_path / "results").prepare()
-    done = mmbench("clean", *arguments)
+    done = mmbench_here("clean", *arguments)
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr

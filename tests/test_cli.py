@@ -34,8 +34,8 @@ print(sorted({{"torch", "hydra", "pandas", "timm", "omegaconf", "pydantic"}} & s
     assert shown.rstrip().splitlines()[-1] == "[]"
 
 
-def test_help_of_run_lists_every_choice(mmbench):
-    shown = mmbench("run", "--help").stdout
+def test_help_of_run_lists_every_choice(mmbench_here):
+    shown = mmbench_here("run", "--help").stdout
     assert all(name in shown for name in ("net2wider", "hessian_trace", "digits", "resnet", "adamw", "quickstart"))
     assert set(HELP) == set(COMMANDS)
 
@@ -83,8 +83,8 @@ def test_help_of_run_lists_every_choice(mmbench):
     ],
     ids=lambda value: " ".join(value) if value[0] in ("run", "status", "analyze", "rnu") else "",
 )
-def test_a_mistake_gets_a_message_and_no_stack_trace(mmbench, tmp_path, arguments, said):
-    done = mmbench(*arguments)
+def test_a_mistake_gets_a_message_and_no_stack_trace(mmbench_here, tmp_path, arguments, said):
+    done = mmbench_here(*arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert all(words in done.stderr for words in said), done.stderr
     assert "Traceback" not in done.stderr
@@ -92,29 +92,29 @@ def test_a_mistake_gets_a_message_and_no_stack_trace(mmbench, tmp_path, argument
     assert not (tmp_path / "results" / "records").exists(), "nothing is started"
 
 
-def test_in_a_sweep_all_jobs_are_checked_before_the_first_starts(mmbench, tmp_path):
-    done = mmbench("run", "-m", *TINY, "training.lr=0.1,-1", "seed=0,-5")
+def test_in_a_sweep_all_jobs_are_checked_before_the_first_starts(mmbench_here, tmp_path):
+    done = mmbench_here("run", "-m", *TINY, "training.lr=0.1,-1", "seed=0,-5")
     assert done.returncode == 2
     assert "training.lr = -1" in done.stderr
     assert "seed = -5" in done.stderr
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_a_run_prints_what_it_did_and_where_it_lies(mmbench, tmp_path):
-    done = mmbench("run", *TINY)
+def test_a_run_prints_what_it_did_and_where_it_lies(mmbench_here, tmp_path):
+    done = mmbench_here("run", *TINY)
     assert done.returncode == 0, done.stderr
     record = next((tmp_path / "results" / "records").glob("*.json"))
     said = done.stdout.replace("\n", "")
     assert str(record) in said
     assert "gain" in said
     assert "1 base models trained" in said
-    again = mmbench("run", *TINY)
+    again = mmbench_here("run", *TINY)
     assert "computed         nothing" in again.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"results"}, "nothing else is written"
 
 
-def test_a_failed_run_ends_with_status_1(mmbench):
-    done = mmbench("run", *TINY, "training.lr=1e30", "training.clip_norm=null")
+def test_a_failed_run_ends_with_status_1(mmbench_here):
+    done = mmbench_here("run", *TINY, "training.lr=1e30", "training.clip_norm=null")
     assert done.returncode == 1
     assert "diverged at step" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
@@ -178,37 +178,41 @@ def test_a_sweep_is_bit_identical_with_one_worker_or_two(mmbench, tmp_path):
     assert one == two
 
 
-def test_an_option_that_some_choices_lack_applies_to_the_others(mmbench):
-    plan = mmbench("plan", "expansion=none,zero_pad", "expansion.factor=2,3", "metric=parameters")
+def test_an_option_that_some_choices_lack_applies_to_the_others(mmbench_here):
+    plan = mmbench_here("plan", "expansion=none,zero_pad", "expansion.factor=2,3", "metric=parameters")
     assert "3 runs: 3 defined" in plan.stdout, plan.stdout + plan.stderr
-    plan = mmbench("plan", "model=vit,resnet", "model.channels=[3,4,6]", "training.clip_norm=null", "metric=parameters")
+    plan = mmbench_here(
+        "plan", "model=vit,resnet", "model.channels=[3,4,6]", "training.clip_norm=null", "metric=parameters"
+    )
     assert "2 runs: 2 defined" in plan.stdout, plan.stdout + plan.stderr
-    wrong = mmbench("plan", "model=vit,resnet", "model.chanels=[3,4,6]")
+    wrong = mmbench_here("plan", "model=vit,resnet", "model.chanels=[3,4,6]")
     assert "model.chanels = 'chanels' is unknown; did you mean 'channels'?" in wrong.stderr
 
 
-def test_hydra_flags_work(mmbench):
-    shown = mmbench("run", "expansion=zero_pad", "--cfg", "job", "--package", "expansion")
+def test_hydra_flags_work(mmbench_here):
+    shown = mmbench_here("run", "expansion=zero_pad", "--cfg", "job", "--package", "expansion")
     assert "name: zero_pad" in shown.stdout, shown.stderr
 
 
-def test_hydras_own_launcher_works(mmbench):
-    done = mmbench("run", "-m", *TINY, "metric=parameters", "seed=0,1", "hydra/launcher=basic")
+def test_hydras_own_launcher_works(mmbench_here):
+    done = mmbench_here("run", "-m", *TINY, "metric=parameters", "seed=0,1", "hydra/launcher=basic")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained on") == 2
 
 
-def test_a_sweep_of_ones_own_folder_is_found(mmbench, tmp_path):
+def test_a_sweep_of_ones_own_folder_is_found(mmbench_here, tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: 0,1,2\n"
     )
-    plan = mmbench("plan", "-cd", ".", "sweeps=mine", "metric=parameters")
+    plan = mmbench_here("plan", "-cd", ".", "sweeps=mine", "metric=parameters")
     assert "3 runs" in plan.stdout, plan.stdout + plan.stderr
 
 
-def test_an_axis_counts_for_the_operators_that_have_it(mmbench):
-    plan = mmbench("plan", "expansion=none,scratch,net2wider,net2deeper", "expansion.axis=width,depth", "model=mlp")
+def test_an_axis_counts_for_the_operators_that_have_it(mmbench_here):
+    plan = mmbench_here(
+        "plan", "expansion=none,scratch,net2wider,net2deeper", "expansion.axis=width,depth", "model=mlp"
+    )
     assert "5 runs: 5 defined" in plan.stdout, plan.stdout + plan.stderr
 
 
@@ -224,9 +228,9 @@ def test_what_a_sweep_file_sets_counts(mmbench, tmp_path):
     assert (record["seed"], record["factor"]) == (7, 3.0)
 
 
-def test_with_another_launcher_a_failed_run_does_not_end_the_sweep(mmbench):
+def test_with_another_launcher_a_failed_run_does_not_end_the_sweep(mmbench_here):
     arguments = [*TINY, "metric=parameters", "training.lr=1e30,0.05", "training.clip_norm=null"]
-    done = mmbench("run", "-m", *arguments, "hydra/launcher=basic")
+    done = mmbench_here("run", "-m", *arguments, "hydra/launcher=basic")
     assert done.returncode == 1
     assert "diverged at step" in done.stdout
     assert "trained on" in done.stdout
@@ -337,8 +341,8 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path):
     assert str(tmp_path / "site") in where.stdout, "the checkout was not used"
 
 
-def test_a_folder_that_hydra_takes_for_a_group_is_told(mmbench, tmp_path):
+def test_a_folder_that_hydra_takes_for_a_group_is_told(mmbench_here, tmp_path):
     (tmp_path / "results").mkdir()
-    done = mmbench("plan", "-cd", ".", "metric=parameters,random", "results=other")
+    done = mmbench_here("plan", "-cd", ".", "metric=parameters,random", "results=other")
     assert done.returncode == 2
     assert "a folder 'results' lies in the folder of -cd" in done.stderr.replace("\n", " ")

@@ -170,17 +170,17 @@ SWEEP = [*TINY, "metric=parameters,random", "expansion=none,zero_pad,identity_bl
 
 
 @pytest.mark.slow
-def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench, tmp_path):
-    first = mmbench("run", "-m", *SWEEP, "hydra/launcher=basic")
+def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench_here, tmp_path):
+    first = mmbench_here("run", "-m", *SWEEP, "hydra/launcher=basic")
     assert first.returncode == 0, first.stderr
     assert "Launching 8 runs in 4 jobs" in first.stdout, "runs that share an expanded model are one job"
     assert "12 runs: 8 done, 4 skipped; 0 of them were stored already." in first.stdout
-    mmbench("run", "-m", *SWEEP, "results=here")
+    mmbench_here("run", "-m", *SWEEP, "results=here")
     assert table(tmp_path / "results") == table(tmp_path / "here")
     next((tmp_path / "results" / "records").glob("*.json")).unlink()
-    second = mmbench("run", "-m", *SWEEP, "hydra/launcher=basic")
+    second = mmbench_here("run", "-m", *SWEEP, "hydra/launcher=basic")
     assert "11 of them were stored already" in second.stdout
-    third = mmbench("run", "-m", *SWEEP, "hydra/launcher=basic")
+    third = mmbench_here("run", "-m", *SWEEP, "hydra/launcher=basic")
     assert "Nothing to launch: every run has its record." in third.stdout
     assert third.returncode == 0
 
@@ -253,14 +253,14 @@ def test_the_device_of_another_machine_is_checked_there(tmp_path):
 
 
 @pytest.mark.parametrize(("launcher", "extra"), [("submitit_slurm", "slurm"), ("ray", "ray")])
-def test_a_launcher_that_is_not_installed_is_told_with_its_extra(mmbench, launcher, extra):
-    done = mmbench("run", "-m", f"hydra/launcher={launcher}", "metric=parameters", "seed=-1")
+def test_a_launcher_that_is_not_installed_is_told_with_its_extra(mmbench_here, launcher, extra):
+    done = mmbench_here("run", "-m", f"hydra/launcher={launcher}", "metric=parameters", "seed=-1")
     assert done.returncode == 2
     assert f"pip install 'mmbench[{extra}]'" in done.stderr or "seed = -1" in done.stderr, done.stderr
 
 
-def test_a_launcher_that_does_not_exist_is_told(mmbench):
-    done = mmbench("run", "-m", "hydra/launcher=baisc")
+def test_a_launcher_that_does_not_exist_is_told(mmbench_here):
+    done = mmbench_here("run", "-m", "hydra/launcher=baisc")
     assert done.returncode == 2
     assert "hydra/launcher = 'baisc' is unknown; did you mean 'basic'? (allowed: basic, local, plan" in done.stderr
 

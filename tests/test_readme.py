@@ -94,11 +94,11 @@ def test_every_choice_stands_in_it():
             assert name in README, f"{group}={name}"
 
 
-def test_its_sweep_can_be_planned(mmbench, tmp_path):
+def test_its_sweep_can_be_planned(mmbench_here, tmp_path):
     sweep = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)[0]
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text("# @package _global_\n" + sweep)
-    done = mmbench("plan", "-cd", ".", "sweeps=mine")
+    done = mmbench_here("plan", "-cd", ".", "sweeps=mine")
     assert done.returncode == 0, done.stderr
     metrics, seeds = len(METRICS.names()), 3
     assert f"{metrics * seeds} of {4 * metrics * seeds} combinations are left out" in done.stdout

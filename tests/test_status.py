@@ -111,9 +111,9 @@ def test_an_empty_store_has_no_runs(store, capsys):
     assert "0 runs in" in capsys.readouterr().out
 
 
-def test_status_takes_true_or_false(mmbench, tmp_path):
+def test_status_takes_true_or_false(mmbench_here, tmp_path):
     Store(tmp_path / "results").prepare()
-    assert mmbench("status", "all=true").returncode == 0
-    wrong = mmbench("status", "all=yes")
+    assert mmbench_here("status", "all=true").returncode == 0
+    wrong = mmbench_here("status", "all=yes")
     assert wrong.returncode == 2
     assert "all = 'yes' is not allowed: must be true or false" in wrong.stderr

@@ -15,13 +15,13 @@ EXTRA = {"cifar10": [], "manifold_family": ["expansion=net2wider"]}
 
 
 @pytest.mark.parametrize("name", choices("sweeps"))
-def test_a_sweep_file_has_its_command_its_job_count_and_its_question(name, mmbench):
+def test_a_sweep_file_has_its_command_its_job_count_and_its_question(name, mmbench_here):
     lines = (root() / "sweeps" / f"{name}.yaml").read_text().splitlines()
     assert lines[0] == "# @package _global_"
     assert lines[1].startswith(f"# mmbench run -m sweeps={name}")
     count = int(re.match(r"# (\d+) runs", lines[2])[1])
     assert "?" in "".join(line for line in lines if line.startswith("#"))
-    plan = mmbench("plan", f"sweeps={name}", *(["dataset.path=data", *EXTRA[name]] if name in EXTRA else []))
+    plan = mmbench_here("plan", f"sweeps={name}", *(["dataset.path=data", *EXTRA[name]] if name in EXTRA else []))
     if name in EXTRA:
         assert "dataset.path = 'data'" in plan.stderr, "the sweep composes, and misses only its data"
     else:

@@ -64,7 +64,7 @@ CASES = {
     **dict.fromkeys(MODELS.names()),
     "odd": Odd,
     "torch's attention": Attention,
-    "timm's resnet10t": lambda: stock("resnet10t"),  # blur pools and a deep stem
+    "timm's resnet10t": lambda: stock("resnet10t", channels=(8, 8, 12, 16)),  # blur pools and a deep stem
     "layer scale, registers": lambda: stock("vit_dwee_patch16_reg1_gap_256", img_size=8, patch_size=4, embed_dim=8,
                                             num_heads=2, depth=1),
 }  # fmt: skip

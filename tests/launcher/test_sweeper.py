@@ -277,14 +277,14 @@ def test_what_is_left_out_is_not_checked(runs_of):
     assert [run.model.heads for run in runs] == [2]
 
 
-def test_pairs_and_exclusions_in_a_file(mmbench, tmp_path):
+def test_pairs_and_exclusions_in_a_file(mmbench_here, tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text(
         "# @package _global_\nhydra:\n  sweeper:\n    params:\n      seed: 0,1\n      metric: parameters\n"
         "    pairs:\n      - {model: 'mlp,vit', training: 'sgd,adamw'}\n"
         "    exclude:\n      - {model: vit, seed: 1}\n"
     )
-    plan = mmbench("plan", "-cd", ".", "sweeps=mine")
+    plan = mmbench_here("plan", "-cd", ".", "sweeps=mine")
     assert "1 of 4 combinations are left out by hydra.sweeper.exclude." in plan.stdout, plan.stdout + plan.stderr
     assert "3 runs: 3 defined" in plan.stdout
 

@@ -78,18 +78,18 @@ def test_a_single_run_is_logged(mmbench):
     ],
     ids=lambda value: " ".join(value) if value[0] in ("run", "track", "dashboard", "analyze") else "",
 )
-def test_a_mistake_is_told_before_anything_starts(mmbench, tmp_path, arguments, said):
+def test_a_mistake_is_told_before_anything_starts(mmbench_here, tmp_path, arguments, said):
     Store(tmp_path / "results").prepare()
-    done = mmbench(*arguments)
+    done = mmbench_here(*arguments)
     assert done.returncode == 2, done.stdout + done.stderr
     assert all(words in done.stderr for words in said), done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_an_empty_store_has_nothing_to_log_and_a_dashboard_of_all_metrics(mmbench, tmp_path):
+def test_an_empty_store_has_nothing_to_log_and_a_dashboard_of_all_metrics(mmbench_here, tmp_path):
     Store(tmp_path / "results").prepare()
-    assert "nothing new" in mmbench("track", *OFFLINE).stdout
-    said = mmbench("dashboard", *OFFLINE).stdout
+    assert "nothing new" in mmbench_here("track", *OFFLINE).stdout
+    said = mmbench_here("dashboard", *OFFLINE).stdout
     assert "Nothing was sent" in said
     (path,) = (tmp_path / "results").glob("tracking/*/dashboard.json")
     assert "score/hessian_trace" in path.read_text()
