@@ -43,17 +43,14 @@ def mmbench_here(tmp_path, tmp_path_factory):
         GlobalHydra.instance().clear()
         for number, path in enumerate(said, 1):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        sys.stdout, sys.stderr = open(1, "w"), open(2, "w")
-        try:
-            cli.main(list(arguments))
-        except SystemExit as end:
-            return end.code or 0
-        except BaseException:
-            traceback.print_exc()
-            return 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+        with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
+            try:
+                cli.main(list(arguments))
+            except SystemExit as end:
+                return end.code or 0
+            except BaseException:
+                traceback.print_exc()
+                return 1
         return 0
 
     def command(*arguments: str) -> subprocess.CompletedProcess[str]:
