@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from mmbench.data.base import Split
-    from mmbench.flat import Flat
 
 
 class Training(Component):
@@ -60,8 +59,8 @@ class Training(Component):
         return self.lr * 0.5 * (1 + math.cos(math.pi * done))
 
     @abstractmethod
-    def updater(self, flat: Flat) -> Callable[[float], None]:
-        """A function that makes one update of `flat.vector` from `flat.gradient` at a given learning rate."""
+    def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
+        """A function that makes one update of the weights from what the gradient holds, at a given learning rate."""
 
 
 @TRAININGS.register("sgd")
@@ -71,17 +70,17 @@ class SGD(Training):
     momentum: float = Field(0.9, ge=0, lt=1)
     """m; 0 is plain SGD."""
 
-    def updater(self, flat: Flat) -> Callable[[float], None]:
-        """Two vector operations, three with weight decay."""
+    def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
+        """Two operations, three with weight decay."""
         import torch
 
-        vector, gradient, velocity = flat.vector, flat.gradient, torch.zeros_like(flat.vector)
+        velocity = torch.zeros_like(weights)
 
         def update(lr: float) -> None:
             if self.weight_decay:
-                gradient.add_(vector, alpha=self.weight_decay)
+                gradient.add_(weights, alpha=self.weight_decay)
             torch.add(gradient, velocity, alpha=self.momentum, out=velocity)
-            vector.add_(velocity, alpha=-lr)
+            weights.add_(velocity, alpha=-lr)
 
         return update
 
@@ -99,12 +98,12 @@ class AdamW(Training):
     beta2: float = Field(0.999, ge=0, lt=1)
     """Decay of the second moment."""
 
-    def updater(self, flat: Flat) -> Callable[[float], None]:
+    def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
         """One fused kernel."""
         import torch
 
-        parameter = torch.nn.Parameter(flat.vector)
-        parameter.grad = flat.gradient
+        parameter = torch.nn.Parameter(weights)
+        parameter.grad = gradient
         betas = (self.beta1, self.beta2)
         optimizer = torch.optim.AdamW([parameter], betas=betas, weight_decay=self.weight_decay, fused=True)
 
@@ -160,14 +159,14 @@ def train(
     steps = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
     layout = memory_format(model)
     flat = Flat(model.train().to(memory_format=layout))
-    update, gradient, clip = recipe.updater(flat), flat.gradient, recipe.clip_norm
+    update, gradient = recipe.updater(flat.vector, flat.gradient), flat.gradient
     size = min(recipe.batch_size, len(data))
     per_epoch = len(data) // size
     losses = torch.zeros(steps, device=data.labels.device)
     for step in range(steps):
         position = step % per_epoch
         if position == 0:
-            _require_finite(losses[max(0, step - per_epoch) : step], max(0, step - per_epoch))
+            require_finite(losses[max(0, step - per_epoch) : step], max(0, step - per_epoch))
             order = torch.randperm(len(data), generator=generator)[: (steps - step) * size].to(data.labels.device)
             images, labels = data.images[order].contiguous(memory_format=layout), data.labels[order]
         batch = slice(position * size, (position + 1) * size)
@@ -175,12 +174,9 @@ def train(
         loss = cross_entropy(model(images[batch]), labels[batch])
         loss.backward()
         losses[step] = loss.detach()
-        if clip is not None:
-            gradient.mul_((clip / (torch.linalg.vector_norm(gradient) + 1e-12)).clamp_max(1.0))
+        clip(gradient, recipe.clip_norm)
         update(recipe.learning_rate(step))
-    _require_finite(losses, 0)
-    if not torch.isfinite(flat.vector).all():
-        raise DivergedError(steps, math.nan)
+    require_finite(losses, weights=flat.vector)
     model.eval()
     return History(losses, time.perf_counter() - start)
 
@@ -193,13 +189,25 @@ def memory_format(model: nn.Module) -> torch.memory_format:
     return torch.channels_last if convolutions > 1 else torch.contiguous_format
 
 
-def _require_finite(losses: Tensor, first: int) -> None:
+def clip(gradient: Tensor, norm: float | None) -> None:
+    """Shorten the gradient of each network (..., P) to the norm, if there is one and it is longer."""
+    import torch
+
+    if norm is not None:
+        length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+        gradient.mul_((norm / (length + 1e-12)).clamp_max(1.0))
+
+
+def require_finite(losses: Tensor, first: int = 0, weights: Tensor | None = None) -> None:
+    """`DivergedError` at the first loss that is not a finite number, or after the last if a weight is none."""
     import torch
 
     bad = (~torch.isfinite(losses)).nonzero()
     if len(bad):
         step = int(bad[0])
         raise DivergedError(first + step, float(losses[step]))
+    if weights is not None and not torch.isfinite(weights).all():
+        raise DivergedError(first + len(losses), math.nan)
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from mmbench.batched import train_all
 from mmbench.copies import copied
-from mmbench.training import Training, train
+from mmbench.training import Training
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from mmbench.data.base import Split
@@ -22,16 +25,20 @@ class Branch(NamedTuple):
     losses: Tensor
 
 
+def branches_from(
+    starts: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator
+) -> list[Branch]:
+    """A copy of each network (all of one architecture), trained by the whole recipe, with its own order of images."""
+    models = [copied(start) for start in starts]
+    histories = train_all(models, data, recipe, generator)
+    return [Branch(model, history.losses) for model, history in zip(models, histories, strict=True)]
+
+
 def sgd_branches(
     model: nn.Module, data: Split, recipe: Training, count: int, generator: torch.Generator
 ) -> list[Branch]:
-    """`count` copies of `model`, each trained by the whole recipe; they differ in the order of the images alone."""
-    branches = []
-    for _ in range(count):
-        branch = copied(model)
-        history = train(branch, data, recipe, generator)
-        branches.append(Branch(branch, history.losses))
-    return branches
+    """`count` trained copies of `model`, which differ in the order of the images alone."""
+    return branches_from([model] * count, data, recipe, generator)
 
 
 def shortened(recipe: Training, fraction: float, lr_factor: float = 1.0) -> Training:

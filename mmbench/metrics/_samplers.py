@@ -55,25 +55,23 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
         UndefinedError: the sampler repeats the expansion, and the subject does not know it.
         DivergedError: a training left the finite numbers.
     """
-    from mmbench.landscape.branches import Branch, perturbed, sgd_branches
+    from mmbench.landscape.branches import branches_from, perturbed, sgd_branches
 
     generator = subject.generator("manifold")
-
-    def trained(starts: list[nn.Module]) -> list[Branch]:
-        return [sgd_branches(start, subject.train, recipe, 1, generator)[0] for start in starts]
 
     start = subject.network()
     if sampler == "sgd_branch":
         branches = sgd_branches(start, subject.train, recipe, count, generator)
     elif sampler == "perturb_retrain":
-        branches = trained([perturbed(start, noise, generator) for _ in range(count)])
+        starts = [perturbed(start, noise, generator) for _ in range(count)]
+        branches = branches_from(starts, subject.train, recipe, generator)
     elif sampler == "symmetry_null":
         return _pushed(subject, count, recipe, generator)
     else:
         starts = subject.once(("expansions", count), lambda: [subject.expanded(subject.base, i) for i in range(count)])
         if sampler == "expansions":
             return Points(start, starts, [])
-        branches = trained(starts)
+        branches = branches_from(starts, subject.train, recipe, generator)
     models = [branch.model for branch in branches]
     if sampler == "permute_align":
         models = _aligned(models, generator)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from mmbench.data.base import InputShape
+from mmbench.operations import operations
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,12 +36,6 @@ def skeleton(architecture: Architecture, shape: InputShape) -> nn.Module:
 
 @lru_cache(maxsize=64)
 def flops(architecture: Architecture, shape: InputShape) -> int:
-    """Floating-point operations of the forward pass of one image, a multiply-add counted as two.
-
-    Convolutions, matrix products and attention count; what works entry by entry (norms, activations) does not.
-    """
-    network = skeleton(architecture, shape).eval()
+    """Operations of the forward pass of one image, as `mmbench.operations` counts them."""
     image = torch.empty(1, shape.channels, shape.image_size, shape.image_size, device="meta")
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(image)
-    return int(counter.get_total_flops())
+    return operations(skeleton(architecture, shape).eval(), image)
