@@ -65,7 +65,8 @@ class Surface:
         """
         count = len(self.images)
         for images, labels in self.chunks():
-            yield cross_entropy(self.model(images).double(), labels, reduction="sum") / count
+            mean = cross_entropy(self.model(images).double(), labels)
+            yield mean if len(labels) == count else mean * (len(labels) / count)
 
     def on(self, images: Split) -> Surface:
         """The same network's loss on other images; it moves with this one."""
