@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmbench import console
-from mmbench.advisor import DEFAULT, advise
+from mmbench.advisor import DEFAULT, advise, as_advised
 from mmbench.checkpoint import KEY, load_checkpoint
 from mmbench.config import prepare
 from mmbench.errors import ConfigError
+from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,10 +89,10 @@ def _evidence(named: str | None, settings: Settings, run: Run, metrics: list[Any
     from mmbench.analysis.frame import load_records
 
     folder = Path(named or settings.results)
-    names = [metric if isinstance(metric, str) else metric.name for metric in metrics]
     if named is None and not (folder / "records").is_dir():
         return [f"There is no evidence: no sweeps are stored in {folder}; evidence=DIR names a store of sweeps."]
-    return track_record(load_records(folder), run.model.name, names)
+    known = [as_advised(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS.names()]
+    return track_record(load_records(folder), run.model.name, {metric.name: metric.definition for metric in known})
 
 
 def _number(own: Mapping[str, str], key: str, default: float | None) -> float | None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 DEFAULT = ("manifold",)
 """The metrics that advice is given by; see docs/evidence.md."""
 ROUNDS = 4
+APART = 1000
+"""Between the draws of two rounds; the draw 0 is that of the network that is measured, in every round."""
 TIMED = 3
 """Steps that a candidate is trained for to tell what its training would take."""
 
@@ -142,7 +144,8 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
     """The metrics, made; every wrong value is told at once."""
     from mmbench.metrics.base import Metric
 
-    problems, chosen = [], []
+    problems: list[str] = []
+    chosen = []
     if not isinstance(budget, (int, float)) or not 1 < budget < 1000:
         problems.append(
             f"budget = {budget!r} is not allowed: must be a number > 1 and < 1000, as 2.0 for twice as many"
@@ -156,17 +159,23 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
         problems.append(f"metrics is empty; allowed: {', '.join(METRICS.names())}")
     for one in given:
         try:
-            if isinstance(one, Metric):
-                chosen.append(one)
-                continue
-            kind = METRICS[one]
-            recipe = {"training": training} if training and "training" in kind.model_fields else {}
-            chosen.append(METRICS.create({"name": one, **kind.where_expanded, **recipe}))
+            chosen.append(as_advised(one, training))
         except ConfigError as error:
             problems += error.problems
     if problems:
         raise ConfigError(*problems)
     return chosen
+
+
+def as_advised(metric: str | Metric, training: Training | None = None) -> Metric:
+    """A metric by its name, with the options that it has where the expansion is known; or as it is given."""
+    from mmbench.metrics.base import Metric
+
+    if isinstance(metric, Metric):
+        return metric
+    kind = METRICS[metric]
+    recipe = {"training": training} if training and "training" in kind.model_fields else {}
+    return METRICS.create({"name": metric, **kind.where_expanded, **recipe})
 
 
 def tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -251,7 +260,7 @@ class _Judge:
                 candidate.model = self.expanded(candidate, self.model, 0).eval()
             subject = subject_of(
                 candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.base,
-                expand=lambda small, draw: self.expanded(candidate, small, draw),
+                expand=lambda small, draw: self.expanded(candidate, small, draw and draw + number * APART),
             )  # fmt: skip
             for metric in self.metrics:
                 candidate.estimates.setdefault(metric.name, []).append(score(metric, subject))

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import mmbench
-from mmbench.advisor import ROUNDS, find_candidates, tensors
+from mmbench.advisor import APART, ROUNDS, _Judge, as_advised, find_candidates, tensors
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, DataError, MmbenchError
 from mmbench.merits import means, merits, undecided
@@ -306,3 +306,15 @@ def test_the_package_offers_it() -> None:
     """A module of the same name would take its place as soon as it is imported."""
     assert callable(mmbench.advise)
     assert "advise" in mmbench.__all__
+
+
+def test_every_round_has_expansions_of_its_own_beside_the_candidate() -> None:
+    model = network()
+    candidate = find_candidates(*architecture_of(model), 2.0, names=["random_pad"])[0][0]
+    judge = _Judge(model, data(), [as_advised("manifold", QUICK)], QUICK, None, 0)
+    for number in range(2):
+        judge.look(candidate, number)
+    assert not candidate.reason
+    assert candidate.ways.keys() == {0, 1, 2, APART + 1, APART + 2}
+    first, second = candidate.estimates["manifold"]
+    assert first.value != second.value

@@ -24,14 +24,16 @@ CHOICE = 2
 """Configurations of one budget from which on there is a choice."""
 
 
-def track_record(frame: pd.DataFrame, family: str, metrics: Sequence[str]) -> list[str]:
+def track_record(frame: pd.DataFrame, family: str, metrics: Mapping[str, str]) -> list[str]:
     """What choosing by the metrics lost and gained on earlier configurations of the family: together, and each.
+
+    `metrics` maps names to definitions. Records of another definition count only where there are none of this one.
 
     Inside every cell of equal data set, base model and budget the configuration of the best score (of the best mean
     rank, by several metrics together) is chosen; its gain is compared with the best one's and with the mean, in points
     of test accuracy, averaged over cells.
     """
-    units = configurations(frame, "gain")
+    units = configurations(_as_defined(frame, metrics), "gain")
     units = units[(units["model"] == family) & (units["arm"] == "expansion") & (units["budget_cell"] >= 0)]
     signs = frame.dropna(subset=["metric"]).drop_duplicates("metric").set_index("metric")["expected_sign"]
     found = {name: _choices(units[units["metric"].map(stem) == name], signs.get(name)) for name in metrics}
@@ -42,6 +44,17 @@ def track_record(frame: pd.DataFrame, family: str, metrics: Sequence[str]) -> li
     joint = pd.concat(ranks, axis=1, join="inner").mean(axis=1).rename("merit")
     first = next(iter(found.values()))[["budget_cell", "target"]]
     return [_sentence(first.join(joint, how="inner"), f"the mean rank of {' and '.join(found)}", family), *sentences]
+
+
+def _as_defined(frame: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
+    """The records, those of one definition being one metric, whatever the training that their points shorten."""
+    if "definition" not in frame:
+        return frame
+    for name, definition in metrics.items():
+        named, defined = frame["metric"] == name, frame["definition"] == definition
+        if (named & defined).any():
+            frame = frame[~named | defined]
+    return frame.assign(metric_id=pd.factorize(frame["definition"])[0].astype(str))
 
 
 def _choices(rows: pd.DataFrame, sign: Any) -> pd.DataFrame:

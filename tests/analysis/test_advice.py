@@ -26,7 +26,7 @@ def records(**changes: Any) -> pd.DataFrame:
 
 def test_what_following_a_metric_lost_and_gained() -> None:
     """Lost: 0 and 9 points; at random 6 - 3 and 9 - 4 would be lost."""
-    (sentence,) = track_record(records(), "vit", ["margin"])
+    (sentence,) = track_record(records(), "vit", {"margin": ""})
     assert sentence.startswith(
         "On 6 earlier configurations of a vit (2 choices at equal budget), choosing by margin lost"
     )
@@ -37,7 +37,7 @@ def test_what_following_a_metric_lost_and_gained() -> None:
 
 def test_the_expected_sign_decides_what_is_chosen() -> None:
     """Turned, the metric chooses the worst in the first and the best in the second: lost 5 and 0."""
-    (sentence,) = track_record(records(expected_sign=-1), "vit", ["margin"])
+    (sentence,) = track_record(records(expected_sign=-1), "vit", {"margin": ""})
     assert "lost 2.5 points of test accuracy against the best and gained 1.5 points over picking at random" in sentence
 
 
@@ -47,18 +47,18 @@ def test_the_expected_sign_decides_what_is_chosen() -> None:
     ids=["another family", "another metric", "controls", "failures"],
 )
 def test_without_evidence_it_says_so(changes: dict[str, Any]) -> None:
-    (sentence,) = track_record(records(**changes), "vit", ["margin"])
+    (sentence,) = track_record(records(**changes), "vit", {"margin": ""})
     assert sentence.startswith("There is no evidence on margin")
 
 
 def test_one_candidate_is_no_choice() -> None:
     frame = records()
-    (sentence,) = track_record(frame[frame["configuration"].isin(["a0", "b0"])], "vit", ["margin"])
+    (sentence,) = track_record(frame[frame["configuration"].isin(["a0", "b0"])], "vit", {"margin": ""})
     assert sentence.startswith("There is no evidence on margin")
 
 
 def test_every_metric_has_its_sentence() -> None:
-    both = track_record(records(), "vit", ["margin", "depth"])
+    both = track_record(records(), "vit", {"margin": "", "depth": ""})
     assert len(both) == 2
     assert "depth" in both[1]
 
@@ -71,7 +71,24 @@ def test_several_metrics_are_judged_by_their_mean_rank_too() -> None:
     third["score"] = [1, 2, 3, 1, 8, 2]
     frame = pd.concat([records(), other, third], ignore_index=True)
     frame["run_id"] = frame.index.astype(str)
-    joint, *each = track_record(frame, "vit", ["margin", "depth", "fisher"])
+    joint, *each = track_record(frame, "vit", dict.fromkeys(("margin", "depth", "fisher"), ""))
     assert "6 earlier configurations" in joint and "(2 choices" in joint
     assert "by the mean rank of margin and depth and fisher lost 3.0 points" in joint
     assert len(each) == 3 and "lost 4.5 points" in each[0]
+
+
+def test_only_what_defines_a_metric_parts_it_and_the_definition_in_use_is_preferred() -> None:
+    """One definition with another recipe's id for each base model; and more records of another one, turned."""
+    known = records(definition="margin()")
+    known["metric_id"] = known["base_configuration"]
+    other = pd.concat([records(definition="margin(images=9)", seed=seed) for seed in (0, 1)])
+    other["score"] *= -1
+    frame = pd.concat([known, other], ignore_index=True)
+    frame["run_id"] = frame.index.astype(str)
+    (sentence,) = track_record(frame, "vit", {"margin": "margin()"})
+    assert sentence.startswith("On 6 earlier configurations of a vit (2 choices")
+    assert "lost 4.5 points" in sentence
+    (sentence,) = track_record(frame, "vit", {"margin": "margin(images=9)"})
+    assert "(2 choices" in sentence and "lost 2.5 points" in sentence
+    (sentence,) = track_record(frame, "vit", {"margin": "margin(images=64)"})
+    assert "(2 choices" in sentence
