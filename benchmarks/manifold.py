@@ -198,8 +198,8 @@ def main() -> None:
         middle = [f"{statistics.median(values):.2f}" for values in (*ratios.values(), gradients)]
         table.add_row(name, *middle)
     Console().print(table)
-    Console().print(cost())
     Console().print(stacking(data, "cuda" if torch.cuda.is_available() else "cpu"))
+    Console().print(cost())
 
 
 if __name__ == "__main__":

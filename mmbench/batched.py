@@ -1,21 +1,21 @@
 """Networks of one architecture trained at once, their weights stacked; or one after the other, where that is faster.
 
 A small network's step on a GPU takes the time of launching its kernels, and K networks whose weights are one tensor
-take no more launches than one. On a CPU, and on a GPU for larger networks, arithmetic decides, and stacking gains
-nothing (`benchmarks/manifold.py`).
+take no more launches than one. Where arithmetic decides, as on a CPU, stacking gains nothing
+(`benchmarks/manifold.py`); on a GPU both ways are timed.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
-from mmbench.operations import operations
+from mmbench.copies import copied
 from mmbench.training import History, Training, clip, require_finite, train
 
 if TYPE_CHECKING:
@@ -25,29 +25,55 @@ if TYPE_CHECKING:
 
     from mmbench.data.base import Split
 
-LAUNCH_BOUND = 1e11
-"""Operations of one network's step below which launches decide: what a GPU does in some milliseconds."""
+TRIED = 3
+"""Steps that each way is timed for, after as many that are not."""
+
+_stacking_won: dict[tuple[Any, ...], bool] = {}
+"""What was found out in this process."""
 
 
 def train_all(models: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator) -> list[History]:
     """Train networks of one architecture in place, in the way that is faster on their device.
 
     Arguments and errors as of `train`. The order of the images is that of trainings one after the other, and so is the
-    result, up to rounding (and to the draws of dropout).
+    result, up to rounding (and to the draws of dropout). Where torch is to be deterministic nothing is left to a clock.
     """
-    if _pays(models, data, recipe):
-        before = generator.get_state()
-        try:
-            return train_together(models, data, recipe, generator)
-        except RuntimeError:  # memory, or a layer that cannot be batched; it is found out before any network is changed
-            generator.set_state(before)
+    gpu = data.labels.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
+    if len(models) > 1 and gpu and stacking_wins(models, data, recipe):
+        return train_together(models, data, recipe, generator)
+    return _one_by_one(models, data, recipe, generator)
+
+
+def stacking_wins(models: Sequence[nn.Module], data: Split, recipe: Training) -> bool:
+    """Whether some steps of all networks together take less time than one after the other, or can be made at all.
+
+    Timed once for each architecture, number of networks, size of batches and device. Models and draws stay as they are.
+    """
+    shapes = tuple(parameter.shape for parameter in models[0].parameters())
+    key = (type(models[0]), shapes, len(models), recipe.batch_size, data.images.shape[1:], data.images.device)
+    if key not in _stacking_won:
+        device = data.images.device
+        trial = recipe.model_copy(update={"steps": TRIED, "warmup_steps": 0, "lr": 1e-9})  # does not diverge
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            try:
+                together = _seconds(train_together, models, data, trial)
+            except RuntimeError:  # a layer that cannot be batched, or memory
+                _stacking_won[key] = False
+            else:
+                _stacking_won[key] = together < _seconds(_one_by_one, models, data, trial)
+    return _stacking_won[key]
+
+
+def _one_by_one(
+    models: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator
+) -> list[History]:
     return [train(model, data, recipe, generator) for model in models]
 
 
-def _pays(models: Sequence[nn.Module], data: Split, recipe: Training) -> bool:
-    if len(models) < 2 or data.labels.device.type != "cuda":
-        return False
-    return 3 * recipe.batch_size * operations(models[0].eval(), data.images[:1]) < LAUNCH_BOUND
+def _seconds(way: Any, models: Sequence[nn.Module], data: Split, recipe: Training) -> float:
+    networks = [copied(model) for model in models]
+    way(networks, data, recipe, torch.Generator())
+    return sum(history.seconds for history in way(networks, data, recipe, torch.Generator()))
 
 
 def train_together(

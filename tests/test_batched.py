@@ -14,7 +14,7 @@ from mmbench.batched import train_all, train_together
 from mmbench.data.base import InputShape, Split
 from mmbench.errors import DivergedError
 from mmbench.registry import MODELS
-from mmbench.training import SGD, AdamW, Training, train
+from mmbench.training import SGD, AdamW, History, Training, train
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (6, 5)},
@@ -123,27 +123,57 @@ class Unbatchable(nn.Module):
         return z if z.sum() > 0 else 2 * z
 
 
-def test_what_cannot_be_batched_is_trained_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    data, used = images(), []
-    monkeypatch.setattr(batched, "_pays", lambda *_: True)
-    monkeypatch.setattr(batched, "train", lambda *given: used.append(1) or train(*given))
-    for models, times in (([Unbatchable(), Unbatchable()], 2), (networks("mlp"), 0)):
-        others = copy.deepcopy(models)
-        train_all(models, data, RECIPES["sgd"], torch.Generator().manual_seed(4))
-        one_by_one(others, data, RECIPES["sgd"])
-        assert_equal(models, others)
-        assert len(used) == times
-        used.clear()
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batched, "_stacking_won", {})
 
 
-def test_a_cpu_trains_one_after_the_other_and_a_gpu_small_networks_together(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("slow", ["train", "train_together"])
+def test_the_faster_way_is_found_once_and_leaves_no_trace(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    way, calls = getattr(batched, slow), []
+
+    def slowly(*given: Any) -> Any:
+        calls.append(slow)
+        histories = way(*given)
+        if isinstance(histories, History):
+            return History(histories.losses, histories.seconds + 1000)
+        return [History(history.losses, history.seconds + 1000) for history in histories]
+
+    monkeypatch.setattr(batched, slow, slowly)
+    models, data = networks("mlp"), images()
+    before, state = copy.deepcopy(models), torch.get_rng_state()
+    assert batched.stacking_wins(models, data, RECIPES["sgd"]) == (slow == "train")
+    tried = len(calls)
+    assert batched.stacking_wins(models, data, RECIPES["sgd"]) == (slow == "train")
+    assert len(calls) == tried
+    batched.stacking_wins(models[:2], data, RECIPES["sgd"])
+    assert len(calls) > tried, "another number of networks is another question"
+    assert_equal(models, before)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_what_cannot_be_batched_is_trained_one_after_the_other() -> None:
+    assert not batched.stacking_wins([Unbatchable(), Unbatchable()], images(), RECIPES["sgd"])
+
+
+class OnGpu:
+    """Labels, as far as where they lie."""
+
+    device = torch.device("cuda")
+
+
+def test_only_on_a_gpu_is_there_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     data, models = images(), networks("mlp")
-    assert not batched._pays(models, data, SGD())
-
-    class OnGpu:
-        device = torch.device("cuda")
-
-    gpu = Split(data.images, OnGpu())
-    assert batched._pays(models, gpu, SGD())
-    assert not batched._pays(models[:1], gpu, SGD())
-    assert not batched._pays(models, gpu, SGD(batch_size=10**9))
+    gpu, generator = Split(data.images, OnGpu()), torch.Generator()
+    monkeypatch.setattr(batched, "stacking_wins", lambda *_: True)
+    monkeypatch.setattr(batched, "train_together", lambda *_: "together")
+    monkeypatch.setattr(batched, "train", lambda *_: "alone")
+    assert train_all(models, gpu, SGD(), generator) == "together"
+    assert train_all(models[:1], gpu, SGD(), generator) == ["alone"]
+    assert train_all(models[:2], data, SGD(), generator) == ["alone"] * 2
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+    assert train_all(models[:2], gpu, SGD(), generator) == ["alone"] * 2
+    monkeypatch.undo()
+    monkeypatch.setattr(batched, "stacking_wins", lambda *_: False)
+    monkeypatch.setattr(batched, "train", lambda *_: "alone")
+    assert train_all(models[:2], gpu, SGD(), generator) == ["alone"] * 2

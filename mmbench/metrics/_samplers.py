@@ -7,14 +7,17 @@
     symmetry_null   K trainings of the base, each then put through the expansion with the same draws and not trained:
                     what widening alone makes of the base's own cloud (after Simsek et al., 2021)
     expansions      K expansions of the base with draws of their own, not trained
+    aligned_expansions  the same, the channels of each permuted to match the first's
 
-All trainings of a cloud are short ones: the run's recipe with `fraction` of its steps, annealed to zero. The last two
-are the symmetry nulls: of a cloud that starts from one network, and of one that starts from K.
+All trainings of a cloud are short ones: the run's recipe with `fraction` of its steps, annealed to zero. The last three
+are the symmetry nulls: of a cloud that starts from one network, of one that starts from K, and of one that is matched.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from mmbench.copies import copied
 
 if TYPE_CHECKING:
     import torch
@@ -23,12 +26,14 @@ if TYPE_CHECKING:
     from mmbench.metrics.subject import Subject
     from mmbench.training import Training
 
-Sampler = Literal["sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null", "expansions"]
+Sampler = Literal[
+    "sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null", "expansions", "aligned_expansions"
+]
 NULLS: dict[Sampler, Sampler] = {
     "sgd_branch": "symmetry_null",
     "perturb_retrain": "symmetry_null",
     "seeds": "expansions",
-    "permute_align": "expansions",
+    "permute_align": "aligned_expansions",
 }
 """What each sampler's cloud would be if nothing but the expansion had made it."""
 
@@ -71,6 +76,8 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
         starts = subject.once(("expansions", count), lambda: [subject.expanded(subject.base, i) for i in range(count)])
         if sampler == "expansions":
             return Points(start, starts, [])
+        if sampler == "aligned_expansions":
+            return Points(start, _aligned([copied(one) for one in starts], generator), [])
         branches = branches_from(starts, subject.train, recipe, generator)
     models = [branch.model for branch in branches]
     if sampler == "permute_align":
@@ -90,6 +97,7 @@ def _pushed(subject: Subject, count: int, recipe: Training, generator: torch.Gen
 
 
 def _aligned(models: list[nn.Module], generator: torch.Generator) -> list[nn.Module]:
+    """The models, which are changed: the channels of each in the order that matches the first's."""
     from mmbench.landscape.matching import gathered, match
 
     first, *others = models

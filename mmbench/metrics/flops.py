@@ -1,6 +1,6 @@
 """Floating-point operations of the forward pass of one image, a multiply-add counted as two. Expected sign +1.
 
-What counts is told in `mmbench.operations`. Next to the parameters the second trivial rival: an operator that adds few
+What counts is told in `mmbench.flops`. Next to the parameters the second trivial rival: an operator that adds few
 weights in early layers adds many operations.
 """
 
@@ -23,6 +23,6 @@ class Flops(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """Count."""
-        from mmbench.operations import operations
+        from mmbench.flops import count_flops
 
-        return Estimate(float(operations(subject.network(), subject.train.images[:1])), 0.0)
+        return Estimate(float(count_flops(subject.network(), subject.train.images[:1])), 0.0)

@@ -9,7 +9,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from mmbench.data.base import InputShape
-from mmbench.operations import operations
+from mmbench.flops import count_flops
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +36,6 @@ def skeleton(architecture: Architecture, shape: InputShape) -> nn.Module:
 
 @lru_cache(maxsize=64)
 def flops(architecture: Architecture, shape: InputShape) -> int:
-    """Operations of the forward pass of one image, as `mmbench.operations` counts them."""
+    """Operations of the forward pass of one image, as `mmbench.flops` counts them."""
     image = torch.empty(1, shape.channels, shape.image_size, shape.image_size, device="meta")
-    return operations(skeleton(architecture, shape).eval(), image)
+    return count_flops(skeleton(architecture, shape).eval(), image)

@@ -474,7 +474,7 @@ def test_what_is_reported_beside_the_score_is_not_charged(monkeypatch: pytest.Mo
     assert asked.seconds > 0.6
 
 
-@pytest.mark.parametrize("sampler", ["seeds", "symmetry_null", "expansions"])
+@pytest.mark.parametrize("sampler", ["seeds", "symmetry_null", "expansions", "aligned_expansions"])
 def test_a_sampler_that_repeats_the_expansion_needs_to_know_it(sampler: str) -> None:
     data = images(40)
     with pytest.raises(UndefinedError, match=r"give base=|give expand="):
@@ -483,7 +483,12 @@ def test_a_sampler_that_repeats_the_expansion_needs_to_know_it(sampler: str) -> 
 
 @pytest.mark.parametrize(
     "options",
-    [{"sampler": "sgd_branch", "trunk": 0.1}, {"sampler": "symmetry_null"}, {"sampler": "expansions"}],
+    [
+        {"sampler": "sgd_branch", "trunk": 0.1},
+        {"sampler": "symmetry_null"},
+        {"sampler": "expansions"},
+        {"sampler": "aligned_expansions"},
+    ],
     ids=str,
 )
 def test_a_null_that_there_cannot_be_is_refused(options: dict[str, object]) -> None:
@@ -501,7 +506,7 @@ def test_the_null_of_seeds_are_the_expansions_before_training() -> None:
     assert less.value == pytest.approx(beside.value - untrained.value, rel=1e-9)
 
 
-@pytest.mark.parametrize("sampler", ["seeds", "permute_align", "symmetry_null", "expansions"])
+@pytest.mark.parametrize("sampler", ["seeds", "permute_align", "symmetry_null", "expansions", "aligned_expansions"])
 def test_a_trunk_that_the_points_do_not_leave_is_refused(sampler: str) -> None:
     with pytest.raises(ConfigError, match=r"metric\.trunk = 0\.1 is for metric\.sampler"):
         METRICS.create({"name": "manifold", "sampler": sampler, "trunk": 0.1})
@@ -534,3 +539,13 @@ def test_aligned_seeds_are_nearer_and_the_first_stays() -> None:
     assert aligned.details["point_losses"] == pytest.approx(plain.details["point_losses"], rel=1e-9)
     nearer = list(zip(aligned.details["distances"], plain.details["distances"], strict=True))
     assert all(a < p for a, p in nearer[:2])  # of the pairs with the first, which the others are matched to
+
+
+def test_the_null_of_aligned_seeds_is_aligned_too() -> None:
+    plain, aligned, beside = (cloud(sampler) for sampler in ("expansions", "aligned_expansions", "permute_align"))
+    assert beside.details["null_distances"] == aligned.details["distances"]
+    assert aligned.details["displacements"][0] == plain.details["displacements"][0]
+    nearer = list(zip(aligned.details["distances"], plain.details["distances"], strict=True))
+    assert all(a <= p for a, p in nearer[:2]) and any(a < p for a, p in nearer[:2])
+    less = cloud("permute_align", minus="symmetry")
+    assert less.value == pytest.approx(beside.value - aligned.value, rel=1e-9)

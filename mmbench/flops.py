@@ -1,4 +1,4 @@
-"""Counting what a network computes."""
+"""Counting the floating-point operations of a network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def operations(network: nn.Module, images: Tensor) -> int:
+def count_flops(network: nn.Module, images: Tensor) -> int:
     """Floating-point operations of one forward pass, as the network at hand makes it; a multiply-add counts as two.
 
     Convolutions, matrix products and attention count; what works entry by entry (norms, activations) does not.
