@@ -172,11 +172,14 @@ class Pair:
 
     def ascend(self, maps: Maps, generator: torch.Generator) -> Iterator[float]:
         """Improve `maps` in place; the objective at the start and after every step that gains."""
-        value, stale = self.value(maps), set(self.sizes)
+        value, gained, groups = self.value(maps), True, list(self.sizes)
+        stale = set(groups)  # not looked at since a group beside them, in a common tensor, was changed
         yield value
-        while stale:  # groups that have not been looked at since one beside them, in a common tensor, was changed
-            groups = sorted(stale)
+        while gained:
+            gained = False
             for i in torch.randperm(len(groups), generator=generator).tolist():
+                if groups[i] not in stale:
+                    continue
                 group = groups[i]
                 stale.discard(group)
                 gains = self.gains(group, maps)
@@ -187,7 +190,7 @@ class Pair:
                     rows = torch.arange(len(found))
                     gain = float((gains[rows, found] - gains[rows, maps[group]]).sum())
                 if gain > self.least:  # never where a group's two axes in one tensor pull apart
-                    maps[group] = found
+                    maps[group], gained = found, True
                     stale |= self.beside[group] | ({group} & self.twice)
                     value += gain
                     yield value
