@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import statistics
 import sys
@@ -29,11 +30,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from mmbench.data.digits import Digits
+from mmbench.landscape.differences import TRIED, Differences, trusted_step
 from mmbench.landscape.gauss_newton import image_traces
 from mmbench.landscape.hessian import Curvature, rademacher
 from mmbench.landscape.lanczos import Lanczos
 from mmbench.landscape.surface import Surface
 from mmbench.landscape.traces import FIRST, Goal, xtrace
+from mmbench.metrics.hessian_trace import BIAS
 from mmbench.metrics.subject import Subject
 from mmbench.models.base import Architecture
 from mmbench.models.convnext import ConvNeXt
@@ -147,22 +150,24 @@ def products_to(case: Case, truth: float, accuracy: float) -> dict[str, float]:
 
 
 def trace_of(case: Case, accuracy: float) -> tuple[float, Callable[[], object], float]:
-    """The true trace, our work for it, and how many products that takes beside the exact part."""
-    surface = case.surface
-    known = float(image_traces(surface).mean())
+    """The true trace, our work for it, and how many random directions that takes beside the exact part."""
+    surface, share = case.surface, BIAS * accuracy
+    exact = image_traces(surface)
+    known, known_of_few = float(exact.mean()), float(exact[:TRIED].mean())
     rest = Curvature(surface, "rest")
     generator = torch.Generator().manual_seed(1)
-    forms = torch.tensor(
-        [float(torch.dot(v, rest(v))) for v in (rademacher(rest.size, generator, surface.point) for _ in range(400))]
-    )
-    truth = known + float(forms.mean())
-    count = max(FIRST, math.ceil((float(forms.std()) / (accuracy * abs(truth))) ** 2))
+    signs = (rademacher(rest.size, generator, surface.point) for _ in range(400))
+    truth = known + statistics.fmean(float(torch.dot(v, rest(v))) for v in signs)
+    step = trusted_step(surface, generator, share, known_of_few)
+    assert step is not None, "differences are not right here"
+    forms = list(itertools.islice(Differences(surface, step).draws(generator), 400))
+    assert abs(known + statistics.fmean(forms) - truth) < accuracy * abs(truth)
+    count = max(FIRST, math.ceil((statistics.stdev(forms) / (accuracy * abs(truth))) ** 2))
 
     def ours() -> None:
         image_traces(surface)
-        product = Curvature(surface, "rest")
-        for _ in range(count):
-            product(rademacher(product.size, generator, surface.point))
+        trusted_step(surface, generator, share, known_of_few)
+        list(itertools.islice(Differences(surface, step).draws(generator), count))
 
     return truth, ours, count
 
@@ -190,7 +195,7 @@ def report_trace(name: str, case: Case, table: Table) -> None:
     goal = "1/100, 1/25" if relu else "1/5, 1/5"
     table.add_row(
         name, f"Hessian trace to {accuracy:.0%}",
-        f"{times['ours'] / times['gradient']:.1f}" + (f" ({count} probes)" if count else " (exact)"),
+        f"{times['ours'] / times['gradient']:.1f}" + (f" ({count} directions)" if count else " (exact)"),
         f"PyHessian {hutchinson / times['gradient']:.0f} ({needed['hutchinson']:.0f} probes)\n"
         f"curvlinops XTrace {leave_one_out / times['gradient']:.0f} ({needed['xtrace']:.0f} products)",
         f"1/{hutchinson / times['ours']:.0f}\n1/{leave_one_out / times['ours']:.0f}", goal,

@@ -1,8 +1,9 @@
-"""Whether a network is piecewise linear in each of its parameter tensors: then tr H = tr G, exactly.
+"""What the graph of a network's logits tells of their second derivatives.
 
 H = G + R, and R = sum_nc s_nc Hess z_nc has on its diagonal the second derivatives of the logits by single weights.
-These vanish for ReLU networks with batch norms in evaluation mode: each weight enters linearly, and no path crosses it
-twice.
+These vanish in a network that is piecewise linear in each of its parameter tensors, such as a ReLU network with batch
+norms in evaluation mode: each weight enters linearly, and no path crosses it twice. Then tr H = tr G, exactly. Where
+the logits have no kinks, differences of them tend to their derivatives.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mmbench.landscape.surface import Surface
 
 LOOKED_AT = 32
 """Images whose graph is looked at: a network may treat them differently."""
 LINEAR = {
     "AdaptiveAvgPool2D", "Add", "Alias", "AsStrided", "AvgPool2D", "Cat", "Clone", "ConstantPadNd", "Expand",
-    "IndexSelect", "Mean", "MkldnnAdaptiveAvgPool2D", "Neg", "Permute", "Repeat", "Roll", "Select", "Slice", "Split",
-    "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
+    "Index", "IndexSelect", "Mean", "MkldnnAdaptiveAvgPool2D", "Neg", "Permute", "Repeat", "ReshapeAlias", "Roll",
+    "Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Stack", "Sub", "Sum", "T", "ToCopy", "Transpose",
+    "Unbind", "UnsafeView", "Unsqueeze", "View",
 }  # fmt: skip
 """Operations that are linear in all their inputs together."""
 PIECEWISE = {
@@ -30,25 +34,26 @@ PRODUCTS = {
     "CudnnConvolution": (0, 1), "Mm": (0, 1), "Mul": (0, 1), "NativeBatchNorm": (0, 1),
 }  # fmt: skip
 """Operations that multiply two of their inputs; these must not depend on the same parameter."""
+SMOOTH = {
+    "Div", "Erf", "Exp", "Gelu", "LogSoftmax", "Mish", "NativeGroupNorm", "NativeLayerNorm", "Pow", "Rsqrt",
+    "SafeSoftmax", "ScaledDotProductAttentionMath", "ScaledDotProductEfficientAttention",
+    "ScaledDotProductFlashAttention", "ScaledDotProductFlashAttentionForCpu", "Sigmoid", "Silu", "Softmax", "Tanh",
+}  # fmt: skip
+"""Operations that are neither linear nor kinked."""
+
+
+def smooth(surface: Surface) -> bool:
+    """Whether the logits have no kinks, as far as their graph shows; an operation not known here counts as one."""
+    known = LINEAR | PRODUCTS.keys() | SMOOTH | {"AccumulateGrad"}
+    return all(_kind(node) in known for node in _nodes(surface))
 
 
 def piecewise_multilinear(surface: Surface) -> bool:
-    """Whether the logits are, as far as their graph shows; an operation that is not known here counts as curved."""
+    """Whether the logits are linear in pieces in each parameter tensor; an operation not known here counts as curved."""
     index = {id(p): 1 << i for i, p in enumerate(surface.flat.parameters)}
-    logits = surface.model(surface.images.images[:LOOKED_AT])
     reach: dict[Any, int] = {None: 0}  # the parameters that a node depends on, as bits
-    stack = [logits.grad_fn]
-    while stack:
-        node = stack[-1]
-        inputs = [] if node is None else [source for source, _ in node.next_functions]
-        waiting = [source for source in inputs if source not in reach]
-        if waiting:
-            stack += waiting
-            continue
-        stack.pop()
-        if node in reach:
-            continue
-        kind = type(node).__name__.rstrip("0123456789").removesuffix("Backward").rstrip("0123456789")
+    for node in _nodes(surface):
+        inputs, kind = [source for source, _ in node.next_functions], _kind(node)
         if kind == "AccumulateGrad":
             reach[node] = index.get(id(node.variable), 0)
             continue
@@ -66,3 +71,24 @@ def piecewise_multilinear(surface: Surface) -> bool:
             return False
         reach[node] = depends
     return True
+
+
+def _kind(node: Any) -> str:
+    return type(node).__name__.rstrip("0123456789").removesuffix("Backward").rstrip("0123456789")
+
+
+def _nodes(surface: Surface) -> Iterator[Any]:
+    """The graph of the logits of a few images, each node after those that it depends on."""
+    logits = surface.model(surface.images.images[:LOOKED_AT])
+    done = {None}
+    stack = [logits.grad_fn]
+    while stack:
+        node = stack[-1]
+        waiting = [] if node is None else [source for source, _ in node.next_functions if source not in done]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        if node not in done:
+            done.add(node)
+            yield node

@@ -6,6 +6,7 @@ which costs a bias of less than a third of the standard error that is stated.
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -16,7 +17,7 @@ from scipy.special import ndtri, stdtrit
 from mmbench.landscape.hessian import rademacher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor
 
@@ -52,13 +53,22 @@ class Trace:
 
 def hutchinson(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
     """tr A = E[v' A v] for random signs v (Hutchinson, 1990)."""
-    forms: list[float] = []
+
+    def forms() -> Iterator[float]:
+        while True:
+            v = rademacher(len(like), generator, like)
+            yield _dot(v, product(v))
+
+    return mean(forms(), goal)
+
+
+def mean(draws: Iterator[float], goal: Goal) -> Trace:
+    """The mean of independent draws, each of which costs one product."""
+    made: list[float] = []
 
     def estimate(count: int) -> tuple[float, float]:
-        while len(forms) < count:
-            v = rademacher(len(like), generator, like)
-            forms.append(_dot(v, product(v)))
-        return _mean(torch.tensor(forms, dtype=torch.float64))
+        made.extend(itertools.islice(draws, count - len(made)))
+        return _mean(torch.tensor(made, dtype=torch.float64))
 
     return _until(goal, estimate, cost=1, first=FIRST)
 

@@ -3,7 +3,9 @@
 H = G + R: the Gauss-Newton matrix G, whose trace is exact at C - 1 output-space backward passes, and the rest R, which
 weighs the curvature of the logits by the slope of the loss. A network that is piecewise linear in every parameter
 tensor (ReLU, batch norm with its running statistics) has tr R = 0, so tr H = tr G exactly. For all others (GELU,
-attention, LayerNorm) tr R is estimated by random probes, with tr G as the control variate.
+attention, LayerNorm) tr R is estimated along random directions, with tr G as the control variate: by second
+differences of forward passes where the network is smooth and they prove right on a few images, else by Hessian-vector
+products.
 
 Small curvature is held to mean good generalisation (Hochreiter and Schmidhuber, 1997; Keskar et al., 2017), so the
 expected sign is -1. The trace is not invariant under rescaling of layers (Dinh et al., 2017). That of a ReLU network
@@ -23,34 +25,43 @@ from mmbench.registry import METRICS
 if TYPE_CHECKING:
     from mmbench.metrics.subject import Subject
 
+BIAS = 0.2
+"""Differences may be off by so much of the standard error that is asked for."""
+
 
 @METRICS.register("hessian_trace")
 class HessianTrace(Metric):
-    """tr G + tr R; the standard error is that of the probes for tr R, and 0 where tr R is known to vanish."""
+    """tr G + tr R; the standard error is that of the draws for tr R, and 0 where tr R is known to vanish."""
 
     expected_sign = -1
 
     tolerance: float = Field(0.05, gt=0)
     """Standard error, relative to the trace, at which no more probes are drawn."""
     probes: int = Field(128, ge=2)
-    """Hessian-vector products at most; each costs about two gradients."""
-    method: Literal["hutchinson", "hutchpp", "xtrace"] = "hutchinson"
-    """Estimator of tr R: plain random signs, or with a part of the spectrum taken out (no better on most networks)."""
+    """Random directions at most; each costs two forward passes by differences, else about two gradients."""
+    method: Literal["differences", "hutchinson", "hutchpp", "xtrace"] = "differences"
+    """Estimator of tr R: second differences along random signs, products with them (as where differences fail), or
+    products with a part of the spectrum taken out (no better on most networks)."""
     images: int = Field(256, ge=1)
     """Training images that the loss is taken on."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """Trace in nats per squared parameter unit; `details` has tr G and the number of products."""
+        """Trace in nats per squared parameter unit; `details` has tr G and the directions or products it took."""
+        from mmbench.landscape.differences import TRIED, Differences, trusted_step
         from mmbench.landscape.multilinear import piecewise_multilinear
-        from mmbench.landscape.traces import METHODS, Goal
+        from mmbench.landscape.traces import METHODS, Goal, mean
 
-        exact = float(gauss_newton_traces(subject, self.images).mean())
-        surface = subject.surface(self.images)
+        per_image, surface = gauss_newton_traces(subject, self.images), subject.surface(self.images)
+        exact, known = float(per_image.mean()), float(per_image[:TRIED].mean())
         if subject.once(("piecewise multilinear", self.images), lambda: piecewise_multilinear(surface)):
             return Estimate(exact, 0.0, details={"gauss_newton": exact, "products": 0.0})
-        goal = Goal(self.tolerance, self.probes, known=exact)
-        rest = METHODS[self.method](
-            operator(subject, self.images, "rest"), surface.point, goal, subject.generator(self.name)
-        )
-        details = {"gauss_newton": exact, "products": float(rest.products)}
-        return Estimate(exact + rest.value, rest.stderr, details=details)
+        goal, generator = Goal(self.tolerance, self.probes, known=exact), subject.generator(self.name)
+        step = None
+        if self.method == "differences":
+            step = trusted_step(surface, subject.generator("differences"), BIAS * self.tolerance, known)
+        if step is not None:
+            rest, unit = mean(Differences(surface, step).draws(generator), goal), "directions"
+        else:
+            method = METHODS["hutchinson" if self.method == "differences" else self.method]
+            rest, unit = method(operator(subject, self.images, "rest"), surface.point, goal, generator), "products"
+        return Estimate(exact + rest.value, rest.stderr, details={"gauss_newton": exact, unit: float(rest.products)})

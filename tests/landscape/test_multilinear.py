@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmbench.data.base import Split
-from mmbench.landscape.multilinear import piecewise_multilinear
+from mmbench.landscape.multilinear import piecewise_multilinear, smooth
 from mmbench.landscape.surface import Surface
 from mmbench.registry import MODELS
 
@@ -80,3 +80,14 @@ def test_stock_networks_that_are_curved(name: str) -> None:
     options = {"img_size": 32} if "vit" in name else {}
     model = timm.create_model(name, num_classes=3, **options)
     assert not piecewise_multilinear(surface_of(model, 32, 3))
+
+
+@pytest.mark.parametrize("name", ["efficientnet_b0", "convnext_atto", "vit_tiny_patch16_224", "mixer_s32_224"])
+def test_stock_networks_that_are_smooth(name: str) -> None:
+    side = 224 if "224" in name else 32
+    assert smooth(surface_of(timm.create_model(name, num_classes=3), side, 3))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "seresnet18", "mobilenetv3_small_100"])
+def test_stock_networks_with_kinks(name: str) -> None:
+    assert not smooth(surface_of(timm.create_model(name, num_classes=3), 32, 3))

@@ -1,0 +1,91 @@
+"""tr R of a smooth network by forward passes alone, R = sum_nc s_nc Hess z_nc being what H has beside G.
+
+With the slopes s = dL/dz held fixed, l(w) = sum_nc s_nc z_nc(w) has the Hessian R, and
+
+    [l(w + h v) + l(w - h v) - 2 l(w)] / h^2 = v' R v + O(h^2),
+
+whose mean over random signs v is tr R (Hutchinson, 1990). Two forward passes take the place of a Hessian-vector
+product, and images need not share their v.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from mmbench.landscape.hessian import Curvature, rademacher
+from mmbench.landscape.multilinear import smooth
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from mmbench.landscape.surface import Surface
+
+STEPS = (0.016, 0.008, 0.004, 0.002, 0.001)
+"""h that are tried, in units of the weights' root mean square: small networks need small ones."""
+GROUP = 64
+"""Images that share a v; with fewer the mean gets better and each pass less efficient."""
+TRIED = 32
+"""Images on which the difference is compared with the derivative."""
+
+
+class Differences:
+    """Second differences of l at the surface's present point, with steps of h = `step` in every weight."""
+
+    def __init__(self, surface: Surface, step: float) -> None:
+        images, labels = surface.images.images, surface.images.labels
+        logits = surface.logits().double()
+        slopes = (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])) / len(images)
+        self.surface, self.start, self.step = surface, surface.point.clone(), step
+        self.groups = list(zip(images.split(GROUP), slopes.split(GROUP), strict=True))
+        self.here = [self._value(*group) for group in self.groups]
+
+    def along(self, directions: list[Tensor]) -> float:
+        """The sum over the groups of images of the second difference along each one's direction (P,)."""
+        total = 0.0
+        for group, here, direction in zip(self.groups, self.here, directions, strict=True):
+            for step in (self.step, -self.step):
+                torch.add(self.start, direction, alpha=step, out=self.surface.point)
+                total += self._value(*group) - here
+        self.surface.point.copy_(self.start)
+        return total / self.step**2
+
+    def draws(self, generator: torch.Generator) -> Iterator[float]:
+        """Endless independent draws, unbiased for tr R but for the O(h^2).
+
+        The directions of a draw are the same signs, rolled on by random offsets: all but independent.
+        """
+        while True:
+            signs = rademacher(len(self.start), generator, self.start)
+            offsets = torch.randint(len(signs), (len(self.groups),), generator=generator)
+            yield self.along([signs.roll(int(offset)) for offset in offsets])
+
+    def _value(self, images: Tensor, slopes: Tensor) -> float:
+        with torch.no_grad():
+            return float((self.surface.model(images).double() * slopes).sum())
+
+
+def trusted_step(surface: Surface, generator: torch.Generator, share: float, known: float) -> float | None:
+    """The h whose difference comes nearest to v' R v on a few images; None if the network has kinks or none is near.
+
+    Args:
+        surface: the loss; its first `TRIED` images are tried.
+        generator: draws v.
+        share: how far the difference may be from the derivative, relative to `known` + |v' R v|.
+        known: tr G on those images.
+    """
+    if not smooth(surface):
+        return None
+    few = surface.on(type(surface.images)(surface.images.images[:TRIED], surface.images.labels[:TRIED]))
+    signs = rademacher(len(few.point), generator, few.point)
+    exact = float(torch.dot(signs.double(), Curvature(few, "rest")(signs).double()))
+    size = float(few.point.double().square().mean().sqrt())
+    # Powers of two, or the rounding of w + h and w - h would bring in the slope of l.
+    steps = [2.0 ** round(math.log2(step * size)) for step in STEPS]
+    errors = {step: abs(Differences(few, step).along([signs]) - exact) for step in steps}
+    best = min(errors, key=errors.__getitem__)
+    return best if errors[best] <= share * (known + abs(exact)) else None
