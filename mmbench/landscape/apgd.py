@@ -31,13 +31,16 @@ class Ball:
     norm: Norm
     scale: Tensor | None = None
 
-    def steepest(self, gradient: Tensor) -> Tensor:
-        """The u of norm 1 along which the loss rises most; overwrites its gradient with respect to e, (P,)."""
-        return self._unit(gradient if self.scale is None else gradient.mul_(self.scale))
+    def steepest(self, gradient: Tensor) -> tuple[Tensor, float]:
+        """The u along which the loss rises most, and its norm; overwrites its gradient with respect to e, (P,)."""
+        if self.scale is not None:
+            gradient.mul_(self.scale)
+        return (gradient.sign_(), 1.0) if self.norm == "linf" else (gradient, length_of(gradient))
 
     def somewhere(self, like: Tensor, generator: torch.Generator) -> Tensor:
         """A random u on the border: uniform on the sphere, a random corner of the cube."""
-        return self._unit(normal(like, generator)).mul_(self.rho)
+        u = normal(like, generator)
+        return u.sign_().mul_(self.rho) if self.norm == "linf" else u.mul_(self.rho / length_of(u))
 
     def project(self, u: Tensor) -> Tensor:
         """The nearest u inside, in place."""
@@ -52,9 +55,6 @@ class Ball:
             torch.add(start, u, out=surface.point)
         else:
             torch.addcmul(start, self.scale, u, out=surface.point)
-
-    def _unit(self, u: Tensor) -> Tensor:
-        return u.sign_() if self.norm == "linf" else u.div_(length_of(u))
 
 
 def largest_loss(surface: Surface, ball: Ball, steps: int, first: Tensor | None = None) -> tuple[float, float]:
@@ -75,17 +75,17 @@ def largest_loss(surface: Surface, ball: Ball, steps: int, first: Tensor | None 
         losses.append(loss)
         if not math.isfinite(loss):
             break
-        direction = ball.steepest(gradient)
+        direction, length = ball.steepest(gradient)
         if loss > best:
-            best, best_u, best_direction = loss, u, direction
+            best, best_u, best_direction, best_length = loss, u, direction, length
         if step in checkpoints:
             successes = sum(losses[i + 1] > losses[i] for i in range(since, step))
             halved = successes < SUCCESSES * (step - since) or (not halved and best == best_since)
             if halved:
-                eta, u, previous, direction = eta / 2, best_u, best_u, best_direction
+                eta, u, previous, direction, length = eta / 2, best_u, best_u, best_direction, best_length
             since, best_since = step, best
         weight = NEW if step else 1.0
-        z = ball.project(torch.add(u, direction, alpha=eta))
+        z = ball.project(torch.add(u, direction, alpha=eta / length))
         # u + weight (z - u) + (1 - weight) (u - previous)
         new = z.mul_(weight).add_(u, alpha=2 * (1 - weight)).sub_(previous, alpha=1 - weight)
         previous, u = u, ball.project(new)

@@ -43,13 +43,13 @@ SMOOTH = {
 
 
 def smooth(surface: Surface) -> bool:
-    """Whether the logits have no kinks, as far as their graph shows; an operation not known here counts as one."""
+    """Whether the logits have no kinks, as far as their graph shows; an unknown operation counts as one."""
     known = LINEAR | PRODUCTS.keys() | SMOOTH | {"AccumulateGrad"}
     return all(_kind(node) in known for node in _nodes(surface))
 
 
 def piecewise_multilinear(surface: Surface) -> bool:
-    """Whether the logits are linear in pieces in each parameter tensor; an operation not known here counts as curved."""
+    """Whether the logits are linear in pieces in each parameter tensor; an unknown operation counts as curved."""
     index = {id(p): 1 << i for i, p in enumerate(surface.flat.parameters)}
     reach: dict[Any, int] = {None: 0}  # the parameters that a node depends on, as bits
     for node in _nodes(surface):

@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
     from mmbench.landscape.surface import Surface
 
+TINY = 1e6
 SMALL = 1e-12
 """Norms below are taken in float64, since in float32 the squares of a nearly perfect fit's gradient vanish."""
 
 
 def norm(vector: Tensor) -> float:
-    """Euclidean norm, at least the smallest normal number, so that one may divide by it."""
+    """Euclidean norm; at least `TINY` of the smallest normal numbers, so that a radius may be divided by it."""
     length = float(torch.linalg.vector_norm(vector))
     if not SMALL < length < math.inf:
         length = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
-    return max(length, torch.finfo(vector.dtype).tiny) if math.isfinite(length) else length
+    return max(length, TINY * torch.finfo(vector.dtype).tiny) if math.isfinite(length) else length
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,10 +62,10 @@ def one_step_rises(surface: Surface, size: int, rho: float, scale: Tensor | None
         loss, step = batch.loss_and_gradient()
         if scale is not None:
             step *= scale
-        step /= norm(step)
+        length = norm(step)
         if scale is not None:
             step *= scale
-        torch.add(start, step, alpha=rho, out=surface.point)
+        torch.add(start, step, alpha=rho / length, out=surface.point)
         rises.append(batch.loss() - loss)
         surface.point.copy_(start)
     return torch.tensor(rises, dtype=torch.float64)

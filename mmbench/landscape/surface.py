@@ -56,6 +56,8 @@ class Surface:
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Images and labels in pieces, each for one forward pass."""
+        if len(self.images) <= self.chunk:
+            return iter([(self.images.images, self.images.labels)])
         return zip(self.images.images.split(self.chunk), self.images.labels.split(self.chunk), strict=True)
 
     def chunk_losses(self) -> Iterator[Tensor]:
@@ -95,7 +97,7 @@ class Surface:
     def loss(self) -> float:
         """L at the point."""
         with torch.no_grad():
-            return float(sum(self.chunk_losses()))
+            return sum(share.item() for share in self.chunk_losses())
 
     def loss_and_gradient(self) -> tuple[float, Tensor]:
         """L and its gradient (P,) at the point."""
