@@ -160,14 +160,14 @@ def trace_of(case: Case, accuracy: float) -> tuple[float, Callable[[], object], 
     truth = known + statistics.fmean(float(torch.dot(v, rest(v))) for v in signs)
     step = trusted_step(surface, generator, share, known_of_few)
     assert step is not None, "differences are not right here"
-    forms = list(itertools.islice(Differences(surface, step).draws(generator), 400))
+    forms = list(itertools.islice(Differences(surface).draws(generator, step), 400))
     assert abs(known + statistics.fmean(forms) - truth) < accuracy * abs(truth)
     count = max(FIRST, math.ceil((statistics.stdev(forms) / (accuracy * abs(truth))) ** 2))
 
     def ours() -> None:
         image_traces(surface)
         trusted_step(surface, generator, share, known_of_few)
-        list(itertools.islice(Differences(surface, step).draws(generator), count))
+        list(itertools.islice(Differences(surface).draws(generator, step), count))
 
     return truth, ours, count
 

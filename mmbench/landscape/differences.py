@@ -29,32 +29,36 @@ STEPS = (0.016, 0.008, 0.004, 0.002, 0.001)
 """h that are tried, in units of the weights' root mean square: small networks need small ones."""
 GROUP = 64
 """Images that share a v; with fewer the mean gets better and each pass less efficient."""
-TRIED = 32
+TRIED = 16
 """Images on which the difference is compared with the derivative."""
 
 
 class Differences:
-    """Second differences of l at the surface's present point, with steps of h = `step` in every weight."""
+    """Second differences of l at the surface's present point."""
 
-    def __init__(self, surface: Surface, step: float) -> None:
+    def __init__(self, surface: Surface) -> None:
+        self.surface, self.start = surface, surface.point.clone()
+        self.groups: list[tuple[Tensor, Tensor]] = []
+        self.here: list[float] = []
         images, labels = surface.images.images, surface.images.labels
-        logits = surface.logits().double()
-        slopes = (logits.softmax(1) - torch.nn.functional.one_hot(labels, logits.shape[1])) / len(images)
-        self.surface, self.start, self.step = surface, surface.point.clone(), step
-        self.groups = list(zip(images.split(GROUP), slopes.split(GROUP), strict=True))
-        self.here = [self._value(*group) for group in self.groups]
+        for some, theirs in zip(images.split(GROUP), labels.split(GROUP), strict=True):
+            with torch.no_grad():
+                logits = surface.model(some).double()
+            slopes = (logits.softmax(1) - torch.nn.functional.one_hot(theirs, logits.shape[1])) / len(images)
+            self.groups.append((some, slopes))
+            self.here.append(float((logits * slopes).sum()))
 
-    def along(self, directions: list[Tensor]) -> float:
-        """The sum over the groups of images of the second difference along each one's direction (P,)."""
+    def along(self, directions: list[Tensor], step: float) -> float:
+        """The sum over the groups of images of the second difference along each one's direction (P,); h is `step`."""
         total = 0.0
         for group, here, direction in zip(self.groups, self.here, directions, strict=True):
-            for step in (self.step, -self.step):
-                torch.add(self.start, direction, alpha=step, out=self.surface.point)
+            for side in (step, -step):
+                torch.add(self.start, direction, alpha=side, out=self.surface.point)
                 total += self._value(*group) - here
         self.surface.point.copy_(self.start)
-        return total / self.step**2
+        return total / step**2
 
-    def draws(self, generator: torch.Generator) -> Iterator[float]:
+    def draws(self, generator: torch.Generator, step: float) -> Iterator[float]:
         """Endless independent draws, unbiased for tr R but for the O(h^2).
 
         The directions of a draw are the same signs, rolled on by random offsets: all but independent.
@@ -62,7 +66,7 @@ class Differences:
         while True:
             signs = rademacher(len(self.start), generator, self.start)
             offsets = torch.randint(len(signs), (len(self.groups),), generator=generator)
-            yield self.along([signs.roll(int(offset)) for offset in offsets])
+            yield self.along([signs.roll(int(offset)) for offset in offsets], step)
 
     def _value(self, images: Tensor, slopes: Tensor) -> float:
         with torch.no_grad():
@@ -86,6 +90,7 @@ def trusted_step(surface: Surface, generator: torch.Generator, share: float, kno
     size = float(few.point.double().square().mean().sqrt())
     # Powers of two, or the rounding of w + h and w - h would bring in the slope of l.
     steps = [2.0 ** round(math.log2(step * size)) for step in STEPS]
-    errors = {step: abs(Differences(few, step).along([signs]) - exact) for step in steps}
+    differences = Differences(few)
+    errors = {step: abs(differences.along([signs], step) - exact) for step in steps}
     best = min(errors, key=errors.__getitem__)
     return best if errors[best] <= share * (known + abs(exact)) else None

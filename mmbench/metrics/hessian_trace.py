@@ -60,7 +60,7 @@ class HessianTrace(Metric):
         if self.method == "differences":
             step = trusted_step(surface, subject.generator("differences"), BIAS * self.tolerance, known)
         if step is not None:
-            rest, unit = mean(Differences(surface, step).draws(generator), goal), "directions"
+            rest, unit = mean(Differences(surface).draws(generator, step), goal), "directions"
         else:
             method = METHODS["hutchinson" if self.method == "differences" else self.method]
             rest, unit = method(operator(subject, self.images, "rest"), surface.point, goal, generator), "products"

@@ -33,8 +33,8 @@ def test_a_difference_is_the_derivative(family: str, dtype: torch.dtype) -> None
         exact = float(torch.dot(v, Curvature(surface, "rest")(v)))
         step = step_of(surface)
         assert step is not None
-        start, differences = surface.point.clone(), Differences(surface, step)
-        assert differences.along([v] * len(differences.groups)) == pytest.approx(exact, rel=0.02)
+        start, differences = surface.point.clone(), Differences(surface)
+        assert differences.along([v] * len(differences.groups), step) == pytest.approx(exact, rel=0.02)
         assert torch.equal(surface.point, start)
         whole = float(torch.dot(v, Curvature(surface)(v)))
         for mutant in (whole, exact / 2, -exact):
@@ -46,7 +46,7 @@ def test_the_error_falls_with_the_square_of_the_step(family: str) -> None:
     surface = surface_of(family)
     v = rademacher(len(surface.point), torch.Generator().manual_seed(4), surface.point)
     exact = float(torch.dot(v, Curvature(surface, "rest")(v)))
-    errors = [Differences(surface, step).along([v]) - exact for step in (2e-3, 1e-3)]
+    errors = [Differences(surface).along([v], step) - exact for step in (2e-3, 1e-3)]
     assert errors[0] / errors[1] == pytest.approx(4, rel=0.5)
 
 
@@ -55,7 +55,7 @@ def test_the_mean_over_groups_with_directions_of_their_own_is_the_trace() -> Non
     product = Curvature(surface, "rest")
     units = torch.eye(product.size, dtype=torch.float64)
     trace = sum(float(product(unit) @ unit) for unit in units)
-    draws = Differences(surface, 1e-3).draws(torch.Generator().manual_seed(0))
+    draws = Differences(surface).draws(torch.Generator().manual_seed(0), 1e-3)
     found = torch.tensor([next(draws) for _ in range(400)], dtype=torch.float64)
     assert abs(float(found.mean()) - trace) < 4 * float(found.std()) / 20
     assert float(found.std()) / 20 < 0.2 * abs(trace)
