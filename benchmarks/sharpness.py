@@ -41,7 +41,7 @@ CASES = {
 }
 TRAINED = (100, 300)
 """Steps, of the 300 of the recipe."""
-BATCHES = (64, 256)
+BATCHES = (64, 256, 1024)
 IMAGES, STEPS, RHO, SIGMA, TOLERANCE, LONGEST, ROUNDS = 256, 20, 0.05, 0.005, 0.05, 200, 5
 
 
@@ -136,7 +136,8 @@ def main() -> None:
             chosen = Split(data.images[:IMAGES], data.labels[:IMAGES])
             average.add_row(name, str(steps), *against_plain(model, chosen))
         for size in BATCHES:
-            chosen = Split(data.images[:IMAGES], data.labels[:IMAGES])
+            count = max(size, IMAGES)
+            chosen = Split(data.images[:count], data.labels[:count])
             floors.add_row(name, str(size), *against_floor(model, chosen, size))
     Console().print(floors, average)
 
