@@ -82,12 +82,12 @@ def trusted_step(surface: Surface, generator: torch.Generator, share: float, kno
         share: how far the difference may be from the derivative, relative to `known` + |v' R v|.
         known: tr G on those images.
     """
-    if not smooth(surface):
+    size = float(surface.point.double().square().mean().sqrt())
+    if not size or not smooth(surface):
         return None
     few = surface.on(type(surface.images)(surface.images.images[:TRIED], surface.images.labels[:TRIED]))
     signs = rademacher(len(few.point), generator, few.point)
     exact = float(torch.dot(signs.double(), Curvature(few, "rest")(signs).double()))
-    size = float(few.point.double().square().mean().sqrt())
     # Powers of two, or the rounding of w + h and w - h would bring in the slope of l.
     steps = [2.0 ** round(math.log2(step * size)) for step in STEPS]
     differences = Differences(few)

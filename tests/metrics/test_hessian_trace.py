@@ -96,6 +96,27 @@ def test_differences_agree_with_products() -> None:
     assert quick.stderr <= 0.05 * abs(quick.value)
 
 
+class Softened(torch.nn.Module):
+    """Softmax of a linear map: smooth and curved, and not dead where all its weights are zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(3, 16, dtype=torch.float64))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.flatten(1) @ self.weight.T).softmax(1)
+
+
+def test_weights_of_zero_give_no_step_to_take() -> None:
+    _, data = problem("vit")
+    model = Softened()
+    estimate = measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=600)
+    quick = measure(model, (data.images, data.labels), "hessian_trace")
+    truth = float(dense(model, data).trace())
+    assert abs(estimate.value - truth) < 4 * estimate.stderr
+    assert abs(quick.value - truth) < 4 * quick.stderr + 0.01 * abs(truth)
+
+
 def test_where_differences_fail_products_are_taken() -> None:
     """Of coarse weights, and of a smooth network with one kink."""
     model, data = problem("vit")
