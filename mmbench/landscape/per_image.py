@@ -211,13 +211,8 @@ def _rule(module: nn.Module, a: Tensor, cotangents: int) -> _Rule | None:
         return None  # a subclass may do anything with its weights
     if isinstance(module, nn.Linear):
         inputs = a.reshape(len(a), 1, -1, a.shape[-1])
-        return _Products(
-            inputs,
-            module.out_features,
-            module.bias is not None,
-            lambda g: g.reshape(len(g), 1, -1, g.shape[-1]),
-            cotangents,
-        )
+        bias = module.bias is not None
+        return _Products(inputs, module.out_features, bias, lambda g: g.reshape(len(g), 1, -1, g.shape[-1]), cotangents)
     if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str) and module.padding_mode == "zeros":
         return _convolution(module, a, cotangents)
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and module.running_mean is not None:
@@ -244,13 +239,8 @@ def _convolution(conv: nn.Conv2d, a: Tensor, cotangents: int) -> _Rule:
     padding: Any = conv.padding
     patches = functional.unfold(a, conv.kernel_size, conv.dilation, padding, conv.stride)
     inputs = patches.view(len(a), groups, -1, patches.shape[2]).mT
-    return _Products(
-        inputs,
-        conv.out_channels // groups,
-        conv.bias is not None,
-        lambda g: g.reshape(len(g), groups, g.shape[1] // groups, -1).mT,
-        cotangents,
-    )
+    outputs, bias = conv.out_channels // groups, conv.bias is not None
+    return _Products(inputs, outputs, bias, lambda g: g.reshape(len(g), groups, outputs, -1).mT, cotangents)
 
 
 class _Use:
