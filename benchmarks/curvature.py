@@ -30,10 +30,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from mmbench.data.digits import Digits
-from mmbench.landscape.differences import TRIED, Differences, trusted_step
 from mmbench.landscape.gauss_newton import image_traces
 from mmbench.landscape.hessian import Curvature, rademacher
 from mmbench.landscape.lanczos import Lanczos
+from mmbench.landscape.second_differences import TRIED, Differences, trusted_step
 from mmbench.landscape.surface import Surface
 from mmbench.landscape.traces import FIRST, Goal, xtrace
 from mmbench.metrics.hessian_trace import BIAS

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mmbench.landscape.per_image import squared_norms
+from mmbench.landscape.surface import slopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,8 +30,7 @@ def image_fisher_traces(surface: Surface) -> Tensor:
     """||grad log p(y_n | x_n)||^2 at the true labels, for every image: (N,), float64."""
 
     def residuals(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
-        p = logits.double().softmax(1)
-        yield (p - torch.nn.functional.one_hot(labels, p.shape[1])).to(logits)
+        yield slopes(logits, labels).to(logits)
 
     return squared_norms(surface, residuals)
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmbench.landscape.surface import slopes
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -71,8 +73,7 @@ class Curvature:
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         with sdpa_kernel(SDPBackend.MATH):
             logits = self.surface.model(images)
-            z = (logits.detach() if self.of == "rest" else logits).double()  # or p - 1 is lost where it is small
-            slope = (z.softmax(1) - torch.nn.functional.one_hot(labels, z.shape[1])) / len(self.surface.images)
+            slope = slopes(logits.detach() if self.of == "rest" else logits, labels) / len(self.surface.images)
             found = torch.autograd.grad(
                 logits, self.flat.parameters, slope.to(logits), create_graph=True, materialize_grads=True
             )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmbench.landscape.surface import Surface
 
 TINY = 1e6
+"""No norm is taken to be below so many of the smallest normal numbers."""
 SMALL = 1e-12
 """Norms below are taken in float64, since in float32 the squares of a nearly perfect fit's gradient vanish."""
 

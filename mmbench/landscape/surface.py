@@ -30,6 +30,12 @@ def evaluating(model: nn.Module) -> nn.Module:
     return model
 
 
+def slopes(logits: Tensor, labels: Tensor) -> Tensor:
+    """dL_n / dz_n = p_n - e_y of each image (n, C), float64: in float32 that of a well fitted one would be lost."""
+    z = logits.double()
+    return z.softmax(1) - torch.nn.functional.one_hot(labels, z.shape[1])
+
+
 class Surface:
     """L(w): mean cross-entropy (nats) of `model` with parameters w on the images, in the model's dtype.
 

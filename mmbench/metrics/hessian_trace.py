@@ -47,8 +47,8 @@ class HessianTrace(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """Trace in nats per squared parameter unit; `details` has tr G and the directions or products it took."""
-        from mmbench.landscape.differences import TRIED, Differences, trusted_step
-        from mmbench.landscape.multilinear import piecewise_multilinear
+        from mmbench.landscape.logit_graph import piecewise_multilinear
+        from mmbench.landscape.second_differences import TRIED, Differences, trusted_step
         from mmbench.landscape.traces import METHODS, Goal, mean
 
         per_image, surface = gauss_newton_traces(subject, self.images), subject.surface(self.images)

@@ -42,7 +42,7 @@ class PathNorm(Metric):
         import torch
 
         from mmbench.landscape.folding import fold_batch_norms
-        from mmbench.landscape.multilinear import piecewise_multilinear
+        from mmbench.landscape.logit_graph import piecewise_multilinear
 
         surface = subject.surface(PROBED)
         if not subject.once(("piecewise multilinear", PROBED), lambda: piecewise_multilinear(surface)):

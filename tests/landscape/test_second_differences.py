@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmbench.landscape.differences import TRIED, Differences, trusted_step
 from mmbench.landscape.gauss_newton import image_traces
 from mmbench.landscape.hessian import Curvature, rademacher
+from mmbench.landscape.second_differences import TRIED, Differences, trusted_step
 from mmbench.landscape.surface import Surface
 
 from .conftest import problem

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmbench.data.base import Split
-from mmbench.landscape.multilinear import piecewise_multilinear, smooth
+from mmbench.landscape.logit_graph import piecewise_multilinear, smooth
 from mmbench.landscape.surface import Surface
 from mmbench.registry import MODELS
 

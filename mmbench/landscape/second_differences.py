@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from mmbench.landscape.hessian import Curvature, rademacher
-from mmbench.landscape.multilinear import smooth
+from mmbench.landscape.logit_graph import smooth
+from mmbench.landscape.surface import slopes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,10 +44,10 @@ class Differences:
         images, labels = surface.images.images, surface.images.labels
         for some, theirs in zip(images.split(GROUP), labels.split(GROUP), strict=True):
             with torch.no_grad():
-                logits = surface.model(some).double()
-            slopes = (logits.softmax(1) - torch.nn.functional.one_hot(theirs, logits.shape[1])) / len(images)
-            self.groups.append((some, slopes))
-            self.here.append(float((logits * slopes).sum()))
+                logits = surface.model(some)
+            slope = slopes(logits, theirs) / len(images)
+            self.groups.append((some, slope))
+            self.here.append(float((logits.double() * slope).sum()))
 
     def along(self, directions: list[Tensor], step: float) -> float:
         """The sum over the groups of images of the second difference along each one's direction (P,); h is `step`."""
@@ -68,9 +69,9 @@ class Differences:
             offsets = torch.randint(len(signs), (len(self.groups),), generator=generator)
             yield self.along([signs.roll(int(offset)) for offset in offsets], step)
 
-    def _value(self, images: Tensor, slopes: Tensor) -> float:
+    def _value(self, images: Tensor, slope: Tensor) -> float:
         with torch.no_grad():
-            return float((self.surface.model(images).double() * slopes).sum())
+            return float((self.surface.model(images).double() * slope).sum())
 
 
 def trusted_step(surface: Surface, generator: torch.Generator, share: float, known: float) -> float | None:
