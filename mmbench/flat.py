@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
 
@@ -33,8 +36,10 @@ class Flat:
                 view.copy_(parameter)
                 parameter.data = view
 
-    def views(self, vector: Tensor) -> list[Tensor]:
+    def views(self, vector: Tensor) -> Sequence[Tensor]:
         """`vector` (P,) cut into tensors shaped and laid out like the parameters."""
+        if self._contiguous:
+            return _unflatten_dense_tensors(vector, self.parameters)
         views, offset = [], vector.storage_offset()
         for parameter in self.parameters:
             views.append(vector.as_strided(parameter.shape, parameter.stride(), offset))
@@ -53,7 +58,7 @@ class Flat:
     def join(self, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
         """Tensors shaped like the parameters as one vector (P,) in the order of `vector`."""
         if self._contiguous:
-            return torch.cat([tensor.reshape(-1) for tensor in tensors])
+            return _flatten_dense_tensors(tensors)
         joined = torch.empty_like(self.vector)
         for view, tensor in zip(self.views(joined), tensors, strict=True):
             view.copy_(tensor)

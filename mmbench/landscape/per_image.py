@@ -22,12 +22,14 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
-    from mmbench.data.base import Split
     from mmbench.landscape.surface import Surface
+
+    Cotangents = Callable[[Tensor, Tensor], Collection[Tensor]]
+    """From logits (n, C) and labels (n,) to K tensors s_k (n, C), which may be made one after the other."""
 
 
 TRIED = 5
@@ -36,13 +38,8 @@ COLUMNS = 32
 """Gradients of layers with few outputs are made for several cotangents at once, until the product is so wide."""
 
 
-def squared_norms(surface: Surface, cotangents: Callable[[Tensor, Tensor], Iterable[Tensor]]) -> Tensor:
-    """sum_k ||J_n' s_nk||^2 for every image n: (N,), float64, where J_n (C, P) is the Jacobian of its logits.
-
-    Args:
-        surface: gives the network, its point and the images.
-        cotangents: from logits (n, C) and labels (n,) to K tensors s_k (n, C), made one after the other.
-    """
+def squared_norms(surface: Surface, cotangents: Cotangents) -> Tensor:
+    """sum_k ||J_n' s_nk||^2 for every image n: (N,), float64, where J_n (C, P) is the Jacobian of its logits."""
     rules = _Rules(surface)
     return torch.cat([rules.squared_norms(images, labels, cotangents) for images, labels in surface.chunks()])
 
@@ -65,6 +62,9 @@ def gram(surface: Surface) -> Tensor:
 
 class _Rule:
     """How one use of a layer turns the gradients at its output into those of its parameters, image by image."""
+
+    def expect(self, cotangents: int) -> None:
+        """So many gradients are to come; the cheapest way depends on it."""
 
     @abstractmethod
     def add(self, gradient: Tensor) -> None:
@@ -96,15 +96,17 @@ class _Explicit(_Rule):
 class _Products(_Rule):
     """A weight (and a bias) that acts on inputs a (n, groups, positions, in): Linear, Conv2d."""
 
-    def __init__(
-        self, inputs: Tensor, outputs: int, bias: bool, arrange: Callable[[Tensor], Tensor], cotangents: int
-    ) -> None:
-        self.inputs, self.bias, self.arrange = inputs, bias, arrange
-        t, width = inputs.shape[2:]
-        self.by_gram = t * t * (cotangents * (outputs + 8) + width) < cotangents * (t + 8) * width * outputs
+    def __init__(self, inputs: Tensor, outputs: int, bias: bool, arrange: Callable[[Tensor], Tensor]) -> None:
+        self.inputs, self.outputs, self.bias, self.arrange = inputs, outputs, bias, arrange
+        self.by_gram = False
         self.total: Tensor | None = None
         self.waiting: list[Tensor] = []
         self.room: Tensor | None = None
+
+    def expect(self, cotangents: int) -> None:
+        t, width = self.inputs.shape[2:]
+        gram = t * t * (cotangents * (self.outputs + 8) + width)
+        self.by_gram = gram < cotangents * (t + 8) * width * self.outputs
 
     def add(self, gradient: Tensor) -> None:
         g = self.arrange(gradient)
@@ -164,11 +166,8 @@ def _gradients(logits: Tensor, inputs: Sequence[Tensor], direction: Tensor) -> t
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether a is b up to rounding, entry by entry."""
-    if a.shape != b.shape:
-        return False
-    size = b.abs()
-    return bool(((a - b).abs_() <= size.mul(1e-3).add_(1e-4 * size.max())).all())
+    """Whether a is b up to rounding, measured by the largest entry."""
+    return a.shape == b.shape and bool((a - b).abs_().max() <= 1e-4 * b.abs().max())
 
 
 def _squared(x: Tensor) -> Tensor:
@@ -204,21 +203,19 @@ TIMM = {"GroupNorm", "LayerNorm", "LayerNorm2d", "LayerScale", "LayerScale2d"}
 """timm's layers that compute what torch's of that name do, or have a rule of their own."""
 
 
-def _rule(module: nn.Module, a: Tensor, cotangents: int) -> _Rule | None:
-    """The rule for one call of `module` on inputs `a`, if there is one; the cheapest for so many cotangents."""
+def _rule(module: nn.Module, a: Tensor) -> _Rule | None:
+    """The rule for one call of `module` on inputs `a`, if there is one."""
     kind, home = type(module).__name__, type(module).__module__
     if not (home.startswith("torch.nn.modules.") or (home.startswith("timm.layers.") and kind in TIMM)):
         return None  # a subclass may do anything with its weights
     if isinstance(module, nn.Linear):
         inputs = a.reshape(len(a), 1, -1, a.shape[-1])
         bias = module.bias is not None
-        return _Products(inputs, module.out_features, bias, lambda g: g.reshape(len(g), 1, -1, g.shape[-1]), cotangents)
+        return _Products(inputs, module.out_features, bias, lambda g: g.reshape(len(g), 1, -1, g.shape[-1]))
     if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str) and module.padding_mode == "zeros":
-        return _convolution(module, a, cotangents)
+        return _convolution(module, a)
     if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.affine and module.running_mean is not None:
-        shape = (1, -1, *[1] * (a.dim() - 2))
-        assert module.running_var is not None
-        normal = (a - module.running_mean.view(shape)) * (module.running_var + module.eps).rsqrt().view(shape)
+        normal = functional.batch_norm(a, module.running_mean, module.running_var, eps=module.eps)
         return _Scales(normal, module.bias is not None, 1)
     if isinstance(module, nn.LayerNorm) and module.elementwise_affine and len(module.normalized_shape) == 1:
         channel_first = kind == "LayerNorm2d"  # timm's: over the channels of (n, C, H, W)
@@ -234,13 +231,21 @@ def _rule(module: nn.Module, a: Tensor, cotangents: int) -> _Rule | None:
     return None
 
 
-def _convolution(conv: nn.Conv2d, a: Tensor, cotangents: int) -> _Rule:
+def _as_affine(norm: Any, a: Tensor) -> Tensor:
+    """What a batch norm in evaluation mode returns; its own backward pass takes sums that are not needed here."""
+    shape = (1, -1, *[1] * (a.dim() - 2))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * scale
+    return torch.addcmul(shift.view(shape), a, scale.view(shape))
+
+
+def _convolution(conv: nn.Conv2d, a: Tensor) -> _Rule:
     groups = conv.groups
     padding: Any = conv.padding
     patches = functional.unfold(a, conv.kernel_size, conv.dilation, padding, conv.stride)
     inputs = patches.view(len(a), groups, -1, patches.shape[2]).mT
     outputs, bias = conv.out_channels // groups, conv.bias is not None
-    return _Products(inputs, outputs, bias, lambda g: g.reshape(len(g), groups, outputs, -1).mT, cotangents)
+    return _Products(inputs, outputs, bias, lambda g: g.reshape(len(g), groups, outputs, -1).mT)
 
 
 class _Use:
@@ -258,19 +263,20 @@ class _Rules:
         self.parameters = {name: p for name, p in self.model.named_parameters() if p.requires_grad}
         self.copied: list[str] = []
         self.sound: set[str] = set(self.parameters)
-        self._try(surface.images)
+        self._try(surface.images.images)
         self.rest = [name for name in self.parameters if name not in self.sound]
 
-    def squared_norms(
-        self, images: Tensor, labels: Tensor, cotangents: Callable[[Tensor, Tensor], Iterable[Tensor]]
-    ) -> Tensor:
+    def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
         """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
-        logits, uses = self._forward(images, sum(1 for _ in cotangents(*self.tried)))
-        for gradients in self._backward(logits, uses, cotangents(logits.detach(), labels)):
+        logits, uses = self._forward(images)
+        directions = cotangents(logits.detach(), labels)
+        for use in uses:
+            use.rule.expect(len(directions))
+        for gradients in self._backward(logits, uses, directions):
             for use, gradient in zip(uses, gradients, strict=True):
                 use.rule.add(gradient)
         total = sum((use.rule.squared_norms().double() for use in uses), images.new_zeros(len(images)).double())
-        for direction in cotangents(logits.detach(), labels) if self.rest else ():
+        for direction in directions if self.rest else ():
             total += self._slow(images, direction).double().square().sum(1)
         return total
 
@@ -284,7 +290,7 @@ class _Rules:
         if self.rest:
             yield torch.stack([self._slow(images, unit) for unit in units], 1).flatten(0, 1)
 
-    def _forward(self, images: Tensor, cotangents: int = 1) -> tuple[Tensor, list[_Use]]:
+    def _forward(self, images: Tensor) -> tuple[Tensor, list[_Use]]:
         """Logits (n, C), and every use of a layer whose parameters have a rule."""
         copies = {
             name: self.parameters[name].detach().repeat(len(images), *[1] * (self.parameters[name].dim() - 1))
@@ -294,12 +300,16 @@ class _Rules:
         branches: dict[nn.Module, Tensor] = {}
 
         def used(names: list[str]) -> Callable[..., None]:
-            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
                 if not inputs or not isinstance(output, torch.Tensor) or not output.requires_grad:
-                    return
-                rule = _rule(module, inputs[0].detach(), cotangents)
-                if rule is not None and len(inputs[0]) == len(output) == len(images):
-                    uses.append(_Use(names, rule, output))
+                    return None
+                rule = _rule(module, inputs[0].detach())
+                if rule is None or not len(inputs[0]) == len(output) == len(images):
+                    return None
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    output = _as_affine(module, inputs[0])
+                uses.append(_Use(names, rule, output))
+                return output
 
             return hook
 
@@ -325,7 +335,7 @@ class _Rules:
                     else:
                         hooks.append(module.register_forward_hook(used(own)))
             with torch.enable_grad():
-                logits = functional_call(self.model, copies, (images,))
+                logits = functional_call(self.model, copies, (images,)) if copies else self.model(images)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -353,9 +363,9 @@ class _Rules:
                 found = {name: torch.stack([one[name] for one in alone]) for name in rest}
         return torch.cat([found[name].flatten(1) for name in self.rest], 1)
 
-    def _try(self, data: Split) -> None:
+    def _try(self, images: Tensor) -> None:
         """Find out on a few images for which parameters the rules give what autograd gives."""
-        few = data.images[:TRIED] if len(data) > 1 else data.images.repeat(2, *[1] * (data.images.dim() - 1))
+        few = images[:TRIED] if len(images) > 1 else images.repeat(2, *[1] * (images.dim() - 1))
         layers = [m for m in self.model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         weights = {id(p) for layer in layers for p in layer.parameters()}
         # A token or a position table, broadcast over the images.
@@ -370,29 +380,26 @@ class _Rules:
         if fit != self.copied:  # what is wrong with the others may have spoiled the rest
             self.copied, sound = fit, self._sound(few)
         self.sound = sound
-        with torch.no_grad():
-            self.tried = self.model(few[:1]), data.labels[:1]
 
     def _sound(self, few: Tensor) -> set[str]:
-        """The parameters used once whose rule gives the true gradient of the first image, the last, and of all."""
+        """The parameters used once whose rule gives the true gradient of one image, and of all."""
         logits, uses = self._forward(few)
         slopes = torch.linspace(-1, 2, logits.numel()).to(logits).view_as(logits)
-        first, last = torch.zeros_like(slopes), torch.zeros_like(slopes)
-        first[0], last[-1] = slopes[0], slopes[-1]
+        middle = len(few) // 2  # what images do to those before or after them shows on it
+        one = torch.zeros_like(slopes)
+        one[middle] = slopes[middle]
         plain = self.model(few) if self.copied else logits
         weights, outputs = list(self.parameters.values()), [use.output for use in uses]
         calls = [name for use in uses for name in use.names]
         sound = {name for name in calls if calls.count(name) == 1}
-        for direction in (first, last, slopes) if uses else ():
+        for direction, of in ((one, slice(middle, middle + 1)), (slopes, slice(None))) if uses else ():
             if plain is logits:
                 exact = _gradients(logits, weights + outputs, direction)
             else:
                 exact = _gradients(plain, weights, direction) + _gradients(logits, outputs, direction)
             truth, gradients = dict(zip(self.parameters, exact, strict=False)), exact[len(weights) :]
             for use, gradient in zip(uses, gradients, strict=True):
-                found = use.rule.gradients(gradient)
-                mine = found[0] if direction is first else found[-1] if direction is last else found.sum(0)
                 expected = torch.cat([truth[name].flatten() for name in use.names])
-                if not _same(mine, expected):
+                if not _same(use.rule.gradients(gradient)[of].sum(0), expected):
                     sound -= set(use.names)
         return sound
