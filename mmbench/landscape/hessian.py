@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmbench.landscape.second_backward import CheapSecondBackward
 from mmbench.landscape.surface import slopes
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Curvature:
             self._kept = kept
 
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), CheapSecondBackward():
             logits = self.surface.model(images)
             slope = slopes(logits.detach() if self.of == "rest" else logits, labels) / len(self.surface.images)
             found = torch.autograd.grad(
