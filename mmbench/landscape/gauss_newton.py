@@ -28,7 +28,6 @@ def image_traces(surface: Surface) -> Tensor:
 
 def image_fisher_traces(surface: Surface) -> Tensor:
     """||grad log p(y_n | x_n)||^2 at the true labels, for every image: (N,), float64."""
-
     return squared_norms(surface, lambda logits, labels: [slopes(logits, labels).to(logits)])
 
 

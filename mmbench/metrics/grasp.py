@@ -37,10 +37,12 @@ class GraSP(Proxy):
         import torch
         from torch.nn.attention import SDPBackend, sdpa_kernel
 
+        from mmbench.landscape.second_backward import CheapSecondBackward
+
         surface = subject.surface(self.images)
         weights = list(kernels(surface.model).values())
         gradient, product = ([torch.zeros_like(w) for w in weights] for _ in range(2))
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
+        with sdpa_kernel(SDPBackend.MATH), CheapSecondBackward():  # fused attention has no second derivative
             for share in surface.chunk_losses():
                 # H is symmetric: g' (Hw) needs H w, whose double backward pass gives g along the way.
                 first = torch.autograd.grad(share, weights, create_graph=True, materialize_grads=True)
