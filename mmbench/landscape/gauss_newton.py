@@ -23,41 +23,33 @@ if TYPE_CHECKING:
 
 def image_traces(surface: Surface) -> Tensor:
     """tr(J_n' S_n J_n) for every image: (N,), float64; their mean is tr G. Exact, by C - 1 backward passes."""
-    return squared_norms(surface, lambda logits, labels: SoftmaxFactor(logits))
+    return squared_norms(surface, lambda logits, labels: (logits.shape[1] - 1, softmax_factor(logits)))
 
 
 def image_fisher_traces(surface: Surface) -> Tensor:
     """||grad log p(y_n | x_n)||^2 at the true labels, for every image: (N,), float64."""
-    return squared_norms(surface, lambda logits, labels: [slopes(logits, labels).to(logits)])
+    return squared_norms(surface, lambda logits, labels: (1, [slopes(logits, labels).to(logits)]))
 
 
 AT_ONCE = 1 << 20
 """Numbers in the columns of the factor that are made together."""
 
 
-class SoftmaxFactor:
-    """Columns s_k with sum_k s_k s_k' = diag(p) - p p', p = softmax(logits): C - 1 tensors (n, C), some at a time.
+def softmax_factor(logits: Tensor) -> Iterator[Tensor]:
+    """Columns s_k with sum_k s_k s_k' = diag(p) - p p', p = softmax(logits): C - 1 tensors (n, C).
 
     The Cholesky factor in closed form (Tanabe and Sagae, 1992): with tails r_k = p_k + p_{k+1} + ... + p_C,
     s_k = sqrt(p_k / (r_k r_{k+1})) (0, ..., 0, r_{k+1}, -p_{k+1}, ..., -p_C). The classes are taken in the order of
     falling probability, so that no tail is lost to rounding before its columns have become negligible.
     """
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-
-    def __len__(self) -> int:
-        return self.logits.shape[1] - 1
-
-    def __iter__(self) -> Iterator[Tensor]:
-        softmax = self.logits.double().softmax(1)
-        p, order = softmax.sort(1, descending=True)
-        tails = p.flip(1).cumsum(1).flip(1)
-        scale = (p[:, :-1] / (tails[:, :-1] * tails[:, 1:])).sqrt().nan_to_num(0.0, 0.0, 0.0)
-        # Images last: classes are few, and long rows are quick.
-        diagonal, scale, below = (x.to(self.logits).T.contiguous() for x in (tails[:, 1:] * scale, scale, -softmax))
-        rank = torch.argsort(order, 1).T.contiguous()
-        for ks in torch.arange(len(self), device=rank.device).split(max(1, AT_ONCE // rank.numel())):
-            k = ks[:, None, None]
-            columns = torch.where(rank == k, diagonal[ks, None], (rank > k) * (below * scale[ks, None]))
-            yield from columns.mT
+    softmax = logits.double().softmax(1)
+    p, order = softmax.sort(1, descending=True)
+    tails = p.flip(1).cumsum(1).flip(1)
+    scale = (p[:, :-1] / (tails[:, :-1] * tails[:, 1:])).sqrt().nan_to_num(0.0, 0.0, 0.0)
+    # Images last: classes are few, and long rows are quick.
+    diagonal, scale, below = (x.T.contiguous() for x in (tails[:, 1:] * scale, scale, -softmax))
+    rank = torch.argsort(order, 1).T.contiguous()
+    for ks in torch.arange(p.shape[1] - 1, device=rank.device).split(max(1, AT_ONCE // rank.numel())):
+        k = ks[:, None, None]
+        columns = torch.where(rank == k, diagonal[ks, None], (rank > k) * (below * scale[ks, None]))
+        yield from columns.mT.to(logits)

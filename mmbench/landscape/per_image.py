@@ -21,15 +21,17 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmbench.landscape.second_backward import batch_norm
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import Tensor
 
     from mmbench.landscape.surface import Surface
 
-    Cotangents = Callable[[Tensor, Tensor], Collection[Tensor]]
-    """From logits (n, C) and labels (n,) to K tensors s_k (n, C), which may be made one after the other."""
+    Cotangents = Callable[[Tensor, Tensor], tuple[int, Iterable[Tensor]]]
+    """From logits (n, C) and labels (n,) to K and the tensors s_1, ..., s_K (n, C), made one after the other."""
 
 
 TRIED = 5
@@ -113,17 +115,14 @@ class _Products(_Rule):
         n, groups, positions, width = g.shape
         flat = g.reshape(n * groups, positions, width)
         if self.by_gram and positions > 1:
-            if self.total is None:
-                self.total = torch.bmm(flat, flat.mT)
-            else:
-                torch.baddbmm(self.total, flat, flat.mT, out=self.total)
-            return
-        if self.by_gram:
+            old = self.total
+            self.total = torch.bmm(flat, flat.mT) if old is None else torch.baddbmm(old, flat, flat.mT, out=old)
+        elif self.by_gram:
             self._count(_squared(flat))
-            return
-        self.waiting.append(flat)
-        if len(self.waiting) * width >= COLUMNS:
-            self._make()
+        else:
+            self.waiting.append(flat)
+            if len(self.waiting) * width >= COLUMNS:
+                self._make()
 
     def _make(self) -> None:
         """Make the gradients for the cotangents that wait, and count their squares."""
@@ -231,14 +230,6 @@ def _rule(module: nn.Module, a: Tensor) -> _Rule | None:
     return None
 
 
-def _as_affine(norm: Any, a: Tensor) -> Tensor:
-    """What a batch norm in evaluation mode returns; its own backward pass takes sums that are not needed here."""
-    shape = (1, -1, *[1] * (a.dim() - 2))
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    return torch.addcmul(shift.view(shape), a, scale.view(shape))
-
-
 def _convolution(conv: nn.Conv2d, a: Tensor) -> _Rule:
     groups = conv.groups
     padding: Any = conv.padding
@@ -269,14 +260,14 @@ class _Rules:
     def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
         """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
         logits, uses = self._forward(images)
-        directions = cotangents(logits.detach(), labels)
+        count, directions = cotangents(logits.detach(), labels)
         for use in uses:
-            use.rule.expect(len(directions))
+            use.rule.expect(count)
         for gradients in self._backward(logits, uses, directions):
             for use, gradient in zip(uses, gradients, strict=True):
                 use.rule.add(gradient)
         total = sum((use.rule.squared_norms().double() for use in uses), images.new_zeros(len(images)).double())
-        for direction in directions if self.rest else ():
+        for direction in cotangents(logits.detach(), labels)[1] if self.rest else ():
             total += self._slow(images, direction).double().square().sum(1)
         return total
 
@@ -299,15 +290,18 @@ class _Rules:
         uses = [_Use([name], _Copies(), copy.requires_grad_()) for name, copy in copies.items()]
         branches: dict[nn.Module, Tensor] = {}
 
-        def used(names: list[str]) -> Callable[..., None]:
-            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        def used(names: list[str]) -> Callable[..., Tensor]:
+            def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
                 if not inputs or not isinstance(output, torch.Tensor) or not output.requires_grad:
-                    return None
+                    return output
                 rule = _rule(module, inputs[0].detach())
                 if rule is None or not len(inputs[0]) == len(output) == len(images):
-                    return None
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    output = _as_affine(module, inputs[0])
+                    return output
+                if isinstance(
+                    module, nn.modules.batchnorm._BatchNorm
+                ):  # its own backward pass takes sums of no use here
+                    moments = module.running_mean, module.running_var
+                    output = batch_norm(inputs[0], *moments, module.weight, module.bias, eps=module.eps)
                 uses.append(_Use(names, rule, output))
                 return output
 

@@ -5,7 +5,7 @@ import torch
 
 from mmbench.data.base import Split
 from mmbench.landscape import surface as surfaces
-from mmbench.landscape.gauss_newton import SoftmaxFactor
+from mmbench.landscape.gauss_newton import softmax_factor
 from mmbench.landscape.hessian import KEPT, Curvature, rademacher
 from mmbench.landscape.surface import Surface
 from mmbench.registry import MODELS
@@ -29,7 +29,7 @@ def slopes(surface: Surface, direction: torch.Tensor) -> torch.Tensor:
 @each_family
 def test_products_are_those_of_the_dense_matrices(family: str) -> None:
     surface = Surface(*problem(family))
-    factor = torch.stack(list(SoftmaxFactor(surface.logits())))
+    factor = torch.stack(list(softmax_factor(surface.logits())))
     rows = torch.einsum("knc,ncp->knp", factor, jacobian(surface)).flatten(0, 1) / len(surface.images) ** 0.5
     hessian, rest = Curvature(surface), Curvature(surface, "rest")
     assert hessian.size == len(surface.point)

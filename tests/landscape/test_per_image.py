@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from mmbench.data.base import Split
 from mmbench.landscape import surface as surfaces
-from mmbench.landscape.gauss_newton import SoftmaxFactor, image_fisher_traces, image_traces
+from mmbench.landscape.gauss_newton import image_fisher_traces, image_traces, softmax_factor
 from mmbench.landscape.per_image import _Rules, gram
 from mmbench.landscape.surface import Surface
 from mmbench.registry import MODELS
@@ -134,10 +134,12 @@ def test_no_hook_is_left() -> None:
 def test_the_factor_is_one_of_the_softmax_hessian(spread: float) -> None:
     logits = spread * torch.randn(20, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     logits[0], logits[1, 1:] = 0, 0  # all equal; one apart
-    s, p = torch.stack(list(SoftmaxFactor(logits))), logits.softmax(1)
+    s, p = torch.stack(list(softmax_factor(logits))), logits.softmax(1)
     assert s.shape == (5, 20, 6)
     truth = torch.diag_embed(p) - p[:, :, None] * p[:, None]
     assert torch.allclose(torch.einsum("knc,knd->ncd", s, s), truth, atol=1e-14)
+    single = torch.stack(list(softmax_factor(logits.float())))
+    assert torch.allclose(torch.einsum("knc,knd->ncd", single, single), truth.float(), atol=1e-5)
 
 
 def test_the_empirical_fisher_is_not_the_norm_of_the_mean_gradient() -> None:

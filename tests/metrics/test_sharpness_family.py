@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy, softplus
 from mmbench import measure
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError, ScoreError
+from mmbench.landscape import perturbations
 from mmbench.landscape.apgd import Ball, largest_loss
 from mmbench.landscape.perturbations import norm, with_normalised_logits
 from mmbench.landscape.surface import Surface
@@ -311,6 +312,28 @@ def test_each_batch_has_noise_of_its_own() -> None:
     apart, together = (measure(network("mlp"), four, "average_sharpness", batch_size=n, **options) for n in (1, 4))
     assert together.stderr / apart.stderr == pytest.approx(2, rel=0.15)
     assert abs(together.value - apart.value) < 4 * together.stderr
+
+
+def test_unsure_images_get_most_of_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one unsure image and nineteen sure ones: the same value from as many draws, known much better."""
+    weights = torch.tensor(WEIGHTS, dtype=torch.float64)
+    sure = 8 * weights / weights.square().sum()  # a margin of 8
+    data = torch.stack([PIXELS, *[sure] * 19]).view(20, 1, 2, 2), torch.zeros(20, dtype=torch.long)
+    nodes, mass = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(80))
+    truth = 0.0
+    for pixels, share in ((PIXELS, 0.05), (sure, 0.95)):
+        margin, spread = weights @ pixels, 0.2 * pixels.norm()
+        rise = softplus(spread * nodes - margin) - softplus(-margin)
+        truth += share * float((rise * mass).sum() / mass.sum())
+    options = {"sigma": 0.2, "batch_size": 1, "tolerance": 0.0, "pairs": 200}
+    found = []
+    for least in (0.1, 1e9):
+        monkeypatch.setattr(perturbations, "LEAST", least)
+        estimate = measure(Logistic(WEIGHTS), data, "average_sharpness", **options)
+        assert estimate.details["pairs"] == pytest.approx(200, rel=0.01)
+        assert abs(estimate.value - truth) < 4 * estimate.stderr
+        found.append(estimate.stderr)
+    assert found[0] < 0.5 * found[1]
 
 
 def test_draws_end_once_the_error_is_small_enough() -> None:
