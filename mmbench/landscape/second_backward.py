@@ -30,8 +30,12 @@ class CheapSecondBackward(TorchFunctionMode):
         return CHEAP.get(func, func)(*args, **(kwargs or {}))
 
 
+PRECISE = torch.float32, torch.float64
+"""Dtypes whose rounding the replacements do not add to; torch's own functions compute in float32 what is narrower."""
+
+
 def batch_norm(
-    x: Tensor,
+    input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
     weight: Tensor | None = None,
@@ -41,32 +45,36 @@ def batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """In evaluation mode an affine map of each channel."""
-    if training or running_mean is None or running_var is None or weight is None or bias is None:
-        return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-    shape = (1, -1, *[1] * (x.dim() - 2))
+    if running_mean is None or running_var is None or weight is None or bias is None or training:
+        return functional.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+    if input.dtype not in PRECISE:
+        return functional.batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    shape = (1, -1, *[1] * (input.dim() - 2))
     scale = weight * (running_var + eps).rsqrt()
-    return torch.addcmul((bias - running_mean * scale).view(shape), x, scale.view(shape))
+    return torch.addcmul((bias - running_mean * scale).view(shape), input, scale.view(shape))
 
 
-def _relu(x: Tensor, inplace: bool = False) -> Tensor:
-    return x * (x > 0).to(x)
+def _relu(input: Tensor, inplace: bool = False) -> Tensor:
+    return functional.relu(input, inplace=True) if inplace else input * (input > 0).to(input)
 
 
-def _gelu(x: Tensor, approximate: str = "none") -> Tensor:
+def _gelu(input: Tensor, approximate: str = "none") -> Tensor:
     """x P(x), P the normal distribution function with density p: f' = P + x p, f'' = (2 - x^2) p."""
-    if approximate != "none":
-        return functional.gelu(x, approximate=approximate)
-    z = x.detach()
+    if approximate != "none" or input.dtype not in PRECISE:
+        return functional.gelu(input, approximate=approximate)
+    z = input.detach()
     density = (z.square() * -0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
     first = (z * math.sqrt(0.5)).erf_().add_(1).mul_(0.5).addcmul_(z, density)
-    return _Activation.apply(x, functional.gelu(z), first, density.mul_(2 - z.square()))
+    return _Activation.apply(input, functional.gelu(z), first, density.mul_(2 - z.square()))
 
 
-def _silu(x: Tensor, inplace: bool = False) -> Tensor:
+def _silu(input: Tensor, inplace: bool = False) -> Tensor:
     """x s(x), s the logistic function: f' = s (1 + x (1 - s)), f'' = s (1 - s) (2 + x (1 - 2 s))."""
-    z = x.detach()
+    if inplace or input.dtype not in PRECISE:
+        return functional.silu(input, inplace=inplace)
+    z = input.detach()
     s = z.sigmoid()
-    return _Activation.apply(x, z * s, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s)))
+    return _Activation.apply(input, z * s, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s)))
 
 
 class _Activation(Function):
@@ -101,16 +109,16 @@ class _Slope(Function):
 
 
 def _layer_norm(
-    x: Tensor,
+    input: Tensor,
     normalized_shape: Sequence[int],
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
 ) -> Tensor:
     plain = len(normalized_shape) > 1 or weight is None or bias is None
-    if plain or x.dtype not in (torch.float32, torch.float64):
-        return functional.layer_norm(x, normalized_shape, weight, bias, eps)
-    return _LayerNorm.apply(x, weight, bias, eps)
+    if plain or input.dtype not in PRECISE:
+        return functional.layer_norm(input, normalized_shape, weight, bias, eps)
+    return _LayerNorm.apply(input, weight, bias, eps)
 
 
 class _LayerNorm(Function):

@@ -84,6 +84,21 @@ def test_functions_of_other_modules_are_replaced_too() -> None:
     assert called >= set(CHEAP) - {torch.relu}
 
 
+def test_what_is_done_in_place_is_done_in_place() -> None:
+    for function in (functional.relu, functional.silu):
+        x, y = torch.linspace(-1, 1, 5), torch.linspace(-1, 1, 5)
+        with CheapSecondBackward():
+            function(x, inplace=True)
+        assert torch.equal(x, function(y))
+
+
+def test_relu_hides_nothing_that_is_not_finite() -> None:
+    x = torch.tensor([torch.inf, torch.nan, 0.0])
+    with CheapSecondBackward():
+        y = functional.relu(input=x)
+    assert torch.allclose(y, x.relu(), equal_nan=True)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_low_precision(dtype: torch.dtype) -> None:
     model = nn.Sequential(nn.Linear(8, 6), nn.LayerNorm(6), nn.GELU(), nn.Linear(6, 3), nn.ReLU()).to(dtype)
