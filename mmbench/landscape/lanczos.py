@@ -50,17 +50,20 @@ class Lanczos:
         """One more product; nothing if the run is exhausted."""
         if self.exhausted:
             return
-        last = self._basis[-1][(self._filled - 1) % BLOCK]
+        last = self._vector(self._filled - 1)
         w = self.product(last)
         size = _norm(w)
         if not math.isfinite(size):
             raise ScoreError("a Hessian-vector product is not a finite number; has the network diverged?")
         self.alphas.append(float(torch.dot(w.double(), last.double())))
-        w = self._orthogonal(w.clone())
-        beta = _norm(w)
-        if beta < 0.7 * size:  # rounding errors weigh now; once more is enough (Daniel et al., 1976)
-            w = self._orthogonal(w)
-            beta = _norm(w)
+        # Of the exact w only the last two have a share; that of the others is rounding, which one more pass removes.
+        w = w.sub(last, alpha=self.alphas[-1])
+        if self.betas:
+            w.sub_(self._vector(self._filled - 2), alpha=self.betas[-1])
+        rest = _norm(w)
+        beta = _norm(self._orthogonal(w))
+        if beta < 0.7 * rest:  # rounding errors weigh now; once more is enough (Daniel et al., 1976)
+            beta = _norm(self._orthogonal(w))
         scale = max(map(abs, [*self.alphas, *self.betas, size]))
         if self.steps == len(w) or beta <= 10 * torch.finfo(w.dtype).eps * scale:
             self.betas.append(0.0)
@@ -68,8 +71,11 @@ class Lanczos:
         self.betas.append(beta)
         if self._filled % BLOCK == 0:
             self._basis.append(torch.empty_like(self._basis[0]))
-        torch.div(w, beta, out=self._basis[-1][self._filled % BLOCK])
+        torch.div(w, beta, out=self._vector(self._filled))
         self._filled += 1
+
+    def _vector(self, i: int) -> Tensor:
+        return self._basis[i // BLOCK][i % BLOCK]
 
     def _orthogonal(self, w: Tensor) -> Tensor:
         """What of w is orthogonal to all basis vectors; w is overwritten."""
