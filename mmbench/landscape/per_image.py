@@ -5,9 +5,8 @@ where g_t is the gradient at its outputs. Its squared norm is <A A', G G'>, the 
 positions, so that the gradient itself is made only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
 backward pass to the layers' outputs serves all images at once.
 
-Each layer's rule is tried on a few images against autograd. Parameters for which there is no rule (a module of
-another's making), or whose rule fails there (a weight used twice), get their gradients by automatic differentiation per
-image.
+Each layer's rule is tried on a few images against autograd. Parameters without a rule (of a module of another's
+making), or whose rule fails there (a weight used twice), are differentiated automatically, image by image.
 """
 
 from __future__ import annotations
@@ -230,6 +229,12 @@ def _rule(module: nn.Module, a: Tensor) -> _Rule | None:
     return None
 
 
+def _without_sums(norm: Any, a: Tensor, output: Tensor) -> Tensor:
+    """What a batch norm returned, with a backward pass that does not take the sums that its own does."""
+    affine = batch_norm(a, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    return affine if _same(affine.detach(), output.detach()) else output
+
+
 def _convolution(conv: nn.Conv2d, a: Tensor) -> _Rule:
     groups = conv.groups
     padding: Any = conv.padding
@@ -297,11 +302,8 @@ class _Rules:
                 rule = _rule(module, inputs[0].detach())
                 if rule is None or not len(inputs[0]) == len(output) == len(images):
                     return output
-                if isinstance(
-                    module, nn.modules.batchnorm._BatchNorm
-                ):  # its own backward pass takes sums of no use here
-                    moments = module.running_mean, module.running_var
-                    output = batch_norm(inputs[0], *moments, module.weight, module.bias, eps=module.eps)
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    output = _without_sums(module, inputs[0], output)
                 uses.append(_Use(names, rule, output))
                 return output
 
@@ -338,9 +340,8 @@ class _Rules:
     @staticmethod
     def _backward(logits: Tensor, uses: list[_Use], directions: Iterable[Tensor]) -> Iterator[tuple[Tensor, ...]]:
         """For every cotangent (n, C) the gradients at the outputs of all uses."""
-        outputs = [use.output for use in uses]
-        for direction in directions if outputs else ():
-            yield _gradients(logits, outputs, direction)
+        for direction in directions if uses else ():
+            yield _gradients(logits, [use.output for use in uses], direction)
 
     def _slow(self, images: Tensor, direction: Tensor) -> Tensor:
         """Gradients (n, p) of the parameters without a rule."""
@@ -382,8 +383,8 @@ class _Rules:
         middle = len(few) // 2  # what images do to those before or after them shows on it
         one = torch.zeros_like(slopes)
         one[middle] = slopes[middle]
-        plain = self.model(few) if self.copied else logits
-        weights, outputs = list(self.parameters.values()), [use.output for use in uses]
+        plain, weights = self.model(few) if self.copied else logits, list(self.parameters.values())
+        outputs = [use.output for use in uses]
         calls = [name for use in uses for name in use.names]
         sound = {name for name in calls if calls.count(name) == 1}
         for direction, of in ((one, slice(middle, middle + 1)), (slopes, slice(None))) if uses else ():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -22,8 +23,8 @@ TINY = 1e6
 SMALL = 1e-12
 """Norms below are taken in float64, since in float32 the squares of a nearly perfect fit's gradient vanish."""
 
-LEAST = 0.1
-"""Images are perturbed at least at this share of the mean pace: their logits are not quite linear."""
+LEAST = 4
+"""Pairs of draws that tell how much a rise scatters."""
 
 
 def norm(vector: Tensor) -> float:
@@ -96,43 +97,66 @@ def gaussian_rises(
 
     Draws come in pairs of w + e and w - e, so that the part of the rise that is odd in e drops out; it is most of the
     variance where e is small. Each pair is seen by `size` images, so that the errors of different images average out,
-    too. Images are taken in the order of 1 - sum_c p_c^2, the trace of the Hessian of their loss by the logits, to
-    which their rise and its scatter are proportional as far as the logits are linear: those of a stratum are alike, and
-    a stratum gets pairs in that proportion (Neyman, 1934), at least two and a `LEAST`th of the mean. In a trained
-    network a tenth of the images has nearly all of the variance.
+    too. In a trained network a tenth of the images has nearly all of the variance. So they are put into strata in the
+    order of 1 - sum_c p_c^2, the trace of the Hessian of their loss by the logits, to which their rise and its scatter
+    are proportional as far as the logits are linear, and strata get pairs in that proportion (Neyman, 1934). As logits
+    are not linear, none is taken for less than the mean: no stratum gets less than half of its equal share.
     """
     start, logits, labels = surface.point.clone(), surface.logits().double(), surface.images.labels
     spread = 1 - logits.softmax(1).square().sum(1)
-    order = spread.argsort(descending=True, stable=True)
-    parts = order.split(size)
-    strata = [surface.on(type(surface.images)(surface.images.images[part], labels[part])) for part in parts]
-    losses = [float(nn.functional.cross_entropy(logits[part], labels[part])) for part in parts]
-    weights = torch.tensor([len(part) for part in parts], dtype=torch.float64) / len(labels)
-    pace = torch.stack([spread[part].mean() for part in parts]).clamp_min(LEAST * spread.mean())
-    speeds = (pace / pace.max()).nan_to_num(1.0).tolist()
-    found: list[list[float]] = [[] for _ in parts]
+    paces = spread.clamp_min(spread.mean()).clamp_min(torch.finfo(torch.float64).tiny)
+    strata = [
+        _Stratum(
+            surface.on(type(surface.images)(surface.images.images[part], labels[part])),
+            float(nn.functional.cross_entropy(logits[part], labels[part])),
+            len(part) / len(labels),
+            float(paces[part].mean()),
+        )
+        for part in spread.argsort(descending=True, stable=True).split(size)
+    ]
     for turn in itertools.count(1):
-        for stratum, loss, speed, rises in zip(strata, losses, speeds, found, strict=True):
-            while len(rises) < max(min(turn, 2), math.ceil(turn * speed)):
-                step = normal(start, generator)
+        for stratum in strata:
+            while stratum.pairs < max(min(turn, LEAST), math.ceil(turn * stratum.pace / strata[0].pace)):
+                noise = normal(start, generator)
                 if scale is not None:
-                    step *= scale
+                    noise *= scale
                 total = 0.0
                 for sign in (1, -1):
-                    torch.add(start, step, alpha=sign * sigma, out=surface.point)
-                    total += stratum.loss()
-                rises.append(total / 2 - loss)
+                    torch.add(start, noise, alpha=sign * sigma, out=surface.point)
+                    total += stratum.surface.loss()
+                stratum.take(total / 2 - stratum.loss)
         surface.point.copy_(start)
-        yield _stratified(found, weights)
+        yield _together(strata)
 
 
-def _stratified(found: list[list[float]], weights: Tensor) -> Rise:
-    """The weighted sum of the means of independent draws, and its error."""
-    rises = [torch.tensor(each, dtype=torch.float64) for each in found]
-    counts = torch.tensor([len(each) for each in found], dtype=torch.float64)
-    value, pairs = float(weights @ torch.stack([r.mean() for r in rises])), float(weights @ counts)
-    if counts.min() < 2:
+@dataclass
+class _Stratum:
+    """Images that see the same noise, and what is known of their rise."""
+
+    surface: Surface
+    loss: float
+    share: float
+    """Of all images."""
+    pace: float
+    """To which its pairs are proportional."""
+    pairs: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    """Summed squares of the deviations from the mean (Welford, 1962)."""
+
+    def take(self, rise: float) -> None:
+        self.pairs += 1
+        change = rise - self.mean
+        self.mean += change / self.pairs
+        self.squares += change * (rise - self.mean)
+
+
+def _together(strata: list[_Stratum]) -> Rise:
+    value = sum(stratum.share * stratum.mean for stratum in strata)
+    pairs = sum(stratum.share * stratum.pairs for stratum in strata)
+    free = [stratum.pairs - 1 for stratum in strata]
+    if not all(free):
         return Rise(value, None, 0.0, pairs)
-    variances = weights.square() * torch.stack([r.var() for r in rises]) / counts
-    total, free = float(variances.sum()), counts - 1
-    return Rise(value, total**0.5, total**2 / float((variances.square() / free).sum()) if total else math.inf, pairs)
+    parts = [s.share * s.share * s.squares / (f * s.pairs) for s, f in zip(strata, free, strict=True)]
+    variance, scatter = sum(parts), sum(part * part / f for part, f in zip(parts, free, strict=True))
+    return Rise(value, variance**0.5, variance * variance / scatter if scatter else math.inf, pairs)

@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 
 class CheapSecondBackward(TorchFunctionMode):
-    """Calls of the functions in `CHEAP`, by whatever module, go to their replacements."""
+    """Calls of the functions in `CHEAP`, by whatever module, go to their replacements.
+
+    Not where what is saved for the backward pass is handled by hooks: checkpointing forgets it, and later computes it
+    anew with the functions as they are.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return CHEAP.get(func, func)(*args, **(kwargs or {}))
+        hooked = torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+        return (func if hooked else CHEAP.get(func, func))(*args, **(kwargs or {}))
 
 
 PRECISE = torch.float32, torch.float64
@@ -55,7 +60,9 @@ def batch_norm(
 
 
 def _relu(input: Tensor, inplace: bool = False) -> Tensor:
-    return functional.relu(input, inplace=True) if inplace else input * (input > 0).to(input)
+    if inplace or not math.isfinite(input.detach().amin() if input.numel() else 0.0):
+        return functional.relu(input, inplace=inplace)
+    return input * (input > 0).to(input)
 
 
 def _gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -65,7 +72,7 @@ def _gelu(input: Tensor, approximate: str = "none") -> Tensor:
     z = input.detach()
     density = (z.square() * -0.5).exp_().mul_(1 / math.sqrt(2 * math.pi))
     first = (z * math.sqrt(0.5)).erf_().add_(1).mul_(0.5).addcmul_(z, density)
-    return _Activation.apply(input, functional.gelu(z), first, density.mul_(2 - z.square()))
+    return _Activation.apply(input, functional.gelu, first, density.mul_(2 - z.square()))
 
 
 def _silu(input: Tensor, inplace: bool = False) -> Tensor:
@@ -74,16 +81,16 @@ def _silu(input: Tensor, inplace: bool = False) -> Tensor:
         return functional.silu(input, inplace=inplace)
     z = input.detach()
     s = z.sigmoid()
-    return _Activation.apply(input, z * s, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s)))
+    return _Activation.apply(input, functional.silu, s * (1 + z * (1 - s)), s * (1 - s) * (2 + z * (1 - 2 * s)))
 
 
 class _Activation(Function):
-    """f, entry by entry, from its value and its first two derivatives at x."""
+    """f(x), entry by entry, with its first two derivatives at x."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, value: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, f: Callable[[Tensor], Tensor], first: Tensor, second: Tensor) -> Tensor:
         ctx.save_for_backward(x, first, second)
-        return value
+        return f(x)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Any, ...]:

@@ -124,6 +124,18 @@ def test_only_what_no_rule_fits_goes_the_slow_way() -> None:
         assert not _Rules(Surface(model, data)).rest, family
 
 
+def test_a_batch_norm_whose_output_is_changed_by_a_hook() -> None:
+    surface = case("resnet")
+    norm = next(m for m in surface.model.modules() if isinstance(m, nn.BatchNorm2d))
+    before = image_traces(surface)
+    norm.register_forward_hook(lambda module, inputs, output: 3 * torch.tanh(output))
+    j, p = jacobian(surface), surface.logits().softmax(1)
+    s = torch.diag_embed(p) - p[:, :, None] * p[:, None]
+    found = image_traces(surface)
+    assert torch.allclose(found, torch.einsum("ncp,ncd,ndp->n", j, s, j), rtol=1e-9)
+    assert not torch.allclose(found, before, rtol=0.1)
+
+
 def test_no_hook_is_left() -> None:
     surface = case("odd")
     image_traces(surface)

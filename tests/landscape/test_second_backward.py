@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from mmbench.landscape import second_backward
 from mmbench.landscape.second_backward import CHEAP, CheapSecondBackward
@@ -84,6 +85,33 @@ def test_functions_of_other_modules_are_replaced_too() -> None:
     assert called >= set(CHEAP) - {torch.relu}
 
 
+@pytest.mark.parametrize("name", ["gelu", "silu", "layer norm", "batch norm", "relu"])
+def test_the_output_may_be_changed_in_place(name: str) -> None:
+    layer, shape = LAYERS[name]
+    if name == "relu":  # torch's own does not allow it
+        truth = twice(lambda x, w, b: layer(x, w, b) * 3 + w, shape)
+    else:
+        truth = twice(lambda x, w, b: layer(x, w, b).mul_(3).add_(w), shape)
+    with CheapSecondBackward():
+        found = twice(lambda x, w, b: layer(x, w, b).mul_(3).add_(w), shape)
+    assert all(torch.allclose(a, b) for a, b in zip(found, truth, strict=True))
+
+
+def test_checkpointed_layers_are_left_alone() -> None:
+    def layer(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        return checkpoint(lambda x: functional.gelu(functional.layer_norm(x, (3,), w, b)), x, use_reentrant=False)
+
+    truth = twice(layer, (5, 3))
+    generator = torch.Generator().manual_seed(0)
+    points = [torch.randn(s, generator=generator, dtype=torch.float64).requires_grad_() for s in ((5, 3), (3,), (3,))]
+    with CheapSecondBackward():
+        y = layer(*points)
+        c = torch.randn(5, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+        first = torch.autograd.grad(torch.sin(y * c).sum(), points, create_graph=True)
+    torch.autograd.grad(first, points, [torch.ones_like(p) for p in points])
+    assert torch.equal(y, truth[0])
+
+
 def test_what_is_done_in_place_is_done_in_place() -> None:
     for function in (functional.relu, functional.silu):
         x, y = torch.linspace(-1, 1, 5), torch.linspace(-1, 1, 5)
@@ -92,8 +120,9 @@ def test_what_is_done_in_place_is_done_in_place() -> None:
         assert torch.equal(x, function(y))
 
 
-def test_relu_hides_nothing_that_is_not_finite() -> None:
-    x = torch.tensor([torch.inf, torch.nan, 0.0])
+@pytest.mark.parametrize("worst", [torch.inf, -torch.inf, torch.nan])
+def test_relu_takes_what_is_not_finite_as_torch_does(worst: float) -> None:
+    x = torch.tensor([worst, -1.0, 0.0, 2.0])
     with CheapSecondBackward():
         y = functional.relu(input=x)
     assert torch.allclose(y, x.relu(), equal_nan=True)
