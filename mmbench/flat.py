@@ -30,7 +30,8 @@ class Flat:
         total = sum(p.numel() for p in self.parameters)
         self.vector = torch.empty(total, dtype=first.dtype, device=first.device)
         self._gradient: Tensor | None = None
-        self._contiguous = all(p.is_contiguous() for p in self.parameters)
+        # A kernel of one channel is contiguous in both layouts, and its strides tell which.
+        self._plain = all(p.stride() == torch.empty(p.shape, device="meta").stride() for p in self.parameters)
         with torch.no_grad():
             for parameter, view in zip(self.parameters, self.views(self.vector), strict=True):
                 view.copy_(parameter)
@@ -38,7 +39,7 @@ class Flat:
 
     def views(self, vector: Tensor) -> Sequence[Tensor]:
         """`vector` (P,) cut into tensors shaped and laid out like the parameters."""
-        if self._contiguous:
+        if self._plain:
             return _unflatten_dense_tensors(vector, self.parameters)
         views, offset = [], vector.storage_offset()
         for parameter in self.parameters:
@@ -57,7 +58,7 @@ class Flat:
 
     def join(self, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
         """Tensors shaped like the parameters as one vector (P,) in the order of `vector`."""
-        if self._contiguous:
+        if self._plain:
             return _flatten_dense_tensors(tensors)
         joined = torch.empty_like(self.vector)
         for view, tensor in zip(self.views(joined), tensors, strict=True):
