@@ -27,7 +27,7 @@ from mmbench.data.digits import Digits
 from mmbench.landscape.apgd import Ball, largest_loss
 from mmbench.landscape.perturbations import one_step_rises
 from mmbench.landscape.surface import Surface
-from mmbench.metrics.average_sharpness import AverageSharpness
+from mmbench.metrics.average_sharpness import FEWEST, AverageSharpness
 from mmbench.metrics.base import subject_of
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
@@ -42,7 +42,7 @@ CASES = {
 TRAINED = (100, 300)
 """Steps, of the 300 of the recipe."""
 BATCHES = (64, 256, 1024)
-IMAGES, STEPS, RHO, SIGMA, TOLERANCE, FEWEST, LONGEST, ROUNDS = 256, 20, 0.05, 0.005, 0.05, 8, 200, 5
+IMAGES, STEPS, RHO, SIGMA, TOLERANCE, LONGEST, ROUNDS = 256, 20, 0.05, 0.005, 0.05, 200, 5
 
 
 def floor(model: nn.Module, batches: list[Split], gradients: int, forwards: int = 1) -> None:

@@ -2,9 +2,8 @@
 
 c is 1, or |w| if adaptive. In a smooth network it tends to sigma^2 / 2 times the trace of diag(c) H diag(c); in a ReLU
 network it is larger, by the curvature at the kinks, which no derivative sees. Draws come in pairs of opposite sign,
-whose odd part drops out, each batch of images with noise of its own and most of them for the images that the network
-is unsure of, until the standard error is small enough. A flat minimum is held to be good, so the expected sign is -1.
-It is negative where the loss bends downwards.
+whose odd part drops out, each batch of images with noise of its own, until the standard error is small enough. A flat
+minimum is held to be good, so the expected sign is -1. It is negative where the loss bends downwards.
 """
 
 from __future__ import annotations
@@ -14,38 +13,43 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from mmbench.metrics._perturbed import Perturbed
-from mmbench.metrics.base import Estimate
+from mmbench.metrics.base import Estimate, mean_and_error
 from mmbench.registry import METRICS
 
 if TYPE_CHECKING:
     from mmbench.metrics.subject import Subject
 
-FREEDOM = 7.0
-"""Degrees of freedom before the standard error is trusted to stop the draws."""
+FEWEST = 8
+"""Pairs before the standard error is trusted to stop the draws."""
 
 
 @METRICS.register("average_sharpness")
 class AverageSharpness(Perturbed):
-    """Mean rise of the loss under Gaussian noise, in evaluation mode; the standard error is over pairs."""
+    """Mean rise of the loss under Gaussian noise, in evaluation mode; the standard error is over the pairs."""
 
     expected_sign = -1
 
     sigma: float = Field(0.005, gt=0)
     """Standard deviation of the noise, in parameter units, or in units of |w| if adaptive."""
     pairs: int = Field(64, ge=1)
-    """Pairs of draws at most, for an image on average; each costs two forward passes."""
+    """Pairs of draws at most; each costs two forward passes."""
     tolerance: float = Field(0.05, ge=0)
     """Draws end once the standard error is at most this share of the value; 0 for all pairs."""
     batch_size: int = Field(64, ge=1)
     """Images that see the same noise: with fewer, a pair tells more and costs more."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """Mean rise of the loss in nats; `details` has the number of pairs, for an image on average."""
+        """Mean rise of the loss in nats; `details` has the number of pairs."""
+        import torch
+
         from mmbench.landscape.perturbations import gaussian_rises
 
         surface, scale = self.perturbed(subject)
-        for rise in gaussian_rises(surface, self.sigma, self.batch_size, subject.generator(self.name), scale):
-            small = rise.stderr is not None and rise.stderr <= self.tolerance * abs(rise.value)
-            if (small and rise.freedom >= FREEDOM) or rise.pairs >= self.pairs:
+        generator, rises = subject.generator(self.name), list[float]()
+        for rise in gaussian_rises(surface, self.sigma, self.batch_size, generator, scale):
+            rises.append(rise)
+            value, stderr = mean_and_error(torch.tensor(rises, dtype=torch.float64))
+            small = stderr is not None and len(rises) >= FEWEST and stderr <= self.tolerance * abs(value)
+            if small or len(rises) == self.pairs:
                 break
-        return Estimate(rise.value, rise.stderr, details={"pairs": rise.pairs})
+        return Estimate(value, stderr, details={"pairs": float(len(rises))})

@@ -15,7 +15,6 @@ from torch.nn.functional import cross_entropy, softplus
 from mmbench import measure
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError, ScoreError
-from mmbench.landscape import perturbations
 from mmbench.landscape.apgd import Ball, largest_loss
 from mmbench.landscape.perturbations import norm, with_normalised_logits
 from mmbench.landscape.surface import Surface
@@ -312,56 +311,6 @@ def test_each_batch_has_noise_of_its_own() -> None:
     apart, together = (measure(network("mlp"), four, "average_sharpness", batch_size=n, **options) for n in (1, 4))
     assert together.stderr / apart.stderr == pytest.approx(2, rel=0.15)
     assert abs(together.value - apart.value) < 4 * together.stderr
-
-
-def test_unsure_images_get_most_of_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one unsure image and nineteen sure ones: the same value from as many draws, known much better."""
-    weights = torch.tensor(WEIGHTS, dtype=torch.float64)
-    sure = 8 * weights / weights.square().sum()  # a margin of 8
-    data = torch.stack([PIXELS, *[sure] * 19]).view(20, 1, 2, 2), torch.zeros(20, dtype=torch.long)
-    nodes, mass = map(torch.from_numpy, np.polynomial.hermite_e.hermegauss(80))
-    truth = 0.0
-    for pixels, share in ((PIXELS, 0.05), (sure, 0.95)):
-        margin, spread = weights @ pixels, 0.2 * pixels.norm()
-        rise = softplus(spread * nodes - margin) - softplus(-margin)
-        truth += share * float((rise * mass).sum() / mass.sum())
-    options = {"sigma": 0.2, "batch_size": 1, "tolerance": 0.0, "pairs": 200}
-    found = []
-    for alike in (False, True):
-        if alike:  # all strata at the same pace
-            monkeypatch.setattr(
-                perturbations._Stratum, "pace", property(lambda self: 1.0, lambda self, pace: None), raising=False
-            )
-        estimate = measure(Logistic(WEIGHTS), data, "average_sharpness", **options)
-        assert estimate.details["pairs"] == pytest.approx(200, rel=0.01)
-        assert abs(estimate.value - truth) < 4 * estimate.stderr
-        found.append(estimate.stderr)
-    assert found[0] < 0.5 * found[1]
-
-
-class Collapse(nn.Module):
-    """Images whose margin is large at w = 0 and falls under noise, whatever the network is sure of."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.zeros(4, dtype=torch.float64))
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        x = pixels.flatten(1)
-        margin = torch.where(x.sum(1) > 0, 6 - 2 * (x @ self.w) ** 2, 0.5 + 0.3 * x @ self.w)
-        return torch.stack([margin, torch.zeros_like(margin)], 1)
-
-
-def test_images_that_the_network_is_wrongly_sure_of_are_not_forgotten() -> None:
-    """Their rises scatter most: the error stays about that of equal shares, and is told."""
-    signs = torch.tensor([1.0] * 10 + [-1.0] * 10, dtype=torch.float64)
-    data = (signs.diag() @ torch.eye(4).double().repeat(5, 1)).view(20, 1, 2, 2), torch.zeros(20, dtype=torch.long)
-    options = {"sigma": 1.0, "batch_size": 5, "tolerance": 0.0}
-    truth = measure(Collapse(), data, "average_sharpness", seed=-1, pairs=4000, **options).value
-    found = [measure(Collapse(), data, "average_sharpness", seed=i, pairs=32, **options) for i in range(100)]
-    values, errors = torch.tensor([[e.value, e.stderr] for e in found]).T
-    assert abs(values.mean() - truth) < 4 * values.std() / 10
-    assert ((values - truth).abs() < 2.04 * errors).double().mean() > 0.85
 
 
 def test_draws_end_once_the_error_is_small_enough() -> None:
