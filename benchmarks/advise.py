@@ -22,9 +22,11 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 import mmbench
-from mmbench.copies import copied
-from mmbench.registry import DATASETS, MODELS
-from mmbench.training import SGD, AdamW, evaluate, train
+from mmbench.data.base import DATASETS
+from mmbench.models.base import MODELS
+from mmbench.models.copies import copied
+from mmbench.training.loop import evaluate, train
+from mmbench.training.recipes import SGD, AdamW
 
 STEPS, BUDGET, SEEDS = 200, 2.0, 2
 NETWORKS: dict[str, tuple[dict[str, Any], type[SGD] | type[AdamW]]] = {

@@ -20,10 +20,11 @@ from rich.table import Table
 from mmbench import Estimate, expand, measure, measure_all
 from mmbench.data.digits import Digits
 from mmbench.errors import MmbenchError
+from mmbench.metrics.base import METRICS
 from mmbench.models.resnet import ResNet
 from mmbench.models.vit import ViT
-from mmbench.registry import METRICS
-from mmbench.training import SGD, AdamW, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD, AdamW
 
 NETWORKS = {"resnet": (ResNet(), SGD()), "vit": (ViT(), AdamW())}
 

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from mmbench.analysis.correlation import interval, spearman_interval
-from mmbench.analysis.differences import of_ranks
-from mmbench.analysis.pooled import pool, within
+from mmbench.statistics.correlation import interval, spearman_interval
+from mmbench.statistics.differences import of_ranks
+from mmbench.statistics.equal_size import pool, within
 
 Array = np.ndarray
 Draw = Callable[[np.random.Generator], tuple[Array, Array, Array]]

@@ -43,7 +43,8 @@ from mmbench.models.convnext import ConvNeXt
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
 from mmbench.models.vit import ViT
-from mmbench.training import SGD, AdamW, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD, AdamW
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mmbench.expansions.apply import expand
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.models.reading import architecture_of
-from mmbench.registry import EXPANSIONS
 
 NETWORKS = ("resnet18", "resnet50", "vit_tiny_patch16_224", "vit_small_patch16_224", "mixer_s32_224", "convnext_atto")
 

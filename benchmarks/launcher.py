@@ -26,7 +26,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from mmbench.files import read_json
+from mmbench.store.files import read_json
 
 EMPTY = """
 import hydra

@@ -31,18 +31,20 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 from mmbench import expand, measure
-from mmbench.batched import train_together
-from mmbench.copies import copied
 from mmbench.data.base import Split
 from mmbench.data.digits import Digits
 from mmbench.expansions.apply import Expander
 from mmbench.landscape.branches import sgd_branches, shortened
 from mmbench.landscape.survey import survey
+from mmbench.metrics.base import METRICS
+from mmbench.models.base import MODELS
+from mmbench.models.copies import copied
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
 from mmbench.models.vit import ViT
-from mmbench.registry import METRICS, MODELS
-from mmbench.training import SGD, AdamW, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD, AdamW
+from mmbench.training.stacked import train_together
 
 CASES = {
     "mlp 64-256-128-10": MLP(hidden=(256, 128)),

@@ -67,7 +67,7 @@ def records(count: int) -> list[dict[str, Any]]:
 
 def write(folder: Path, made: list[dict[str, Any]]) -> None:
     """As a store does, without waiting for the disk."""
-    from mmbench.store import canonical, digest
+    from mmbench.store.store import canonical, digest
 
     (folder / "records").mkdir(parents=True, exist_ok=True)
     for record in made:
@@ -80,7 +80,7 @@ def measure(case: str, folder: Path) -> dict[str, Any]:
     import pandas as pd
 
     import mmbench
-    from mmbench.analysis.statistics import judge
+    from mmbench.statistics.judge import judge
 
     frame = None
     if case in ("correlate", "judge"):
@@ -128,7 +128,7 @@ def main() -> None:
             folder = Path(root) / str(size)
             made = records(size + 100)
             write(folder, made[:size])
-            time.sleep(2.1)  # files this fresh are read again: see mmbench/analysis/cache.py
+            time.sleep(2.1)  # files this fresh are read again: see mmbench/records/cache.py
             for case in CASES:
                 prepare(case, folder, made[size:])
                 command = [sys.executable, __file__, "--case", case, str(folder)]

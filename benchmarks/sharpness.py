@@ -32,7 +32,8 @@ from mmbench.metrics.base import subject_of
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
 from mmbench.models.vit import ViT
-from mmbench.training import SGD, AdamW, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD, AdamW
 
 CASES = {
     "mlp 64-256-128-10": (MLP(hidden=(256, 128)), SGD()),

@@ -19,7 +19,8 @@ from mmbench.data.base import InputShape, Split
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
 from mmbench.models.vit import ViT
-from mmbench.training import SGD, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD
 
 CASES = {  # model, images, image size, steps a round
     "mlp 64-256-128-10, 8x8": (MLP(hidden=(256, 128)), 1797, 8, 1000),

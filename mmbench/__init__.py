@@ -16,12 +16,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmbench.advisor import advise
-    from mmbench.analysis.frame import load_records
-    from mmbench.analysis.statistics import correlate, judge
+    from mmbench.advice.advise import advise
     from mmbench.expansions.apply import expand
     from mmbench.metrics.base import Estimate, measure, measure_all
     from mmbench.models.reading import build, configuration
+    from mmbench.records.frame import load_records
+    from mmbench.statistics.judge import correlate, judge
 
 __version__ = "0.1.0"
 __all__ = [
@@ -38,16 +38,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "load_records": "mmbench.analysis.frame",
-    "correlate": "mmbench.analysis.statistics",
-    "judge": "mmbench.analysis.statistics",
+    "load_records": "mmbench.records.frame",
+    "correlate": "mmbench.statistics.judge",
+    "judge": "mmbench.statistics.judge",
     "expand": "mmbench.expansions.apply",
     "configuration": "mmbench.models.reading",
     "build": "mmbench.models.reading",
     "Estimate": "mmbench.metrics.base",
     "measure": "mmbench.metrics.base",
     "measure_all": "mmbench.metrics.base",
-    "advise": "mmbench.advisor",
+    "advise": "mmbench.advice.advise",
 }
 
 

@@ -1,5 +1,5 @@
 """`python -m mmbench` is the `mmbench` command."""
 
-from mmbench.cli import main
+from mmbench.cli.main import main
 
 main()

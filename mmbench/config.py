@@ -7,24 +7,19 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
 
+from mmbench.data.base import DATASETS
 from mmbench.errors import ConfigError, DataError
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.metrics.base import METRICS
+from mmbench.models.base import MODELS
 from mmbench.paths import choices
-from mmbench.registry import (
-    DATASETS,
-    EXPANSIONS,
-    METRICS,
-    MODELS,
-    TRACKERS,
-    TRAININGS,
-    Component,
-    Registry,
-    checked,
-    unknown_name,
-)
+from mmbench.registry import Component, Registry, checked, unknown_name
 from mmbench.run import Run
-from mmbench.tracking.options import NoTracker, Tracker
+from mmbench.tracking.options import TRACKERS, NoTracker, Tracker
+from mmbench.training.recipes import TRAININGS
 
 GROUPS: dict[str, Registry[Any]] = {
     "model": MODELS,
@@ -130,8 +125,6 @@ def _made(group: str, options: str) -> Any:
 
 def prepare(settings: Settings) -> str:
     """Set up torch in this process, the main one or a worker; returns the device to work on."""
-    import torch
-
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(settings.deterministic)
     if settings.deterministic:
@@ -143,8 +136,6 @@ def resolve_device(device: str) -> str:
     """`auto` as the device it stands for; `ConfigError` if the device asked for is not there."""
     if device == "cpu":
         return device
-    import torch
-
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     there = torch.cuda.device_count() > int(device.partition(":")[2] or 0)

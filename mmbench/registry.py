@@ -18,19 +18,11 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmbench.errors import ConfigError
-
-if TYPE_CHECKING:
-    from mmbench.data.base import Dataset
-    from mmbench.expansions.base import Expansion
-    from mmbench.metrics.base import Metric
-    from mmbench.models.base import Architecture
-    from mmbench.tracking.options import Tracker
-    from mmbench.training import Training
 
 
 class Component(BaseModel):
@@ -82,16 +74,27 @@ class Registry(Generic[C]):
     def names(self) -> list[str]:
         """All registered names, sorted."""
         if not self._discovered:
-            package = importlib.import_module(self._package)
-            for module in pkgutil.iter_modules(getattr(package, "__path__", [])):
-                if not module.name.startswith("_"):
-                    importlib.import_module(f"{self._package}.{module.name}")
+            for module in self._modules():
+                importlib.import_module(module)
             self._discovered = True
         return sorted(self._classes)
 
+    def _modules(self) -> list[str]:
+        """The files of the package that may hold components."""
+        package = importlib.import_module(self._package)
+        found = (module.name for module in pkgutil.iter_modules(getattr(package, "__path__", [])))
+        return [f"{self._package}.{name}" for name in found if not name.startswith("_")]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is a component of that name. Most lie in a file of their own name: then no other is loaded."""
+        module = f"{self._package}.{name}"
+        if name not in self._classes and module in self._modules():
+            importlib.import_module(module)
+        return name in self._classes or name in self.names()
+
     def __getitem__(self, name: str) -> type[C]:
         """The class of that name; an unknown name is a `ConfigError` that lists the known ones."""
-        if name not in self.names():
+        if name not in self:
             raise ConfigError(unknown_name(f"{self.kind}.name", str(name), self.names()))
         return self._classes[name]
 
@@ -167,11 +170,3 @@ def _in_words(schema: Mapping[str, Any]) -> str:
         text = f"a text such as {', '.join(schema['examples'])}"
     limits = [f"{sign} {schema[bound]:g}" for bound, sign in bounds.items() if bound in schema]
     return f"{text} {' and '.join(limits)}".strip()
-
-
-MODELS: Registry[Architecture] = Registry("model", "mmbench.models")
-DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
-EXPANSIONS: Registry[Expansion] = Registry("expansion", "mmbench.expansions")
-METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")
-TRAININGS: Registry[Training] = Registry("training", "mmbench.training")
-TRACKERS: Registry[Tracker] = Registry("tracker", "mmbench.tracking.options")

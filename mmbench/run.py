@@ -12,32 +12,23 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import nn
 
 from mmbench.data.base import Data, Dataset, InputShape, Progress, silent
-from mmbench.errors import (
-    BusyError,
-    DataError,
-    DivergedError,
-    MmbenchError,
-    ScoreError,
-    StoreError,
-    UndefinedError,
-)
+from mmbench.errors import BusyError, DataError, DivergedError, MmbenchError, ScoreError, StoreError, UndefinedError
 from mmbench.expansions.apply import Expander
 from mmbench.expansions.base import Expansion, Target
 from mmbench.metrics.base import Metric, score
 from mmbench.metrics.subject import Subject
+from mmbench.models._skeleton import flops, skeleton
 from mmbench.models.base import Architecture
-from mmbench.store import Stage, Store, key_of, seed_of
-from mmbench.training import Training
-from mmbench.versions import versions
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.store import Computed
+from mmbench.store.store import Computed, Stage, Store, key_of, seed_of
+from mmbench.store.versions import versions
+from mmbench.training.loop import evaluate, train
+from mmbench.training.recipes import Training
 
 _SUBJECTS: dict[str, Subject] = {}
 """The last expanded model that was measured in this process."""
@@ -226,8 +217,6 @@ def is_final(record: dict[str, Any]) -> bool:
 
 
 def _sizes(run: Run, target: Target) -> dict[str, Any]:
-    from mmbench.models._skeleton import flops
-
     shape = run.dataset.shape()
     base, large = run.model.parameters(shape), target.architecture.parameters(shape)
     return {
@@ -297,15 +286,11 @@ class _Stages:
         return load_data(self.r.dataset, self.device, self.progress)
 
     def _network(self, architecture: Architecture, stage: Stage) -> nn.Module:
-        from mmbench.models._skeleton import skeleton
-
         model = skeleton(architecture, self.data.shape)
         model.load_state_dict(stage.tensors("weights"), strict=True, assign=True)
         return model.to(self.device)
 
     def _train_base(self) -> Computed:
-        import torch
-
         seed = seed_of("base", self.r.base_inputs)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -313,8 +298,6 @@ class _Stages:
         return self._train(model.to(self.device), self.r.training, seed_of("base order", self._order))
 
     def _expand(self, base: Stage) -> Computed:
-        import torch
-
         small = self._network(self.r.model, base).eval()
         start = time.perf_counter()
         large = self._expander(small, 0)(small)
@@ -359,8 +342,6 @@ class _Stages:
     @property
     def _recipe(self) -> Training:
         """The training, for as many steps as the expansion is given."""
-        from mmbench.models._skeleton import flops
-
         training, shape = self.r.training, self.r.dataset.shape()
         costs = flops(self.r.model, shape), flops(self.r.target().architecture, shape)
         return training.model_copy(update={"steps": self.r.expansion.training_steps(training.steps, *costs)})
@@ -371,10 +352,6 @@ class _Stages:
         return {k: self.r.base_inputs[k] for k in ("dataset", "training", "seed")}
 
     def _train(self, model: nn.Module, training: Training, seed: int) -> Computed:
-        import torch
-
-        from mmbench.training import evaluate, train
-
         history = train(model, self.data.train, training, torch.Generator().manual_seed(seed))
         test, validation = evaluate(model, self.data.test), evaluate(model, self.data.validation)
         if not math.isfinite(test.loss):  # the weights are finite, but not what they make of other images

@@ -34,7 +34,8 @@ def mmbench_here(tmp_path, tmp_path_factory):
     """As `mmbench`, in a fork of this process, which need not load for seconds what is loaded; not for sweeps."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from mmbench import cli, config, run  # noqa: F401
+    from mmbench import config, run  # noqa: F401
+    from mmbench.cli import main as command_line
 
     said = [tmp_path_factory.mktemp("said") / name for name in ("stdout", "stderr")]
 
@@ -45,7 +46,7 @@ def mmbench_here(tmp_path, tmp_path_factory):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
         with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
             try:
-                cli.main(list(arguments))
+                command_line.main(list(arguments))
             except SystemExit as end:
                 return end.code or 0
             except BaseException:

@@ -3,13 +3,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from mmbench.analysis.frame import load_records
 from mmbench.config import Settings, prepare
+from mmbench.records.frame import load_records
 
 TINY = ["model.hidden=[4]", "dataset.train_size=128", "training.steps=10", "training.warmup_steps=2", "device=cpu"]
 
@@ -37,7 +36,7 @@ def test_a_single_run_is_set_up_as_asked(in_fresh_python, tmp_path):
 import os
 os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
 os.chdir({str(tmp_path)!r})
-from mmbench.cli import main
+from mmbench.cli.main import main
 try:
     main(["run", *{TINY}, "metric=parameters", "deterministic=true"])
 except SystemExit as end:
@@ -65,7 +64,7 @@ def test_workers_are_set_up_as_asked(tmp_path):
     (tmp_path / "asks.py").write_text(ASKS)
     (tmp_path / "main.py").write_text("""
 from asks import Asks
-from tiny import tiny
+from tests.faults.tiny import tiny
 from mmbench.config import Settings
 from mmbench.launcher.local import run_sweep
 from mmbench.launcher.pool import Options
@@ -75,7 +74,7 @@ if __name__ == "__main__":
         settings = Settings(results=str(asked), device="cpu", threads=3, deterministic=asked)
         run_sweep([tiny(metric=Asks())], settings, Options(slots=1))
 """)
-    paths = [str(tmp_path), str(Path(__file__).parent / "faults"), *sys.path]
+    paths = [str(tmp_path), *sys.path]
     done = subprocess.run(
         [sys.executable, "main.py"],
         cwd=tmp_path,

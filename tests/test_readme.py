@@ -9,9 +9,9 @@ from typing import Any
 import timm
 import torch
 
-from mmbench.metrics.base import measure
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.metrics.base import METRICS, measure
 from mmbench.models.mlp import MLP
-from mmbench.registry import EXPANSIONS, METRICS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -27,8 +27,8 @@ from mmbench.metrics.validation_loss import ValidationLoss
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
 from mmbench.run import _SUBJECTS, Run, execute, is_final
-from mmbench.store import Store, key_of
-from mmbench.training import SGD
+from mmbench.store.store import Store, key_of
+from mmbench.training.recipes import SGD
 
 COLUMNS = {
     *("run_id", "status", "error", "model", "dataset", "expansion", "axis", "factor", "budget", "training", "seed"),

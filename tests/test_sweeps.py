@@ -7,8 +7,9 @@ import yaml
 
 from mmbench.data.digits import Digits
 from mmbench.errors import UndefinedError
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.models.base import MODELS
 from mmbench.paths import choices, root
-from mmbench.registry import EXPANSIONS, MODELS
 
 EXTRA = {"cifar10": [], "manifold_family": ["expansion=net2wider"]}
 """Sweeps over data that are not here are composed as far as that shows, the largest for a few of its runs."""

@@ -7,17 +7,14 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import psutil
+import torch
 
 from mmbench.errors import DataError
-from mmbench.registry import Component
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    import torch
+from mmbench.registry import Component, Registry
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[T], str], Iterable[T]]
@@ -93,6 +90,9 @@ class Dataset(Component):
     def fingerprint(self) -> dict[str, Any]:
         """What identifies the content: the options, with any path replaced by a hash of the files behind it."""
         return self.describe()
+
+
+DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
 
 
 def normalised(train: Split, validation: Split, test: Split, *, classes: int) -> Data:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from pydantic import Field
 
-from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normalised, silent
-from mmbench.registry import DATASETS
+from mmbench.data.base import DATASETS, Data, Dataset, InputShape, Progress, Split, normalised, silent
 
 
 @DATASETS.register("digits")
@@ -29,7 +29,6 @@ class Digits(Dataset):
 
     def load(self, progress: Progress[Any] = silent) -> Data:
         """The three splits; images were integers 0..16."""
-        import torch
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 

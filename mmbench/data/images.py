@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normalised, require_memory, silent
 from mmbench.errors import DataError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    from PIL import Image
-
-    Encoded = bytes | Image.Image
+Encoded = bytes | Image.Image
 
 VALIDATION_SHARE, VALIDATION_LIMIT = 10, 5000  # by default a tenth of the training pool, at most 5,000 images
 GREY_MODES = ("1", "L", "LA")
@@ -106,9 +104,6 @@ class ImageDataset(Dataset):
 
     def _read(self, pool: Pool, rows: np.ndarray, shape: InputShape, progress: Progress[Any], title: str) -> Split:
         """The split of these rows, in their order; pixels in 0..1."""
-        import numpy as np
-        import torch
-
         images = np.empty((len(rows), shape.channels, shape.image_size, shape.image_size), np.uint8)
         labels = np.empty(len(rows), np.int64)
         places = np.argsort(rows)  # the pool is read from front to back, whatever the order of the split
@@ -120,8 +115,6 @@ class ImageDataset(Dataset):
 
     def _pixels(self, sample: Sample, shape: InputShape) -> np.ndarray:
         """One image as bytes (C, H, W)."""
-        import numpy as np
-
         image = opened(sample.where, sample.image)
         if self.channels is None and shape.channels < channels_of(image):
             raise DataError(
@@ -143,8 +136,6 @@ def opened(where: str, encoded: Encoded) -> Image.Image:
     Raises:
         DataError: It is not an image that PIL reads, or has more than eight bits a channel.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         image = Image.open(io.BytesIO(encoded)) if isinstance(encoded, bytes) else encoded
     except Exception as error:  # PIL raises a dozen types for broken files
@@ -164,8 +155,6 @@ def channels_of(image: Image.Image) -> Literal[1, 3]:
 
 def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Image:
     """The image in this mode, cropped to its central square and resized by antialiased bicubic interpolation."""
-    from PIL import Image, ImageOps
-
     try:
         if image.size == (size, size):
             return image.convert(mode)
@@ -177,6 +166,4 @@ def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Imag
 
 def _shuffled(count: int) -> np.ndarray:
     """0..count-1 in an order that depends on `count` alone."""
-    import numpy as np
-
     return np.random.RandomState(0).permutation(count)  # numpy has frozen this stream for good, unlike default_rng's

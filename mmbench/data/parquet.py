@@ -11,20 +11,17 @@ training files, in ascending order, are the classes: 1..10 becomes 0..9, and 0..
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from mmbench.data.base import InputShape, Stamp, content_hash
+import numpy as np
+
+from mmbench.data.base import DATASETS, InputShape, Stamp, content_hash
 from mmbench.data.images import ImageDataset, Sample, channels_of, opened
 from mmbench.data.parquet_files import Columns, Files, encoded_images, find_columns, find_files, labels_of, row_name
 from mmbench.errors import DataError
-from mmbench.registry import DATASETS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,6 @@ class _Shards:
         return sum(len(labels) for labels in self.labels)
 
     def samples(self, rows: Sequence[int]) -> Iterator[Sample]:
-        import numpy as np
-
         start = 0
         for file, labels in zip(self.files, self.labels, strict=True):
             first, last = np.searchsorted(rows, [start, start + len(labels)])
@@ -127,8 +122,6 @@ def _read_source(files: Files, image: str | None, label: str | None) -> _Source:
 
 def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
     """The stored label of each class, ascending."""
-    import numpy as np
-
     if columns.named_classes is not None:
         return np.arange(columns.named_classes)
     stored = [labels_of(file, columns.label) for file in train]
@@ -139,8 +132,6 @@ def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
 
 def _encoded(files: Sequence[Stamp], columns: Columns, values: np.ndarray) -> list[np.ndarray]:
     """The files' labels as class numbers; a label that is no class is a `DataError`."""
-    import numpy as np
-
     encoded = []
     for file in files:
         labels = labels_of(file, columns.label)

@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as types
 
 from mmbench.data.base import Stamp
 from mmbench.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    import numpy as np
-    import pyarrow as pa
 
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets", "class", "class_label")
 LAYOUTS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")  # path/train-0, path/data/train-0, path/config/train/0
@@ -88,8 +89,6 @@ def _complete(root: Path, sets: dict[Path, dict[str, list[Path]]]) -> Files:
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn pyarrow's errors into a `DataError` that names the file."""
-    import pyarrow as pa
-
     try:
         yield
     except (pa.ArrowException, OSError) as error:
@@ -99,8 +98,6 @@ def reading(path: Path) -> Iterator[None]:
 @functools.lru_cache(maxsize=256)
 def schema_of(file: Stamp) -> pa.Schema:
     """The file's columns, their types and its metadata."""
-    import pyarrow.parquet as pq
-
     with reading(file.path):
         return pq.read_schema(file.path)
 
@@ -144,8 +141,6 @@ def _chosen(option: str, name: str | None, allowed: list[str], likely: list[str]
 
 
 def _holds_images(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
     if types.is_struct(kind):
         index = kind.get_field_index("bytes")
         return index >= 0 and _holds_images(kind.field(index).type)
@@ -153,8 +148,6 @@ def _holds_images(kind: pa.DataType) -> bool:
 
 
 def _holds_integers(kind: pa.DataType) -> bool:
-    import pyarrow.types as types
-
     return bool(types.is_integer(kind))
 
 
@@ -174,10 +167,6 @@ def _listed(schema: pa.Schema) -> str:
 @functools.lru_cache(maxsize=256)
 def labels_of(file: Stamp, column: str) -> np.ndarray:
     """The label column as integers (N,), as stored; `DataError` names the first row without a label."""
-    import numpy as np
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     with reading(file.path):
         labels = pq.ParquetFile(file.path).read(columns=[column]).column(0).cast("int64")
     if labels.null_count:
@@ -195,10 +184,6 @@ def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[by
     Raises:
         DataError: The file is damaged, or a row holds no bytes.
     """
-    import numpy as np
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
-
     wanted, end = np.asarray(rows), 0
     with reading(file.path):
         parquet = pq.ParquetFile(file.path, buffer_size=1 << 20)

@@ -16,17 +16,14 @@ is Gardner and Derrida's (1989).
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
-from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normalised, require_memory, silent
+from mmbench.data.base import DATASETS, Data, Dataset, InputShape, Progress, Split, normalised, require_memory, silent
 from mmbench.errors import DataError
-from mmbench.registry import DATASETS
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 TEACHER_WIDTH, TEACHER_REFERENCE = 32, 4096
 CENTRES_PER_CLASS, CENTRE_SPREAD = 4, 0.7
@@ -84,8 +81,6 @@ class Synthetic(Dataset):
 
     def _teacher(self) -> Any:
         """A function (size, generator) -> Split of the teacher task."""
-        import torch
-
         generator, inputs = self._generator("task"), self.image_size**2
         first = _normal(generator, TEACHER_WIDTH, inputs) * (2 / inputs) ** 0.5
         second = _normal(generator, TEACHER_WIDTH, TEACHER_WIDTH) * (2 / TEACHER_WIDTH) ** 0.5
@@ -105,8 +100,6 @@ class Synthetic(Dataset):
 
     def _clusters(self) -> Any:
         """A function (size, generator) -> Split of the cluster task; the classes take turns and are equally large."""
-        import torch
-
         inputs = self.image_size**2
         centres = CENTRE_SPREAD * _normal(self._generator("task"), self.classes, CENTRES_PER_CLASS, inputs)
 
@@ -122,8 +115,6 @@ class Synthetic(Dataset):
 
     def _noisy(self, labels: Tensor) -> Tensor:
         """The labels with round(label_noise * N) of them moved to another class, all others equally likely."""
-        import torch
-
         generator = self._generator("noise")
         chosen = torch.randperm(len(labels), generator=generator)[: round(self.label_noise * len(labels))]
         shift = torch.randint(1, self.classes, (len(chosen),), generator=generator)
@@ -133,8 +124,6 @@ class Synthetic(Dataset):
 
     def _generator(self, purpose: str) -> torch.Generator:
         """An own stream for each purpose, so that a larger test split, say, leaves the training images alone."""
-        import torch
-
         named = f"{self.task}/{self.sample}/{purpose}"
         seed = int.from_bytes(hashlib.blake2b(named.encode(), digest_size=7).digest())
         return torch.Generator().manual_seed(seed)
@@ -142,6 +131,4 @@ class Synthetic(Dataset):
 
 def _normal(generator: torch.Generator, *shape: int) -> Tensor:
     """Standard normal numbers, in double precision: a label must not hang on the last bit of a float."""
-    import torch
-
     return torch.randn(shape, generator=generator, dtype=torch.float64)

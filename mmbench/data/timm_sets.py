@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from mmbench.data.base import InputShape, Stamp, content_hash
-from mmbench.data.images import ImageDataset, Sample
+from mmbench.data.base import DATASETS, InputShape, Stamp, content_hash
+from mmbench.data.images import Encoded, ImageDataset, Sample
 from mmbench.errors import ConfigError, DataError
-from mmbench.registry import DATASETS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from mmbench.data.images import Encoded
 
 FOLDERS = ("folder", "torch/folder", "torch/image_folder")  # read by timm's own reader, which also takes .tar files
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")

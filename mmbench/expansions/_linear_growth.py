@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 from torch.optim.swa_utils import update_bn
 
 from mmbench.errors import ConfigError, ScoreError
+from mmbench.expansions.base import Growth
 from mmbench.expansions.copying import tiled
 from mmbench.expansions.depth import alike
 from mmbench.models._skeleton import skeleton
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.expansions.base import Growth
-    from mmbench.models.table import Axis
+from mmbench.models.table import Axis
 
 
 class LinearGrowth:

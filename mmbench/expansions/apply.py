@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import copy
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from torch import nn
+
+from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
-from mmbench.expansions.base import Expansion, Growth
+from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
+from mmbench.models._skeleton import skeleton
+from mmbench.models.base import Architecture
 from mmbench.models.reading import architecture_of
-from mmbench.registry import EXPANSIONS
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import InputShape
-    from mmbench.models.base import Architecture
-
-    Examples = tuple[torch.Tensor, torch.Tensor]
+Examples = tuple[torch.Tensor, torch.Tensor]
 
 ONE_AT_A_TIME = threading.Lock()
 """Networks are initialised from torch's global generator, which threads share."""
@@ -88,8 +86,6 @@ class Expander:
 
     def __call__(self, model: nn.Module) -> nn.Module:
         """A larger network grown from `model`, whose layers are those of the one given first."""
-        import torch
-
         learns, self._learns = self._learns, False
         if learns and model is not self._model:
             self(self._model)  # from which it learns
@@ -103,10 +99,6 @@ class Expander:
 
 def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Examples:
     """The images and labels, which the operator looks at; `ConfigError` where the network cannot be trained on them."""
-    import torch
-
-    from mmbench.models._skeleton import skeleton
-
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(d, torch.Tensor) for d in data):
         raise ConfigError(f"{name} looks at training data: give data=(images, labels), two tensors")
     images, labels = data
@@ -153,8 +145,6 @@ def _grow(
     seed: int,
     learned: dict[str, Any],
 ) -> nn.Module:
-    import torch
-
     reference = next(model.parameters())
     with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device, too

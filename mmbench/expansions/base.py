@@ -6,20 +6,19 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import nn
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.models.base import Architecture
 from mmbench.models.table import Table
-from mmbench.registry import Component
+from mmbench.registry import Component, Registry
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    State = dict[str, torch.Tensor]
-    Filled = Iterator[tuple[str, torch.Tensor]]
+State = dict[str, torch.Tensor]
+Filled = Iterator[tuple[str, torch.Tensor]]
 
 Preserves = Literal["exact", "evaluation", "approximate", "no"]
 Arrangement = Mapping[str, str | None]
@@ -149,3 +148,6 @@ class Expansion(Component):
     def because(self, base: Architecture) -> str:
         """Why the operator is not defined for a family, in words that follow its name."""
         return ""
+
+
+EXPANSIONS: Registry[Expansion] = Registry("expansion", "mmbench.expansions")

@@ -9,22 +9,17 @@ Columns are split by projection, so that the copies in the last block part, too.
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
 
+import torch
+
+from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.expansions.copying import Copying, shuffled
+from mmbench.expansions.base import EXPANSIONS, Growth, Target
+from mmbench.expansions.copying import Copying, Maps, shuffled
 from mmbench.expansions.depth import alike
 from mmbench.expansions.widening import kept_entries
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.data.base import InputShape
-    from mmbench.expansions.base import Growth, Target
-    from mmbench.expansions.copying import Maps
-    from mmbench.models.base import Architecture
-    from mmbench.models.table import Group, Table
+from mmbench.models.base import Architecture
+from mmbench.models.table import Group, Table
 
 
 @EXPANSIONS.register("bert2bert_aki")

@@ -12,17 +12,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
+
+from mmbench.expansions.base import Filled, Growth
 from mmbench.expansions.widening import Widening, entries
+from mmbench.models.table import Axis, Group
 
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.table import Axis, Group
-
-    Maps = dict[str, torch.Tensor]
+Maps = dict[str, torch.Tensor]
 
 Split = Literal["projection", "unequal", "paired", "equal"]
 CHUNK = 2**18
@@ -86,8 +84,6 @@ def shuffled(old: Group, new: Group, generator: torch.Generator) -> torch.Tensor
 
     An integer factor makes whole rounds: as many copies of each channel, which a LayerNorm needs.
     """
-    import torch
-
     rounds = -(-new.size // old.size)
     draws = [torch.randperm(old.size, generator=generator) for _ in range(rounds - 1)]
     return torch.cat([torch.arange(old.size), *draws])[: new.size]
@@ -95,8 +91,6 @@ def shuffled(old: Group, new: Group, generator: torch.Generator) -> torch.Tensor
 
 def tiled(old: Group, new: Group) -> torch.Tensor:
     """The identity, again and again."""
-    import torch
-
     return torch.arange(new.size) % old.size
 
 
@@ -128,8 +122,6 @@ def split_columns(
         generator: of the random draws.
         snr_db: signal-to-noise ratio of `paired`.
     """
-    import torch
-
     exact = torch.promote_types(tensor.dtype, torch.float32)
     along = (1, -1, *[1] * (tensor.dim() - 2))
     copies = torch.bincount(index, minlength=tensor.shape[1])
@@ -164,7 +156,5 @@ def _row_power(tensor: torch.Tensor, rows: tuple[int, ...]) -> torch.Tensor:
 
 def _sum_to(sums: torch.Tensor, values: torch.Tensor, index: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
     """The nearest columns to `values` whose copies add up to `sums`."""
-    import torch
-
     excess = torch.zeros_like(sums).index_add_(1, index, values).sub_(sums).div_(count)
     return values - excess.index_select(1, index)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from mmbench.errors import UndefinedError
+from mmbench.expansions.base import Filled, Growth
 from mmbench.expansions.sized import Sized
-
-if TYPE_CHECKING:
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.base import Architecture
-    from mmbench.models.table import Table
+from mmbench.models.base import Architecture
+from mmbench.models.table import Table
 
 
 class Deepening(Sized):

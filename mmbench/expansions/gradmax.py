@@ -12,21 +12,18 @@ to. Batch norm between the convolutions of a residual block leaves no such way: 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
 from pydantic import Field
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 from mmbench.errors import ScoreError
+from mmbench.expansions.base import EXPANSIONS, Filled, Growth
 from mmbench.expansions.sized import Sized
 from mmbench.expansions.widening import kept_entries, put
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.base import Architecture
+from mmbench.models.base import Architecture
 
 
 @EXPANSIONS.register("gradmax")
@@ -74,9 +71,6 @@ class GradMax(Sized):
 
     def _moments(self, growth: Growth, layers: dict[str, tuple[str, str]]) -> dict[str, torch.Tensor]:
         """M of every group, (written, read), in float64 on the CPU."""
-        import torch
-        from torch.nn.functional import cross_entropy
-
         assert growth.data is not None
         images, labels = growth.data
         chosen = torch.randperm(len(images), generator=growth.generator)[: self.images].to(images.device)
@@ -125,8 +119,6 @@ def _features(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
 
 def _outgoing(growth: Growth, name: str, group: str, moment: torch.Tensor) -> torch.Tensor:
     """The new units' outgoing weights (written, new units)."""
-    import torch
-
     old = growth.small[name].double().flatten(1)
     new = growth.new.groups[group].size - growth.old.groups[group].size
     vectors = torch.linalg.svd(moment, full_matrices=False).U[:, :new]

@@ -6,18 +6,15 @@ a head can be tiled instead of the heads (`axis=head_dim`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+import torch
 from pydantic import Field, model_validator
 
 from mmbench.errors import UndefinedError
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.copying import Copying, split_columns, tiled
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.models.table import Group, Table
+from mmbench.models.table import Group, Table
 
 
 @EXPANSIONS.register("hypercloning")

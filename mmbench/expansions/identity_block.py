@@ -8,15 +8,12 @@ as it is.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from mmbench.expansions.base import EXPANSIONS, Filled, Growth
 from mmbench.expansions.depth import Deepening
 from mmbench.models.base import interleaved
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.table import Table
+from mmbench.models.table import Table
 
 
 @EXPANSIONS.register("identity_block")

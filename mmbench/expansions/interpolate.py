@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.depth import Repeating
-from mmbench.registry import EXPANSIONS
 
 
 @EXPANSIONS.register("interpolate")

@@ -6,15 +6,13 @@ the first step on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
+
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.widening import Padding
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.models.table import Axis
+from mmbench.models.table import Axis
 
 
 @EXPANSIONS.register("kernel_pad")

@@ -15,19 +15,15 @@ depthwise filter), so a channel that carries the mean would not stay the mean.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import torch
 
 from mmbench.errors import UndefinedError
-from mmbench.expansions.copying import Copying, shuffled, split_columns
+from mmbench.expansions.base import EXPANSIONS, Growth
+from mmbench.expansions.copying import Copying, Maps, shuffled, split_columns
+from mmbench.models.base import Architecture
 from mmbench.models.table import Group, out
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.expansions.base import Growth
-    from mmbench.expansions.copying import Maps
-    from mmbench.models.base import Architecture
 
 
 @EXPANSIONS.register("lemon")
@@ -63,8 +59,6 @@ class Lemon(Copying):
 
     def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
         """Copies and, after them, what makes the remaining channels of the stream carry the mean."""
-        import torch
-
         tensor = super().rows(growth, name, maps)
         dim = next((d for d, axis in enumerate(growth.new.tensors[name]) if axis == out("stream")), None)
         rest = growth.new.groups["stream"].size - len(maps["stream"])

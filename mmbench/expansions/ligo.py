@@ -10,17 +10,15 @@ Batch norm's running statistics are taken anew from the training images at the e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from mmbench.expansions._linear_growth import LinearGrowth
+from mmbench.expansions.base import EXPANSIONS, Filled, Growth
 from mmbench.expansions.depth import repeated
 from mmbench.expansions.sized import Sized
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.table import Table
+from mmbench.models.table import Table
 
 
 @EXPANSIONS.register("ligo")
@@ -48,8 +46,6 @@ class LiGO(Sized):
 
     def fill(self, growth: Growth) -> Filled:
         """Learn A, B and D, and apply them."""
-        from mmbench.expansions._linear_growth import LinearGrowth
-
         assert growth.data is not None
         operator = LinearGrowth(growth, self.noise)
         if growth.learned:

@@ -7,16 +7,14 @@ have to stand inside it, so the operator is for plain networks.)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
+
+from mmbench.expansions.base import EXPANSIONS, Filled, Growth
 from mmbench.expansions.sized import Sized
-from mmbench.models.base import interleaved
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.base import Architecture
-    from mmbench.models.table import Table
+from mmbench.models.base import Architecture, interleaved
+from mmbench.models.table import Table
 
 
 @EXPANSIONS.register("net2deeper")
@@ -39,8 +37,6 @@ class Net2Deeper(Sized):
 
     def fill(self, growth: Growth) -> Filled:
         """Old layers at their new places, identities between."""
-        import torch
-
         for name, fresh in growth.fresh.items():
             source = growth.source(name)
             if source is not None:

@@ -9,17 +9,14 @@ Where a LayerNorm runs over a group, only whole copies of it keep the mean and v
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+import torch
 from pydantic import model_validator
 
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.copying import Copying, Split, shuffled, split_columns
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.models.table import Group
+from mmbench.models.table import Group
 
 
 @EXPANSIONS.register("net2wider")

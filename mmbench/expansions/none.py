@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mmbench.expansions.base import Expansion, Growth, Target
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    from mmbench.data.base import InputShape
-    from mmbench.expansions.base import Filled
-    from mmbench.models.base import Architecture
+from mmbench.data.base import InputShape
+from mmbench.expansions.base import EXPANSIONS, Expansion, Filled, Growth, Target
+from mmbench.models.base import Architecture
 
 
 @EXPANSIONS.register("none")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.widening import Padding, Widening
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.models.table import Axis
+from mmbench.models.table import Axis
 
 
 @EXPANSIONS.register("random_pad")

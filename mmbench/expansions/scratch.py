@@ -5,13 +5,10 @@ In a first study it beat the best expansion more often than not, so no table is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from mmbench.expansions.base import EXPANSIONS, Filled, Growth
 from mmbench.expansions.sized import Sized
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    from mmbench.expansions.base import Filled, Growth
 
 
 @EXPANSIONS.register("scratch")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.scratch import Scratch
-from mmbench.registry import EXPANSIONS
 
 
 @EXPANSIONS.register("scratch_matched")

@@ -9,11 +9,11 @@ from pydantic import Field, field_validator, model_validator
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.expansions.base import Expansion, Target
+from mmbench.expansions.base import EXPANSIONS, Expansion, Target
 from mmbench.expansions.budget import LARGEST_FACTOR, Grow, solve
 from mmbench.models.base import Architecture
 from mmbench.models.table import Table
-from mmbench.registry import EXPANSIONS, unknown_name
+from mmbench.registry import unknown_name
 
 
 class Sized(Expansion):

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from mmbench.expansions.base import Growth
+import torch
+
+from mmbench.expansions.base import Filled, Growth
 from mmbench.expansions.sized import Sized
 from mmbench.models.table import Axis, Table
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.expansions.base import Filled
 
 WidthAxis = Literal["width", "stream", "hidden", "heads", "head_dim"]
 
@@ -53,8 +50,6 @@ class Padding(Sized):
 
 def entries(axis: Axis, table: Table, channels: Callable[[str], torch.Tensor]) -> torch.Tensor:
     """Positions along the axis, in the sizes of `table`, of the `channels` listed for each group."""
-    import torch
-
     positions = torch.zeros(1, dtype=torch.long)
     for part in axis.parts:
         size = table.groups[part].size if isinstance(part, str) else part
@@ -68,8 +63,6 @@ def kept_entries(old_axis: Axis, new_axis: Axis, old: Table, new: Table) -> torc
 
     Those of the first channels of each group; of a kernel, the taps around the centre.
     """
-    import torch
-
     if new_axis.role == "kernel":
         small, large = old.length(old_axis), new.length(new_axis)
         return torch.arange(small) + (large - small) // 2
@@ -78,8 +71,6 @@ def kept_entries(old_axis: Axis, new_axis: Axis, old: Table, new: Table) -> torc
 
 def put(tensor: torch.Tensor, where: list[torch.Tensor], values: torch.Tensor | float) -> None:
     """Write `values` in place at the product of the index lists, by slices as far as these are without gaps."""
-    import torch
-
     view, listed = tensor, []
     for dim, index in enumerate(where):
         start, length = (int(index[0]), len(index)) if len(index) else (0, 0)

@@ -6,19 +6,16 @@ network topped up by hidden units.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 from pydantic import Field
 
-from mmbench.expansions.base import Expansion, Target
+from mmbench.data.base import InputShape
+from mmbench.expansions.base import EXPANSIONS, Expansion, Filled, Growth, Target
 from mmbench.expansions.budget import LARGEST_FACTOR
 from mmbench.expansions.sized import Sized
-from mmbench.registry import EXPANSIONS, Component
-
-if TYPE_CHECKING:
-    from mmbench.data.base import InputShape
-    from mmbench.expansions.base import Filled, Growth
-    from mmbench.models.base import Architecture
+from mmbench.models.base import Architecture
+from mmbench.registry import Component
 
 
 @EXPANSIONS.register("width_then_depth")

@@ -6,17 +6,15 @@ alive, so their outgoing weights learn from the first step (zero incoming instea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import torch
 
 from mmbench.errors import UndefinedError
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.sized import pooled
 from mmbench.expansions.widening import Padding, Widening, put
-from mmbench.registry import EXPANSIONS
-
-if TYPE_CHECKING:
-    import torch
-
-    from mmbench.models.table import Axis, Table
+from mmbench.models.table import Axis, Table
 
 
 @EXPANSIONS.register("zero_pad")
@@ -40,8 +38,6 @@ class ZeroPad(Widening, Padding):
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
         """Zero the columns through which an old row would see a new unit; new rows keep all of theirs."""
-        import torch
-
         columns = next((dim for dim, axis in enumerate(axes) if axis.role == "in"), None)
         if columns is None:
             return

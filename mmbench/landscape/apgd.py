@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
+from torch import Tensor
 
 from mmbench.landscape.perturbations import norm as length_of
 from mmbench.landscape.perturbations import normal
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface
 
 Norm = Literal["l2", "linf"]
 NEW = 0.75

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
+from torch import Tensor, nn
 
-from mmbench.batched import train_all
-from mmbench.copies import copied
-from mmbench.training import Training
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor, nn
-
-    from mmbench.data.base import Split
+from mmbench.data.base import Split
+from mmbench.models.copies import copied
+from mmbench.training.recipes import Training
+from mmbench.training.stacked import train_all
 
 
 class Branch(NamedTuple):

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from mmbench.landscape.perturbations import normal
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface
 
 FIRST, LARGEST, SMALLEST = 2.0**-4, 2.0**4, 2.0**-20
 """The search begins at FIRST and stays within SMALLEST and LARGEST."""

@@ -6,19 +6,13 @@ J_n (C, P) is the Jacobian of image n's logits and S_n = diag(p_n) - p_n p_n' th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from mmbench.landscape.per_image import squared_norms
-from mmbench.landscape.surface import slopes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface, slopes
 
 
 def image_traces(surface: Surface) -> Tensor:

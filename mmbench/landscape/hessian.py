@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator
+from typing import Literal
 
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmbench.landscape.second_backward import CheapSecondBackward
-from mmbench.landscape.surface import slopes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface, slopes
 
 KEPT = 4
 """Graphs of so many chunks of images are kept between products; for more images they are made again each time."""

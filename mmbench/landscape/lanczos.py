@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from scipy.linalg import eigh_tridiagonal
+from torch import Tensor
 
 from mmbench.errors import ScoreError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor
-
 
 BLOCK = 16
 """Basis vectors for which memory is taken at a time."""

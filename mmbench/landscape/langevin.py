@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from mmbench.data.base import Split
 from mmbench.landscape.perturbations import normal
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface
 
 
 class Chain(NamedTuple):

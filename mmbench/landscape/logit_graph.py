@@ -8,12 +8,10 @@ the logits have no kinks, differences of them tend to their derivatives.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface
 
 LOOKED_AT = 32
 """Images whose graph is looked at: a network may treat them differently."""

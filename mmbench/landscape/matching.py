@@ -24,24 +24,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
 
-from mmbench.copies import copied
 from mmbench.errors import UndefinedError
+from mmbench.models.base import Architecture
+from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
+from mmbench.models.table import Part, Table
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor, nn
-
-    from mmbench.models.base import Architecture
-    from mmbench.models.table import Part, Table
-
-    Maps = dict[str, Tensor]
+Maps = dict[str, Tensor]
 
 GAIN = 1e-12
 """Relative gain below which a step is none, but rounding."""

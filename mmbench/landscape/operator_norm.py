@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmbench.landscape.lanczos import Lanczos
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 STEPS = 500
 """Products with A'A at most."""

@@ -12,25 +12,20 @@ making), or whose rule fails there (a weight used twice), are differentiated aut
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mmbench.landscape.second_backward import batch_norm
+from mmbench.landscape.surface import Surface
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
-
-    Cotangents = Callable[[Tensor, Tensor], tuple[int, Iterable[Tensor]]]
-    """From logits (n, C) and labels (n,) to K and the tensors s_1, ..., s_K (n, C), made one after the other."""
+Cotangents = Callable[[Tensor, Tensor], tuple[int, Iterable[Tensor]]]
+"""From logits (n, C) and labels (n,) to K and the tensors s_1, ..., s_K (n, C), made one after the other."""
 
 
 TRIED = 5

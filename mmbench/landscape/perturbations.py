@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface
 
 TINY = 1e6
 """No norm is taken to be below so many of the smallest normal numbers."""

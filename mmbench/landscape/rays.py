@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface
 
 TOLERANCE = 0.02
 """Of log KL at the last point tried; the last step along the line makes the radius better than half of it."""

@@ -11,20 +11,14 @@ product, and images need not share their v.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from mmbench.landscape.hessian import Curvature, rademacher
 from mmbench.landscape.logit_graph import smooth
-from mmbench.landscape.surface import slopes
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
+from mmbench.landscape.surface import Surface, slopes
 
 STEPS = (0.004, 0.008, 0.002, 0.016, 0.001)
 """h that are tried, in units of the weights' root mean square: small networks need small ones."""

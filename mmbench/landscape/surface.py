@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mmbench.flat import Flat
-from mmbench.training import memory_format
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import Tensor, nn
-
-    from mmbench.data.base import Split
+from mmbench.data.base import Split
+from mmbench.training.flat import Flat
+from mmbench.training.loop import memory_format
 
 CHUNK = 256
 """Images per forward pass; larger passes are no faster on a CPU and take more memory."""

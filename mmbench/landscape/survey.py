@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mmbench.copies import copied
+from mmbench.data.base import Split
 from mmbench.landscape.folding import fold_batch_norms
-from mmbench.landscape.paths import barrier, move, place
+from mmbench.landscape.paths import Place, barrier, move, place
 from mmbench.landscape.sizes import Cloud
 from mmbench.landscape.surface import Surface
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from torch import Tensor, nn
-
-    from mmbench.data.base import Split
-    from mmbench.landscape.paths import Place
+from mmbench.models.copies import copied
 
 Statistics = Literal["recompute", "keep", "fold"]
 PIECE = 2**18

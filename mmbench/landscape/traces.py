@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from scipy.special import ndtri, stdtrit
+from torch import Tensor
 
 from mmbench.landscape.hessian import rademacher
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from torch import Tensor
 
 FIRST = 5
 """Draws before the error is looked at: fewer tell too little about their own spread."""

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from itertools import chain, product
+from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.paths import choices
-from mmbench.registry import EXPANSIONS, unknown_name
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from hydra.core.override_parser.types import Override
+from mmbench.registry import unknown_name
 
 Config = dict[str, Any]
 Rule = dict[str, list[Any]]
@@ -39,12 +39,11 @@ class Composer:
     """Composes jobs from lists of Hydra overrides such as `model=mlp` or `training.steps=100`."""
 
     def __init__(self, loader: Any, master: Any) -> None:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         self._loader, self._master = loader, master
         self._parser = OverridesParser.create(config_loader=loader)
         self._parse: Callable[[str], Override] = lru_cache(maxsize=None)(self._parse_anew)
         self._composed = lru_cache(maxsize=None)(self._compose_by_hydra)
+        self._file = lru_cache(maxsize=None)(self._file_anew)
         self._parts = lru_cache(maxsize=None)(self._compose_by_parts)
 
     def _parse_anew(self, text: str) -> Override:
@@ -56,8 +55,6 @@ class Composer:
         Each of `pairs` is one axis more, along which several keys change together: `{"model": "mlp,vit", "training":
         "sgd,adamw"}` is mlp with sgd, and vit with adamw.
         """
-        from itertools import chain, product
-
         axes: dict[str, list[tuple[str, ...]]] = {}
         for override in self._parser.parse_overrides(list(arguments)):
             axes[override.get_key_element()] = [(value,) for value in self._values(override)]
@@ -136,11 +133,30 @@ class Composer:
         plain = self._composed(context)
         config = dict(plain)
         for group in groups.keys() & GROUPS.keys():
+            name = groups[group].partition("=")[2]
+            if plain.get(group) == self._file(group, plain[group].get("name", "")) and (own := self._file(group, name)):
+                config[group] = own
+                continue
             alone = self._composed((*context, groups[group]))
             if any(alone[key] != plain.get(key) for key in alone if key != group):
                 return self._composed(choices)
             config[group] = alone[group]
         return config
+
+    def _file_anew(self, group: str, name: str) -> Config | None:
+        """The YAML file of a choice, where it is no more than its options: no defaults list, no other package.
+
+        A group whose default choice is composed to exactly its file is one that no other file reaches into; then every
+        choice of it is its file, and Hydra, which takes 50 ms for each, need not be asked.
+        """
+        for source in self._loader.get_sources():
+            if source.is_config(f"{group}/{name}"):
+                found = source.load_config(f"{group}/{name}")
+                options = OmegaConf.to_container(found.config, resolve=False)
+                if found.defaults_list or any((found.header or {}).values()) or not isinstance(options, dict):
+                    return None
+                return {str(key): value for key, value in options.items()}
+        return None
 
     def _compose_by_hydra(self, overrides: tuple[str, ...]) -> Config:
         config = self._loader.load_sweep_config(self._master, list(overrides))
@@ -187,7 +203,7 @@ def _listed(value: Any) -> list[Any]:
 def _axis_of_another(config: Config, key: str, value: Any) -> bool:
     """Whether the override is an axis that the chosen operator does not have and another has."""
     name = config.get("expansion", {}).get("name")
-    if key != "expansion.axis" or name not in EXPANSIONS.names():
+    if key != "expansion.axis" or name not in EXPANSIONS:
         return False
     return value not in EXPANSIONS[name].axes() and any(value in EXPANSIONS[n].axes() for n in EXPANSIONS.names())
 

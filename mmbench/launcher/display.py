@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
@@ -13,11 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmbench import console
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from mmbench.launcher.pool import Pool
+from mmbench.launcher.pool import Pool
 
 COLOURS = {"done": "green", "failed": "red", "skipped": "yellow"}
 AT = {"base": "training", "expanded": "expanding", "score": "measuring", "trained": "training on"}

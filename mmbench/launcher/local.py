@@ -5,24 +5,21 @@ from __future__ import annotations
 import contextlib
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
+from typing import Any
 
 from rich.markup import escape
 
 from mmbench import console
+from mmbench.config import Settings
 from mmbench.launcher.display import COLOURS, Display
-from mmbench.launcher.frozen import frozen
+from mmbench.launcher.outcome import Outcome
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
-from mmbench.store import Store
+from mmbench.run import Run
+from mmbench.store.store import Store
+from mmbench.sweep import frozen
 from mmbench.tracking.follow import following
-
-if TYPE_CHECKING:
-    from types import FrameType
-
-    from mmbench.config import Settings
-    from mmbench.launcher.outcome import Outcome
-    from mmbench.run import Run
 
 SHOWN = 10
 """Reasons that the summary names."""

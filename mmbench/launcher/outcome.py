@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mmbench.errors import UndefinedError
-from mmbench.run import execute, is_final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from mmbench.run import Run
-    from mmbench.store import Store
+from mmbench.run import Run, execute, is_final
+from mmbench.store.store import Store
 
 
 @dataclass

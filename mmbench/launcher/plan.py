@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from mmbench import console
+from mmbench.config import Settings
 from mmbench.errors import UndefinedError
-from mmbench.run import is_final
-from mmbench.store import Store, key_of, look, read_json
-
-if TYPE_CHECKING:
-    from mmbench.config import Settings
-    from mmbench.run import Run
+from mmbench.run import Run, is_final
+from mmbench.store.store import Store, key_of, look, read_json
 
 
 def print_plan(runs: list[Run], settings: Settings) -> None:

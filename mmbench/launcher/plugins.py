@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf
 
 from mmbench import console
-from mmbench.config import parse
+from mmbench.config import Settings, parse
 from mmbench.errors import ConfigError
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.launcher.cluster import run_elsewhere
 from mmbench.launcher.compose import Composer, as_text, known, matches
-from mmbench.registry import EXPANSIONS, unknown_name
+from mmbench.launcher.retry import failed
+from mmbench.registry import unknown_name
+from mmbench.run import Run
 from mmbench.tracking.options import Wandb
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from mmbench.config import Settings
-    from mmbench.run import Run
 
 
 class BaseSweeper(Sweeper):
@@ -44,8 +44,6 @@ class BaseSweeper(Sweeper):
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
         """Called by Hydra."""
-        from hydra.core.plugins import Plugins
-
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -59,8 +57,6 @@ class BaseSweeper(Sweeper):
         settings = self._named(settings)
         if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
             return self.launcher.launch_runs(runs, settings)
-        from mmbench.launcher.foreign import run_elsewhere
-
         return run_elsewhere(self.launcher, runs, settings)
 
     def _named(self, settings: Settings) -> Settings:
@@ -135,8 +131,6 @@ class BaseRetrySweeper(BaseSweeper):
     """In place of new runs: those of the store that failed and are not bound to fail again, as they were frozen."""
 
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
-        from mmbench.launcher.retry import failed
-
         composer = Composer(self.hydra_context.config_loader, self.config)
         _, settings = parse(composer.compose(composer.jobs(arguments)[0])[0])
         settings = settings.model_copy(update={"results": str(Path(settings.results).absolute())})

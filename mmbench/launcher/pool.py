@@ -7,26 +7,22 @@ it was at. Between two sweeps on one store, or after any end of this one, the st
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import psutil
 from pydantic import Field, field_validator
 
+from mmbench.config import Settings
 from mmbench.errors import StoreError
 from mmbench.launcher import memory
 from mmbench.launcher.outcome import Outcome, still_to_run
 from mmbench.launcher.schedule import Job, Schedule
-from mmbench.launcher.slots import Slot, end_server, worker_context
+from mmbench.launcher.slots import Result, Slot, end_server, worker_context
 from mmbench.registry import Component
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmbench.config import Settings
-    from mmbench.launcher.slots import Result
-    from mmbench.run import Run
-    from mmbench.store import Store
+from mmbench.run import Run
+from mmbench.store.store import Store
 
 TICK = 0.25
 """Seconds between two looks at what runs."""

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 
 from mmbench import console
+from mmbench.config import Settings
 from mmbench.errors import ConfigError, StoreError
-from mmbench.launcher.frozen import enter, made
-from mmbench.run import is_final
-from mmbench.store import Store, look
-
-if TYPE_CHECKING:
-    from mmbench.config import Settings
-    from mmbench.run import Run
+from mmbench.run import Run, is_final
+from mmbench.store.store import Store, look
+from mmbench.sweep import enter, made
 
 
 def failed(settings: Settings) -> list[Run]:

@@ -11,16 +11,13 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from mmbench.store import key_of
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from mmbench.run import Run
+from mmbench.run import Run
+from mmbench.store.store import key_of
 
 T = TypeVar("T", bound="_Base | _Group")
 

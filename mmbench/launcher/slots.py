@@ -14,28 +14,24 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import Future
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
+import torch
 from pebble import ProcessExpired, ProcessPool
 
 from mmbench import models
-from mmbench.config import prepare
+from mmbench.config import Settings, prepare
 from mmbench.errors import BusyError, MmbenchError
-from mmbench.marks import started
-from mmbench.run import execute, is_final, train_base
-from mmbench.store import Store
-
-if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Iterable
-    from concurrent.futures import Future
-
-    from mmbench.config import Settings
-    from mmbench.launcher.schedule import Job
-    from mmbench.run import Run
+from mmbench.launcher.schedule import Job
+from mmbench.run import Run, execute, is_final, train_base
+from mmbench.store.running import started
+from mmbench.store.store import Store
 
 STARTS = 3
 """Workers that may die before they are ready for work."""
@@ -139,7 +135,7 @@ def worker_context(runs: Iterable[Run]) -> Any:
     needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
     needed |= {f"mmbench.landscape.{name}" for name in ("gauss_newton", "lanczos", "traces")}
     # What every run comes to load: the families, one of which reads a network; torch._dynamo, by some layers of torch.
-    needed |= {"mmbench.flat", "timm", "torch._dynamo"}
+    needed |= {"mmbench.training.flat", "timm", "torch._dynamo"}
     needed |= {f"mmbench.models.{module.name}" for module in pkgutil.iter_modules(models.__path__)}
     context.set_forkserver_preload(["mmbench.launcher.slots", "torch", *sorted(needed)])
     # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
@@ -179,8 +175,6 @@ def _follow(parent: int, born: int | None) -> None:
 
 
 def _introduce() -> Worker:
-    import torch
-
     return Worker(os.getpid(), torch.cuda.device_count())
 
 

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from mmbench.errors import UndefinedError
+from mmbench.landscape.gauss_newton import image_traces
+from mmbench.landscape.hessian import Curvature, rademacher
+from mmbench.landscape.lanczos import Lanczos
 from mmbench.metrics.base import Estimate, mean_and_error
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy as np
-    from torch import Tensor
-
-    from mmbench.landscape.hessian import Curvature
-    from mmbench.landscape.lanczos import Lanczos
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.subject import Subject
 
 
 def gauss_newton_traces(subject: Subject, images: int) -> Tensor:
     """Every image's share of N tr G: (N,), float64, exact."""
-    from mmbench.landscape.gauss_newton import image_traces
-
     return subject.once(("gauss-newton traces", images), lambda: image_traces(subject.surface(images)))
 
 
 def operator(subject: Subject, images: int, of: Literal["hessian", "rest"]) -> Curvature:
     """The Hessian, or what it has beside the Gauss-Newton matrix, with its graph."""
-    from mmbench.landscape.hessian import Curvature
-
     subject.once("symmetric", lambda: _require_symmetric(subject))
     return subject.once((of, images), lambda: Curvature(subject.surface(images), of))
 
 
 def _require_symmetric(subject: Subject) -> None:
     """Try u' H v = v' H u on two images: some operations (torch's fused weight_norm) have wrong second derivatives."""
-    from mmbench.landscape.hessian import Curvature, rademacher
-
     product = Curvature(subject.surface(2))
     generator = subject.generator("symmetric")
     u, v = (rademacher(product.size, generator, product.surface.point) for _ in range(2))
@@ -49,9 +42,6 @@ def _require_symmetric(subject: Subject) -> None:
 
 def lanczos(subject: Subject, images: int, probe: int, steps: int) -> Lanczos:
     """The Hessian's Lanczos run number `probe`, from random signs, at least so many steps long."""
-    from mmbench.landscape.hessian import rademacher
-    from mmbench.landscape.lanczos import Lanczos
-
     product = operator(subject, images, "hessian")
 
     def begin() -> Lanczos:
@@ -78,8 +68,6 @@ def quadrature(
 
     `details["step_error"]` is how much the last quarter of the steps changed it: what more of them might change still.
     """
-    import torch
-
     runs = [lanczos(subject, images, probe, steps) for probe in range(probes)]
     found, before = (
         torch.tensor([scalar(*run.ritz(k)[:2]) for run in runs], dtype=torch.float64)

@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from mmbench.metrics.base import Metric
-from mmbench.training import SGD, AnyTraining
+from mmbench.training.recipes import SGD, AnyTraining
 
 
 class Batched(Metric):

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import TYPE_CHECKING
 
 from pydantic import Field
+from torch import Tensor
 
+from mmbench.landscape.flatness import tolerated_noise
 from mmbench.metrics.base import Estimate, Metric
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.subject import Subject
 
 
 class PacBayes(Metric):
@@ -37,8 +34,6 @@ class PacBayes(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """In units of log 1 / sigma^2; `details` has sigma and how the search ended."""
-        from mmbench.landscape.flatness import tolerated_noise
-
         surface, generator = subject.surface(self.images), subject.generator(self.name)
         weights = surface.point.clone()
         found = tolerated_noise(surface, lambda sigma: self.spread(weights, sigma), self.drop, self.pairs, generator)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
+from torch import Tensor
 
+from mmbench.landscape.perturbations import with_normalised_logits
+from mmbench.landscape.surface import Surface
 from mmbench.metrics.base import Metric
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.landscape.surface import Surface
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.subject import Subject
 
 
 class Perturbed(Metric):
@@ -27,8 +23,6 @@ class Perturbed(Metric):
 
     def perturbed(self, subject: Subject) -> tuple[Surface, Tensor | None]:
         """The loss, and the unit of each weight (P,), or None where it is 1."""
-        from mmbench.landscape.perturbations import with_normalised_logits
-
         surface = subject.surface(self.images)
         scale = surface.point.abs() if self.adaptive else None
         return with_normalised_logits(surface) if self.normalise_logits else surface, scale

@@ -7,18 +7,16 @@ can be read in three states: of the network just expanded, of its random twin, a
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
 from mmbench.metrics._options import Trained
 from mmbench.metrics.base import Estimate
 from mmbench.metrics.subject import State, Subject
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from torch import Tensor, nn
 
 
 class Proxy(Trained):

@@ -15,16 +15,16 @@ are the symmetry nulls: of a cloud that starts from one network, of one that sta
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from mmbench.copies import copied
+import torch
+from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from mmbench.metrics.subject import Subject
-    from mmbench.training import Training
+from mmbench.landscape.branches import branches_from, perturbed, sgd_branches
+from mmbench.landscape.matching import gathered, match
+from mmbench.metrics.subject import Subject
+from mmbench.models.copies import copied
+from mmbench.training.recipes import Training
 
 Sampler = Literal[
     "sgd_branch", "seeds", "perturb_retrain", "permute_align", "symmetry_null", "expansions", "aligned_expansions"
@@ -60,8 +60,6 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
         UndefinedError: the sampler repeats the expansion, and the subject does not know it.
         DivergedError: a training left the finite numbers.
     """
-    from mmbench.landscape.branches import branches_from, perturbed, sgd_branches
-
     generator = subject.generator("manifold")
 
     start = subject.network()
@@ -86,8 +84,6 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
 
 
 def _pushed(subject: Subject, count: int, recipe: Training, generator: torch.Generator) -> Points:
-    from mmbench.landscape.branches import sgd_branches
-
     branches = subject.of_base(
         ("branches", count, repr(recipe.describe())),
         lambda: sgd_branches(subject.base, subject.train, recipe, count, generator),
@@ -98,8 +94,6 @@ def _pushed(subject: Subject, count: int, recipe: Training, generator: torch.Gen
 
 def _aligned(models: list[nn.Module], generator: torch.Generator) -> list[nn.Module]:
     """The models, which are changed: the channels of each in the order that matches the first's."""
-    from mmbench.landscape.matching import gathered, match
-
     first, *others = models
     for model in others:
         model.load_state_dict(gathered(model, match(first, model, generator)))

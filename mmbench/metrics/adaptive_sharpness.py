@@ -9,16 +9,12 @@ is held to be good, so the expected sign is -1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
+from mmbench.landscape.perturbations import one_step_rises
 from mmbench.metrics._options import Batched
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("adaptive_sharpness")
@@ -34,8 +30,6 @@ class AdaptiveSharpness(Batched):
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""
-        from mmbench.landscape.perturbations import one_step_rises
-
         surface = subject.surface(self.images)
         scale = surface.point.abs() + self.eta
         return Estimate(*mean_and_error(one_step_rises(surface, self.batch_size, self.rho, scale)))

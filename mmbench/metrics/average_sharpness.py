@@ -8,16 +8,13 @@ minimum is held to be good, so the expected sign is -1. It is negative where the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
 
+from mmbench.landscape.perturbations import gaussian_rises
 from mmbench.metrics._perturbed import Perturbed
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import Subject
 
 FEWEST = 8
 """Pairs before the standard error is trusted to stop the draws."""
@@ -40,10 +37,6 @@ class AverageSharpness(Perturbed):
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats; `details` has the number of pairs."""
-        import torch
-
-        from mmbench.landscape.perturbations import gaussian_rises
-
         surface, scale = self.perturbed(subject)
         generator, rises = subject.generator(self.name), list[float]()
         for rise in gaussian_rises(surface, self.sigma, self.batch_size, generator, scale):

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
 
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
-from mmbench.metrics.subject import Subject
-from mmbench.registry import METRICS, Component
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import torch
-    from torch import nn
-
-    from mmbench.metrics.subject import Base, Expand
+from mmbench.metrics.subject import Base, Expand, Subject
+from mmbench.registry import Component, Registry
 
 
 @dataclass(frozen=True)
@@ -67,6 +62,9 @@ class Metric(Component):
         `subject.generator(self.name)` the source of all random draws. What other metrics may need as well goes through
         `subject.once`.
         """
+
+
+METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")
 
 
 Images = tuple["torch.Tensor", "torch.Tensor"]
@@ -141,8 +139,6 @@ def measure_all(
 
 def score(metric: Metric, subject: Subject) -> Estimate:
     """Measure one metric on a subject; its cost includes what it shares with others. Raises as `measure` does."""
-    import torch
-
     device = subject.train.labels.device
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -171,8 +167,6 @@ def subject_of(
     expand: Expand | None = None,
 ) -> Subject:
     """A subject from a model and tensors of any dtype and device; `DataError` if they do not go together."""
-    from torch import nn
-
     reference = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if reference is None:
         raise DataError(f"measure needs a network (nn.Module) with parameters: got {type(model).__name__}")
@@ -184,8 +178,6 @@ def subject_of(
 
 
 def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:
-    import torch
-
     try:
         images, labels = (torch.as_tensor(part).detach() for part in data)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -6,13 +6,11 @@ gain over many base models may have read no more than this.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.landscape import surface
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("base_accuracy")
@@ -23,10 +21,6 @@ class BaseAccuracy(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """In [0, 1]."""
-        import torch
-
-        from mmbench.landscape import surface
-
         base, held_out = subject.base, subject.validation
         reference = next(base.parameters())
         with torch.no_grad():

@@ -14,15 +14,14 @@ large region is held to mean a simple solution, so the expected sign is +1.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+import torch
 from pydantic import Field
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.landscape.perturbations import norm, normal
+from mmbench.landscape.rays import Divergence, reach
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 
 FIRST = 0.01
 """Radius to begin the first direction's search with, per root of D; the others begin where the last one ended."""
@@ -45,11 +44,6 @@ class BasinVolume(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """In units of log parameter; `details` has the raw log volume and how the searches ended."""
-        import torch
-
-        from mmbench.landscape.perturbations import norm, normal
-        from mmbench.landscape.rays import Divergence, reach
-
         surface, generator = subject.surface(self.images), subject.generator(self.name)
         divergence, size = Divergence(surface), surface.point.numel()
         found, first, largest = [], math.log(FIRST * size**0.5), math.log(self.largest * size**0.5)

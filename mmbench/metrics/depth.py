@@ -8,15 +8,12 @@ the known families it is affine in the number d of blocks or hidden layers: d + 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 PRODUCTS = {"Addmm", "Addmv", "Baddbmm", "Bmm", "Convolution", "CudnnConvolution", "Linear", "Mm", "Mv"}
 """Operations of a layer with a kernel, as the graph names them."""

@@ -8,14 +8,11 @@ too. Parameters count, running statistics do not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
 from mmbench.metrics._options import Trained
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("distance_from_expansion")
@@ -26,8 +23,6 @@ class DistanceFromExpansion(Trained):
 
     def measure(self, subject: Subject) -> Estimate:
         """The distance, in parameter units; the training is the one of `loss_after_k_steps`."""
-        import torch
-
         trained = subject.in_state("trained", self.steps, self.training)
         pairs = zip(trained.network().parameters(), subject.network().parameters(), strict=True)
         moves = [

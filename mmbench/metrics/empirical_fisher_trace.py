@@ -7,15 +7,11 @@ layers use their running statistics.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.landscape.gauss_newton import image_fisher_traces
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("empirical_fisher_trace")
@@ -29,7 +25,5 @@ class EmpiricalFisherTrace(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """In nats squared per squared parameter unit; `details` has the error that the choice of images makes."""
-        from mmbench.landscape.gauss_newton import image_fisher_traces
-
         value, spread = mean_and_error(image_fisher_traces(subject.surface(self.images)))
         return Estimate(value, 0.0, details={} if spread is None else {"image_stderr": spread})

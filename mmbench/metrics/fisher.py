@@ -9,19 +9,14 @@ outside their modules, as in `nn.MultiheadAttention`, are not seen. Expected sig
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
 from mmbench.metrics._proxy import Proxy, hooked
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("fisher")
@@ -35,9 +30,6 @@ class Fisher(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """The potential in squared nats."""
-        import torch
-        from torch import nn
-
         surface = subject.surface(self.images)
         convolutions = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
         layers = [module for module in surface.model.modules() if isinstance(module, (nn.Linear, *convolutions))]

@@ -7,14 +7,9 @@ is known, and looked for, under this name. Expected sign -1. Not the empirical F
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mmbench.metrics.base import Estimate
+from mmbench.metrics.base import METRICS, Estimate
 from mmbench.metrics.ggn_trace import GGNTrace
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("fisher_trace")

@@ -7,16 +7,11 @@ layers use their running statistics.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from mmbench.metrics._curvature import gauss_newton_traces
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("ggn_trace")

@@ -6,16 +6,12 @@ single layers, which is a larger number and depends on how the parameters are cu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
 
 from mmbench.metrics._proxy import Proxy
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("grad_norm")
@@ -29,8 +25,6 @@ class GradNorm(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """The norm, in nats per parameter unit."""
-        import torch
-
         surface = subject.surface(self.images)
         _, gradient = subject.once(("gradient", self.images), surface.loss_and_gradient)
         return Estimate(float(torch.linalg.vector_norm(gradient, dtype=torch.float64)), 0.0)

@@ -11,16 +11,14 @@ score and its expected sign +1 are theirs: a test of the published proxy, not of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from mmbench.landscape.second_backward import CheapSecondBackward
 from mmbench.metrics._proxy import Proxy, kernels
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("grasp")
@@ -34,11 +32,6 @@ class GraSP(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """The sum over kernel weights of -w (Hg), in squared nats per squared parameter unit."""
-        import torch
-        from torch.nn.attention import SDPBackend, sdpa_kernel
-
-        from mmbench.landscape.second_backward import CheapSecondBackward
-
         surface = subject.surface(self.images)
         weights = list(kernels(surface.model).values())
         gradient, product = ([torch.zeros_like(w) for w in weights] for _ in range(2))

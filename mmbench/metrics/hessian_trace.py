@@ -14,16 +14,16 @@ does not see the kinks between its pieces.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
+from mmbench.landscape.logit_graph import piecewise_multilinear
+from mmbench.landscape.second_differences import TRIED, Differences, trusted_step
+from mmbench.landscape.traces import METHODS, Goal, mean
 from mmbench.metrics._curvature import gauss_newton_traces, operator
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 BIAS = 0.2
 """Differences may be off by so much of the standard error that is asked for."""
@@ -47,10 +47,6 @@ class HessianTrace(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """Trace in nats per squared parameter unit; `details` has tr G and the directions or products it took."""
-        from mmbench.landscape.logit_graph import piecewise_multilinear
-        from mmbench.landscape.second_differences import TRIED, Differences, trusted_step
-        from mmbench.landscape.traces import METHODS, Goal, mean
-
         per_image, surface = gauss_newton_traces(subject, self.images), subject.surface(self.images)
         exact, known = float(per_image.mean()), float(per_image[:TRIED].mean())
         if subject.once(("piecewise multilinear", self.images), lambda: piecewise_multilinear(surface)):

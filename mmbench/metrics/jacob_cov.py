@@ -12,19 +12,14 @@ statistics, or the J_n would depend on each other.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from mmbench.errors import UndefinedError
 from mmbench.metrics._proxy import Proxy
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 K = 1e-5
 
@@ -40,8 +35,6 @@ class JacobCov(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """The score; at most -1 for each eigenvalue."""
-        import torch
-
         surface, rows = subject.surface(self.images), []
         for images in surface.images.images.split(surface.chunk):
             pixels = images.detach().requires_grad_()
@@ -52,8 +45,6 @@ class JacobCov(Proxy):
 
 def _score(jacobian: Tensor) -> float:
     """The score of Jacobians (N, D) in any precision."""
-    import torch
-
     noise = 10 * torch.finfo(jacobian.dtype).eps
     rows = jacobian.double()
     centred = rows - rows.mean(1, keepdim=True)

@@ -7,13 +7,10 @@ that of weights before a normalisation layer) changes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("l2_norm")
@@ -24,7 +21,5 @@ class L2Norm(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The norm, in parameter units."""
-        import torch
-
         norms = [torch.linalg.vector_norm(p.detach(), dtype=torch.float64) for p in subject.network().parameters()]
         return Estimate(float(torch.stack(norms).norm()), 0.0)

@@ -12,18 +12,16 @@ sign is -1. Away from a minimum the estimate may be negative.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
+import torch
 from pydantic import Field
+from scipy.special import stdtrit
+from torch import Tensor
 
 from mmbench.errors import ScoreError
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.metrics.subject import Subject
+from mmbench.landscape.langevin import effective_size, langevin_chain, split_r_hat, trend
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 
 DRIFTS = 0.01
 """Chains that have settled are said not to have with this probability."""
@@ -52,10 +50,6 @@ class LocalLearningCoefficient(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """lambda, dimensionless; `details` has what the chains say of themselves."""
-        import torch
-
-        from mmbench.landscape.langevin import langevin_chain
-
         surface, generator = subject.surface(self.images), subject.generator(self.name)
         count = max(2, len(surface.images))  # a single image has no temperature
         scale, traces, accepted = count / math.log(count), [], []
@@ -83,10 +77,6 @@ class LocalLearningCoefficient(Metric):
 
 def _diagnosis(trace: Tensor) -> dict[str, float]:
     """What chains (chains, steps) of lambda say of themselves; a single one, or one that stands still, says less."""
-    from scipy.special import stdtrit
-
-    from mmbench.landscape.langevin import effective_size, split_r_hat, trend
-
     numbers = {"r_hat": split_r_hat(trace), "effective_size": effective_size(trace), "trend": trend(trace)}
     if len(trace) > 1:
         numbers["settled"] = float(abs(numbers["trend"]) < stdtrit(len(trace) - 1, 1 - DRIFTS / 2))

@@ -5,16 +5,11 @@ The cheapest serious rival of any landscape metric: it trains the model for a wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from mmbench.metrics._options import Trained
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("loss_after_k_steps")

@@ -19,13 +19,16 @@ Expected sign +1: a large connected manifold is said to mean a large gain.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 import numpy as np
+import torch
 from pydantic import Field, Strict, model_validator
+from torch import Tensor
 
+from mmbench.landscape.branches import shortened
 from mmbench.landscape.sizes import (
     GATED,
     LENGTHS,
@@ -40,18 +43,11 @@ from mmbench.landscape.sizes import (
     size_of,
     standard_error,
 )
+from mmbench.landscape.survey import Survey, survey
 from mmbench.metrics._samplers import NULLS, Points, Sampler, sample
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-from mmbench.training import SGD, AnyTraining
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from torch import Tensor
-
-    from mmbench.landscape.survey import Survey
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
+from mmbench.training.recipes import SGD, AnyTraining
 
 T = TypeVar("T")
 Thresholds = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Strict(False), Field(min_length=1)]
@@ -205,8 +201,6 @@ class Manifold(Metric):
 
     def _points(self, sampler: Sampler, place: Subject) -> tuple[Points, float]:
         """The points and the seconds they took."""
-        from mmbench.landscape.branches import shortened
-
         recipe = shortened(self.training, self.fraction, self.lr_factor)
         return place.once(
             self._key(sampler), lambda: timed(lambda: sample(sampler, place, self.branches, recipe, self.noise))
@@ -214,8 +208,6 @@ class Manifold(Metric):
 
     def _survey(self, sampler: Sampler, place: Subject, subject: Subject) -> tuple[Survey, float]:
         """What was seen on the points, and the seconds it took."""
-        from mmbench.landscape.survey import survey
-
         points, _ = self._points(sampler, place)
         images = subject.surface(self.images).images
         if self.held_out:
@@ -249,8 +241,6 @@ def _course(losses: Sequence[Tensor], shares: int = 20) -> dict[str, list[float]
 
     Shares beyond the number of steps are left out; of branches that were not trained there is nothing.
     """
-    import torch
-
     if not losses:
         return {}
 

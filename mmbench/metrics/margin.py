@@ -7,17 +7,14 @@ which a single image would decide. It is that of the logits as they are: scaling
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
+import torch
 from pydantic import Field
+from scipy.special import betainc
+from torch import Tensor
 
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("margin")
@@ -33,8 +30,6 @@ class Margin(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The margin, in logits."""
-        import torch
-
         surface = subject.surface(self.images)
         logits, labels = surface.logits().double(), surface.images.labels[:, None]
         rivals = logits.scatter(1, labels, -torch.inf).amax(1)
@@ -45,9 +40,6 @@ class Margin(Metric):
 
 def _error(values: Tensor, share: float) -> float | None:
     """Standard error of a quantile: the exact bootstrap's (Maritz and Jarrett, 1978)."""
-    import numpy as np
-    from scipy.special import betainc
-
     n = len(values)
     if n == 1:
         return None

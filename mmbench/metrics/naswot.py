@@ -14,19 +14,14 @@ as modules; a function called in `forward` is not seen. Batch norms use their ru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
 from mmbench.metrics._proxy import Proxy, hooked
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 RECTIFIERS = {
     *("relu", "relu6", "leakyrelu", "prelu", "rrelu", "elu", "celu", "selu", "gelu", "gelutanh", "quickgelu", "silu"),
@@ -46,8 +41,6 @@ class NASWOT(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """log det(K + I), between log(1 + N units) and N log(1 + units)."""
-        import torch
-
         surface = subject.surface(self.images)
         codes: list[Tensor] = []
 

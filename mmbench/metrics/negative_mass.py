@@ -7,18 +7,12 @@ left promise gain, so the expected sign is +1. Normalisation layers use their ru
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import numpy as np
 from pydantic import Field
 
 from mmbench.metrics._curvature import quadrature
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("negative_mass")

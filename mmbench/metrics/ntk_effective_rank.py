@@ -8,16 +8,13 @@ therefore fixed. Normalisation layers use their running statistics.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+import torch
 from pydantic import Field
 
 from mmbench.errors import ScoreError, UndefinedError
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.landscape.per_image import gram
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 MOST = 8192
 """Rows of the kernel; its eigenvalues take a minute there."""
@@ -34,10 +31,6 @@ class NTKEffectiveRank(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """A number of directions."""
-        import torch
-
-        from mmbench.landscape.per_image import gram
-
         surface = subject.surface(self.images)
         rows = surface.logits().numel()
         if rows > MOST:

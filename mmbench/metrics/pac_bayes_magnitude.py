@@ -8,15 +8,11 @@ of normalisation layers stay as they are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
+from torch import Tensor
 
 from mmbench.metrics._pac_bayes import PacBayes
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from mmbench.metrics.base import METRICS
 
 
 @METRICS.register("pac_bayes_magnitude")

@@ -15,17 +15,15 @@ else.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
 
 from mmbench.errors import ScoreError, UndefinedError
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.metrics.subject import PROBED
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-    from mmbench.metrics.subject import Subject
+from mmbench.landscape.folding import fold_batch_norms
+from mmbench.landscape.logit_graph import piecewise_multilinear
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import PROBED, Subject
 
 EXPONENTS = (0, -1000, 1000)
 """Powers of two by which the inputs are scaled, until the sum fits into float64."""
@@ -39,11 +37,6 @@ class PathNorm(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The logarithm, in nats."""
-        import torch
-
-        from mmbench.landscape.folding import fold_batch_norms
-        from mmbench.landscape.logit_graph import piecewise_multilinear
-
         surface = subject.surface(PROBED)
         if not subject.once(("piecewise multilinear", PROBED), lambda: piecewise_multilinear(surface)):
             raise UndefinedError(
@@ -66,8 +59,6 @@ class PathNorm(Metric):
 
 def _sum_of_paths(model: nn.Module, ones: Tensor, exponent: int) -> float:
     """The summed logits of the squared network, times a power of two."""
-    import torch
-
     scale = 2.0**exponent
     squared = {
         name: p.detach().square() * (scale if name.split(".")[-1].endswith("bias") else 1.0)

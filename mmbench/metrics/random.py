@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("random")
@@ -19,6 +16,4 @@ class Random(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """One draw; the standard deviation of U(0, 1) is 1 / sqrt(12)."""
-        import torch
-
         return Estimate(float(torch.rand((), generator=subject.generator(self.name), dtype=torch.float64)), 12**-0.5)

@@ -7,16 +7,12 @@ is -1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
+from mmbench.landscape.perturbations import one_step_rises
 from mmbench.metrics._options import Batched
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("sharpness")
@@ -30,6 +26,4 @@ class Sharpness(Batched):
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""
-        from mmbench.landscape.perturbations import one_step_rises
-
         return Estimate(*mean_and_error(one_step_rises(subject.surface(self.images), self.batch_size, self.rho)))

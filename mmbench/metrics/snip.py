@@ -7,16 +7,11 @@ connections are held to be good, so the expected sign is +1.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from mmbench.metrics._proxy import Proxy, is_kernel, kernels
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("snip")

@@ -15,21 +15,19 @@ attention) does not enter. Where a layer is zero, as the last one of an identity
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from pydantic import Field
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmbench.errors import UndefinedError
+from mmbench.landscape.folding import LAYERS, fold_batch_norms
+from mmbench.landscape.operator_norm import squared_norm
 from mmbench.metrics._proxy import hooked
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.metrics.subject import PROBED
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import PROBED, Subject
 
 
 @METRICS.register("spectral_norm")
@@ -43,11 +41,6 @@ class SpectralNorm(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """In nats; `details` has the number of layers."""
-        from torch.nn.modules.batchnorm import _BatchNorm
-
-        from mmbench.landscape.folding import fold_batch_norms
-        from mmbench.landscape.operator_norm import squared_norm
-
         subject.surface(PROBED)  # refuses broken networks
         model, image = subject.network().double(), subject.train.images[:1].double()
         folded = fold_batch_norms(model, image)
@@ -69,11 +62,6 @@ class SpectralNorm(Metric):
 
 def _layers(model: nn.Module, image: torch.Tensor) -> list[tuple[str, Any, torch.Size]]:
     """Name, module and shape of the input of every use of a layer, in the order of the pass."""
-    import torch
-    from torch.nn.modules.batchnorm import _BatchNorm
-
-    from mmbench.landscape.folding import LAYERS
-
     names = {module: name for name, module in model.named_modules() if isinstance(module, (*LAYERS, _BatchNorm))}
     found: list[tuple[str, Any, torch.Size]] = []
     with (

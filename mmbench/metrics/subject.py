@@ -5,23 +5,23 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from mmbench.copies import copied
+import torch
+from torch import nn
+
 from mmbench.data.base import Split
 from mmbench.errors import DataError, ScoreError, UndefinedError
+from mmbench.landscape.surface import Surface
+from mmbench.models.copies import copied
+from mmbench.models.reading import architecture_of
+from mmbench.training.loop import train
+from mmbench.training.recipes import Training
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+Expand = Callable[[nn.Module, int], nn.Module]
 
-    import torch
-    from torch import nn
-
-    Expand = Callable[[nn.Module, int], nn.Module]
-
-    from mmbench.landscape.surface import Surface
-    from mmbench.training import Training
 
 T = TypeVar("T")
 State = Literal["expanded", "random", "trained"]
@@ -108,8 +108,6 @@ class Subject:
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator for the draws that `name` stands for; the same name always draws the same."""
-        import torch
-
         return torch.Generator().manual_seed(_hash(self._seed, self._place, name))
 
     def images(self, count: int) -> Split:
@@ -124,8 +122,6 @@ class Subject:
         return self._drawn(self.validation, count, "held-out images")
 
     def _drawn(self, split: Split, count: int, name: str) -> Split:
-        import torch
-
         if count >= len(split):
             return split
         generator = torch.Generator().manual_seed(_hash(self._images_seed, name))
@@ -139,7 +135,6 @@ class Subject:
             ScoreError: the network is dead, or its logits are not finite.
             UndefinedError: its logits are not the same twice, so that nothing can be differentiated.
         """
-        from mmbench.landscape.surface import Surface
 
         def make() -> tuple[Surface, torch.Tensor]:
             surface = Surface(self.network(), self.images(count))
@@ -156,8 +151,6 @@ class Subject:
         `key` must name everything that the result depends on, the network and the data excepted. The global random
         state is seeded from it.
         """
-        import torch
-
         full = (self._place, key)
 
         def seeded() -> T:
@@ -224,8 +217,6 @@ class Subject:
         return other
 
     def _trained(self, steps: int, training: Training) -> nn.Module:
-        from mmbench.training import train
-
         model = self.network()
         train(model, self.train, training, self.generator("training order"), stop_after=steps)
         return model
@@ -238,8 +229,6 @@ class Subject:
                 reset()
                 initialised |= {id(p) for p in module.parameters()}
         try:
-            from mmbench.models.reading import architecture_of
-
             architecture, shape = architecture_of(model)
         except UndefinedError:
             missing = [name for name, p in model.named_parameters() if id(p) not in initialised]
@@ -255,8 +244,6 @@ class Subject:
 
     def _with_statistics(self, model: nn.Module) -> nn.Module:
         """Give the batch norms of a network that has seen no images the statistics of some."""
-        import torch
-
         norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -297,8 +284,6 @@ def require_sound(surface: Surface, labels: int) -> None:
 
     `labels` is the largest label that there is.
     """
-    import torch
-
     few = surface.images
 
     def constant(rows: torch.Tensor) -> bool:

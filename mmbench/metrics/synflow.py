@@ -17,18 +17,15 @@ still overflow, the image and all biases, tokens and tables are scaled down, whi
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
 from mmbench.metrics._proxy import Proxy, is_kernel, kernels
-from mmbench.metrics.base import Estimate
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.metrics.subject import Subject
 
 EXPONENTS = (0, -1000)
 """Powers of two by which the inputs are scaled, until R fits into float64."""
@@ -57,8 +54,6 @@ class SynFlow(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """log sum |w dR/dw|."""
-        import torch
-
         model, image = subject.network(), torch.ones_like(subject.train.images[:1], dtype=torch.float64)
         names = list(kernels(model))
         for exponent in EXPONENTS:
@@ -91,7 +86,6 @@ def _positive(model: nn.Module, scale: float) -> dict[str, Tensor]:
 
 def _linear() -> torch.overrides.TorchFunctionMode:
     """A context in which the functions of a network that are not linear are, for positive inputs."""
-    import torch
 
     class Linear(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

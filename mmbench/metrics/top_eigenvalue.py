@@ -8,16 +8,11 @@ as the landscape (Cohen et al., 2021; Kaur et al., 2023). Normalisation layers u
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
 from mmbench.metrics._curvature import lanczos
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("top_eigenvalue")

@@ -6,15 +6,10 @@ expected sign is -1, as that of the loss after k steps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import Field
 
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("training_loss")

@@ -6,14 +6,8 @@ limit: expansions that keep the function share one value.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
-from mmbench.metrics.subject import PROBED
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
+from mmbench.metrics.subject import PROBED, Subject
 
 
 @METRICS.register("validation_loss")

@@ -15,24 +15,18 @@ import contextlib
 import io
 import logging
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 from unittest.mock import patch
 
+import numpy as np
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from mmbench.errors import UndefinedError
-from mmbench.metrics.base import Estimate, Metric
-from mmbench.metrics.subject import PROBED
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    import numpy as np
-    from torch import Tensor
-
-    from mmbench.metrics.subject import Subject
-
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import PROBED, Subject
 
 POOR = 6
 """Exponent above which the library calls a layer under-trained."""
@@ -49,8 +43,6 @@ class WeightWatcherAlpha(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The mean; `details` has the number of layers fitted and the share of poor fits among them."""
-        import torch
-
         subject.surface(PROBED)  # refuses broken networks
         with _silence():
             library = _library()

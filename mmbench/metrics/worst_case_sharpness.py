@@ -8,17 +8,16 @@ theory holds a flat minimum to be good, so the expected sign is -1. The search f
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
 from pydantic import Field
 
+from mmbench.landscape.apgd import Ball, largest_loss
 from mmbench.metrics._options import Batched
 from mmbench.metrics._perturbed import Perturbed
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("worst_case_sharpness")
@@ -38,10 +37,6 @@ class WorstCaseSharpness(Perturbed, Batched):
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""
-        import torch
-
-        from mmbench.landscape.apgd import Ball, largest_loss
-
         surface, scale = self.perturbed(subject)
         ball, generator, rises = Ball(self.rho, self.norm, scale), subject.generator(self.name), []
         for batch in surface.batches(self.batch_size):

@@ -13,22 +13,16 @@ does so with the network's own initialisation, in the other states the score is 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+import torch
 from pydantic import Field
+from torch import Tensor, nn
 
 from mmbench.errors import ScoreError, UndefinedError
 from mmbench.metrics._proxy import Proxy, hooked
-from mmbench.metrics.base import Estimate, mean_and_error
-from mmbench.metrics.subject import PROBED
-from mmbench.registry import METRICS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
-
-    from mmbench.metrics.subject import Subject
+from mmbench.metrics.base import METRICS, Estimate, mean_and_error
+from mmbench.metrics.subject import PROBED, Subject
 
 
 @METRICS.register("zen")
@@ -44,8 +38,6 @@ class Zen(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """The score; its error is that of the mean of the norms, over the mean."""
-        import torch
-
         surface = subject.surface(PROBED)
         features = _features(surface.model)
         pixels, generator = surface.images.images, subject.generator(self.name)
@@ -65,8 +57,6 @@ class Zen(Proxy):
 
 def _features(model: nn.Module) -> Callable[[Tensor], Tensor]:
     """Images to features."""
-    from torch import nn
-
     if callable(whole := getattr(model, "forward_features", None)):
         return whole
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
@@ -83,8 +73,6 @@ def _features(model: nn.Module) -> Callable[[Tensor], Tensor]:
 
 
 def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    from torch import nn
-
     return [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-
-if TYPE_CHECKING:
-    from mmbench.data.base import InputShape
 
 
 def count_patches(shape: InputShape, patch_size: int) -> int:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from mmbench.data.base import InputShape
-from mmbench.flops import count_flops
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mmbench.models.base import Architecture
+from mmbench.models.base import Architecture
+from mmbench.models.flops import count_flops
 
 INITIALISERS = {"uniform_", "normal_", "fill_", "zero_", "clamp_", "erfinv_", "mul_", "add_", "div_", "trunc_normal_"}
 
@@ -36,6 +33,6 @@ def skeleton(architecture: Architecture, shape: InputShape) -> nn.Module:
 
 @lru_cache(maxsize=64)
 def flops(architecture: Architecture, shape: InputShape) -> int:
-    """Operations of the forward pass of one image, as `mmbench.flops` counts them."""
+    """Operations of the forward pass of one image, as `mmbench.models.flops` counts them."""
     image = torch.empty(1, shape.channels, shape.image_size, shape.image_size, device="meta")
     return count_flops(skeleton(architecture, shape).eval(), image)

@@ -6,17 +6,15 @@ import contextlib
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import ValidationError
+from torch import nn
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.models.table import Table
-from mmbench.registry import Component
-
-if TYPE_CHECKING:
-    from torch import nn
+from mmbench.registry import Component, Registry
 
 Sizes = dict[str, Any]
 
@@ -129,6 +127,9 @@ class Architecture(Component):
     def parameters(self, shape: InputShape) -> int:
         """The number of trainable parameters, in closed form."""
         return self.table(shape).parameters()
+
+
+MODELS: Registry[Architecture] = Registry("model", "mmbench.models")
 
 
 def scaled(size: int, factor: float, unit: int = 1) -> int:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, Strict, model_validator
+from torch import nn
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.models.base import Architecture, Sizes
+from mmbench.models.base import MODELS, Architecture, Sizes
 from mmbench.models.table import Group, Table, fixed, into, out, taps
-from mmbench.registry import MODELS
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Four = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(False), Field(min_length=4, max_length=4)]
 
@@ -111,11 +108,10 @@ class ConvNeXt(Architecture):
 
     def build(self, shape: InputShape) -> nn.Module:
         """timm's class, without stochastic depth."""
+        self.table(shape)  # refuses images that are too small
         from timm.layers import Mlp
         from timm.models.convnext import ConvNeXt as TimmConvNeXt
-        from torch import nn
 
-        self.table(shape)  # refuses images that are too small
         model = TimmConvNeXt(
             in_chans=shape.channels,
             num_classes=shape.classes,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Self
+from functools import partial
+from typing import ClassVar, Self
 
 from pydantic import Field
+from torch import nn
+from torch.nn import LayerNorm
 
 from mmbench.data.base import InputShape
 from mmbench.models._patches import count_patches
-from mmbench.models.base import Architecture
+from mmbench.models.base import MODELS, Architecture
 from mmbench.models.table import Group, Table, fixed, into, out
-from mmbench.registry import MODELS
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @MODELS.register("mixer")
@@ -74,12 +73,9 @@ class Mixer(Architecture):
 
     def build(self, shape: InputShape) -> nn.Module:
         """timm's class, without dropout."""
-        from functools import partial
-
-        from timm.models.mlp_mixer import MlpMixer
-        from torch.nn import LayerNorm
-
         count_patches(shape, self.patch_size)
+        from timm.models.mlp_mixer import MlpMixer
+
         return MlpMixer(
             num_classes=shape.classes,
             img_size=shape.image_size,

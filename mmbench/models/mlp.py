@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, Strict
+from torch import nn
 
 from mmbench.data.base import InputShape
-from mmbench.models.base import Architecture, interleaved, scaled
+from mmbench.models.base import MODELS, Architecture, interleaved, scaled
 from mmbench.models.table import Group, Table, fixed, into, out
-from mmbench.registry import MODELS
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from torch import nn
-
 
 Widths = Annotated[
     tuple[Annotated[int, Field(ge=1, le=65536)], ...], Strict(False), Field(min_length=1, max_length=1024)
@@ -44,8 +39,6 @@ class MLP(Architecture):
 
     def build(self, shape: InputShape) -> nn.Module:
         """A `torch.nn.Sequential` (timm has no deep plain MLP)."""
-        from torch import nn
-
         layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
         previous = shape.channels * shape.image_size**2
         for i, width in enumerate(self.hidden, 1):
@@ -79,8 +72,6 @@ class MLP(Architecture):
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
         """From a Sequential named as `build` names it; the input is taken as one row of pixels."""
-        from torch import nn
-
         if not isinstance(model, nn.Sequential):
             return None
         linear = [layer for layer in model if isinstance(layer, nn.Linear)]

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import lru_cache
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
-from mmbench.registry import MODELS
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from mmbench.models.base import Architecture
-    from mmbench.models.table import Table
+from mmbench.models._skeleton import skeleton
+from mmbench.models.base import MODELS, Architecture
+from mmbench.models.table import Table
 
 HARMLESS = ("training", "inplace", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init", "init_values")
 """Attributes that leave a module's function as it is."""
@@ -93,8 +91,6 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
 @lru_cache(maxsize=64)
 def _modules(architecture: Architecture, shape: InputShape) -> list[tuple[str, dict[str, Any]]]:
     """Names and settings of the modules that the family's factory builds."""
-    from mmbench.models._skeleton import skeleton
-
     return [(name, _settings(module)) for name, module in skeleton(architecture, shape).named_modules()]
 
 

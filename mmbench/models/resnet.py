@@ -6,18 +6,15 @@ default stem here is a thin 3x3 convolution (their section 4.2). With `stem=7x7`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, Strict, model_validator
+from torch import nn
 
 from mmbench.data.base import InputShape
-from mmbench.models.base import Architecture
+from mmbench.models.base import MODELS, Architecture
 from mmbench.models.base import Sizes as AllSizes
 from mmbench.models.table import Group, Table, fixed, into, out, taps
-from mmbench.registry import MODELS
-
-if TYPE_CHECKING:
-    from torch import nn
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(False), Field(min_length=1, max_length=6)]
 

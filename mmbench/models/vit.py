@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from functools import partial
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
+from torch import nn
 
 from mmbench.data.base import InputShape
 from mmbench.models._patches import count_patches
-from mmbench.models.base import Architecture, Sizes, scaled
+from mmbench.models.base import MODELS, Architecture, Sizes, scaled
 from mmbench.models.table import Group, Table, fixed, into, out
-from mmbench.registry import MODELS
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @MODELS.register("vit")
@@ -136,12 +134,10 @@ class ViT(Architecture):
 
     def build(self, shape: InputShape) -> nn.Module:
         """timm's class, without dropout."""
-        from functools import partial
-
+        count_patches(shape, self.patch_size)
         from timm.layers import LayerNorm
         from timm.models.vision_transformer import Attention, VisionTransformer
 
-        count_patches(shape, self.patch_size)
         model = VisionTransformer(
             img_size=shape.image_size,
             patch_size=self.patch_size,

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from mmbench.files import digest
+import pandas as pd
+
+from mmbench.report.analyze import Analysis
+from mmbench.store.files import digest
+from mmbench.tracking.client import Logged, log
 from mmbench.tracking.content import LONGEST, Content
 from mmbench.tracking.ledger import Ledger
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from mmbench.analysis import Analysis
-    from mmbench.tracking.client import Logged
-    from mmbench.tracking.options import Wandb
+from mmbench.tracking.options import Wandb
 
 MOST_ROWS = 10_000
 """Rows of a W&B table; the rest stands in the artifact's records.parquet."""
@@ -105,14 +103,12 @@ def _bars(correlations: pd.DataFrame) -> Table:
 
 def log_analysis(root: Path, tracker: Wandb, mode: str, content: Content, shown: Tables) -> Logged:
     """The worker's task: log an analysis."""
-    from mmbench.tracking.client import log
+    import wandb
 
     ledger = Ledger(root, tracker)
     kept = ledger.folder / "artifacts" / content.id
 
     def extra(run: Any) -> None:
-        import wandb
-
         tables = {name: wandb.Table(*given) for name, given in (("records", shown.records), ("bars", shown.bars))}
         run.log({"records": tables["records"], "correlations": wandb.Table(*shown.correlations)})
         title = "Spearman's rho with the gain"

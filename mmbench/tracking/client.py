@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mmbench.tracking.content import Content
-    from mmbench.tracking.ledger import Ledger
-    from mmbench.tracking.options import Wandb
+from mmbench.tracking.content import Content
+from mmbench.tracking.ledger import Ledger
+from mmbench.tracking.options import Wandb
 
 RETRIES = 2
 """How often the client tries a request again; the next model is another chance."""

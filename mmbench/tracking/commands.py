@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from rich.markup import escape
 
 from mmbench import console
+from mmbench.metrics.base import METRICS
+from mmbench.records.frame import load_records
+from mmbench.report.analyze import Analysis
+from mmbench.tracking import dashboard as boards
 from mmbench.tracking import follow
+from mmbench.tracking.analysis import content_of, log_analysis, tables_of
 from mmbench.tracking.ledger import Ledger
+from mmbench.tracking.options import Wandb
 from mmbench.tracking.worker import Worker
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mmbench.analysis import Analysis
-    from mmbench.tracking.options import Wandb
-
 
 LONGER = 5
 """How much more time an analysis, with all its tables and files, has than a model."""
@@ -33,8 +32,6 @@ def track(root: Path, tracker: Wandb) -> None:
 
 def show_analysis(analysis: Analysis, root: Path, tracker: Wandb) -> None:
     """Log an analysis."""
-    from mmbench.tracking.analysis import content_of, log_analysis, tables_of
-
     root = root.absolute()
     patient = tracker.model_copy(update={"time_limit": LONGER * tracker.time_limit})
     worker = Worker(root, patient, console.warn, "analyze")
@@ -57,8 +54,6 @@ def show_analysis(analysis: Analysis, root: Path, tracker: Wandb) -> None:
 
 def dashboard(root: Path, tracker: Wandb) -> None:
     """Write the definition of the workspace and the report, and send them if W&B can be reached."""
-    from mmbench.tracking import dashboard as boards
-
     root = root.absolute()
     worker = Worker(root, tracker, console.warn, "dashboard")
     try:
@@ -78,8 +73,5 @@ def dashboard(root: Path, tracker: Wandb) -> None:
 
 def _metrics(root: Path) -> list[str]:
     """The metrics that the store has scores of; all there are for one that has none yet."""
-    from mmbench.analysis.frame import load_records
-    from mmbench.registry import METRICS
-
     frame = load_records(root)
     return sorted(frame.loc[frame["score"].notna(), "metric"].dropna().unique()) or METRICS.names()

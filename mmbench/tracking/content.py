@@ -6,15 +6,16 @@ import itertools
 import math
 import os
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmbench.files import digest, read_json
-from mmbench.store import key_of, look
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from mmbench.store.files import digest, read_json
+from mmbench.store.store import key_of, look
 
 Key = tuple[str, int]
 """A trained model: its configuration and its seed, as in the records."""
@@ -191,9 +192,6 @@ def _history(root: Path, folder: Path | None, inputs: Mapping[str, Any]) -> list
 
 def losses_of(folder: Path) -> list[float]:
     """The loss at each step of a training, or nothing."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
         return [float(loss) for loss in load_file(folder / "history.safetensors")["losses"]]
     except (OSError, KeyError, SafetensorError):

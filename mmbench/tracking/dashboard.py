@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+import wandb
+import wandb_workspaces.reports.v2 as wr
+import wandb_workspaces.workspaces as ws
 
 from mmbench.tracking.ledger import Ledger
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from mmbench.tracking.options import Wandb
+from mmbench.tracking.options import Wandb
 
 NAME = "mmbench"
 """The workspace's name."""
@@ -40,8 +41,6 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
     Args:
         metrics: names as in `score/NAME`.
     """
-    import wandb_workspaces.reports.v2 as wr
-
     operator = wr.Config("expansion")
     places = {
         "Training curves": [
@@ -85,16 +84,12 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
 
 
 def _metric(place: str) -> Any:
-    import wandb_workspaces.reports.v2 as wr
-
     kind, _, name = place.rpartition("::")
     return wr.Config(name) if kind == "c" else wr.SummaryMetric(name)
 
 
 def workspace(tracker: Wandb, metrics: list[str]) -> Any:
     """The workspace, as wandb-workspaces has it."""
-    import wandb_workspaces.workspaces as ws
-
     return ws.Workspace(
         entity=tracker.entity or "",
         project=tracker.project,
@@ -112,8 +107,6 @@ def workspace(tracker: Wandb, metrics: list[str]) -> Any:
 
 def report(tracker: Wandb, metrics: list[str]) -> Any:
     """The report, as wandb-workspaces has it: a heading, a sentence and the panels of each section."""
-    import wandb_workspaces.reports.v2 as wr
-
     runs = wr.Runset(name="all runs")  # of the report's own project; one that is named would be looked up at once
     blocks: list[Any] = [wr.TableOfContents()]
     for title, found in panels(metrics).items():
@@ -149,8 +142,6 @@ def save(root: Path, tracker: Wandb, mode: str, metrics: list[str]) -> list[str]
     """
     if mode != "online":
         return None
-    import wandb
-
     ledger = Ledger(root, tracker)
     known = ledger.read("sent") or {}
     entity = tracker.entity or wandb.Api(timeout=int(max(1, tracker.time_limit / 4))).default_entity

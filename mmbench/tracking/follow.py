@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from mmbench import console
+from mmbench.run import Run
+from mmbench.store.store import Store
 from mmbench.tracking.content import Key, key_of_model
 from mmbench.tracking.ledger import MOST_RUNS, Ledger
-from mmbench.tracking.options import logging
+from mmbench.tracking.options import Tracker, Wandb, logging
 from mmbench.tracking.worker import Worker, all_models, log_model
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from pathlib import Path
-
-    from mmbench.run import Run
-    from mmbench.store import Store
-    from mmbench.tracking.options import Tracker, Wandb
 
 EVERY = 2.0
 """Seconds between two looks at the records of a sweep."""

@@ -11,17 +11,14 @@ from __future__ import annotations
 import re
 import shutil
 import uuid
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mmbench.files import digest, read_json, write_json
-from mmbench.locks import lock
-from mmbench.marks import owner
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from mmbench.tracking.options import Wandb
+from mmbench.store.files import digest, read_json, write_json
+from mmbench.store.locks import lock
+from mmbench.store.running import owner
+from mmbench.tracking.options import Wandb
 
 MOST_RUNS = 10_000
 """Runs of a project up to which W&B promises to be quick."""

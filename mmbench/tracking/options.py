@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from mmbench.registry import TRACKERS, Component
+from mmbench.registry import Component, Registry
 
 FORBIDDEN = "/\\#?%:"
 """Signs that W&B refuses in the name of a project."""
@@ -14,6 +14,9 @@ FORBIDDEN = "/\\#?%:"
 
 class Tracker(Component):
     """Where finished models are shown; no input of any stage."""
+
+
+TRACKERS: Registry[Tracker] = Registry("tracker", "mmbench.tracking.options")
 
 
 @TRACKERS.register("none")

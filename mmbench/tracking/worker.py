@@ -12,21 +12,18 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from mmbench.marks import started
+from mmbench.store.running import started
+from mmbench.tracking.client import Logged, log
 from mmbench.tracking.content import Key, Models
 from mmbench.tracking.ledger import Ledger
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from mmbench.tracking.client import Logged
-    from mmbench.tracking.options import Wandb
+from mmbench.tracking.options import Wandb
 
 FAILURES = 3
 """Models that may fail offline, too, before nothing more is logged."""
@@ -138,8 +135,6 @@ def all_models(root: Path, tracker: Wandb, mode: str) -> list[Key]:
 
 def log_model(root: Path, tracker: Wandb, mode: str, key: Key, group: str | None, new: bool) -> Logged | None:
     """The task: log one model, of which there may be `new` records; None if the store has none of it."""
-    from mmbench.tracking.client import log
-
     models = _models(root)
     if new or key not in models.records:
         models.look()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from mmbench.store import Store
+from mmbench.store.store import Store
 
 SMALL = ["model=mlp", "model.hidden=[5]", "expansion=zero_pad", "metric=parameters"]
 TIMES = {"metric_seconds", "expand_seconds", "train_seconds", "base_seconds"}

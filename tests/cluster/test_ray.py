@@ -8,7 +8,7 @@ import signal
 import psutil
 import pytest
 
-from cluster.helpers import SMALL, flat, records, wait_for
+from tests.cluster.helpers import SMALL, flat, records, wait_for
 
 pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs the extra: pip install 'mmbench[ray]'")
 

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from cluster.helpers import SMALL, flat, records, wait_for
+from tests.cluster.helpers import SMALL, flat, records, wait_for
 
 
 def slurm(*command):

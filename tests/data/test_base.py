@@ -8,9 +8,8 @@ import pytest
 import torch
 import yaml
 
-from mmbench.data.base import InputShape, Split, Stamp, content_hash, normalised, require_memory
+from mmbench.data.base import DATASETS, InputShape, Split, Stamp, content_hash, normalised, require_memory
 from mmbench.errors import DataError
-from mmbench.registry import DATASETS
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 

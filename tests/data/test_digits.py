@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from mmbench.data.base import InputShape
+from mmbench.data.base import DATASETS, InputShape
 from mmbench.errors import ConfigError
-from mmbench.registry import DATASETS
 
 from .conftest import assert_disjoint_and_normalised, assert_same
 

@@ -13,10 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mmbench.data.base import InputShape
+from mmbench.data.base import DATASETS, InputShape
 from mmbench.data.parquet import ParquetImages
 from mmbench.errors import ConfigError, DataError
-from mmbench.registry import DATASETS
 
 from .conftest import assert_disjoint_and_normalised, assert_same, encode, noise, write
 

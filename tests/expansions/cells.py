@@ -6,14 +6,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from models.networks import FAMILIES, SHAPE, images, network, small
 from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
 from mmbench.expansions.apply import expand
-from mmbench.expansions.base import Target
+from mmbench.expansions.base import EXPANSIONS, Target
 from mmbench.models.base import Architecture
-from mmbench.registry import EXPANSIONS
+from tests.models.networks import FAMILIES, SHAPE, images, network, small
 
 OPERATORS = EXPANSIONS.names()
 NETWORKS: dict[str, Architecture] = {

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from models.networks import FAMILIES, randomise
 
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
+from tests.models.networks import FAMILIES, randomise
 
 
 @pytest.fixture

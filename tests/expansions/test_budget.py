@@ -5,16 +5,17 @@ from functools import cache
 
 import pytest
 import torch
-from models.networks import FAMILIES, SHAPE
 
-from expansions.cells import DEFINED, OPERATORS, QUICKLY
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.apply import expand
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.budget import LARGEST_FACTOR, solve
 from mmbench.expansions.copying import Copying
 from mmbench.expansions.sized import pooled
-from mmbench.registry import EXPANSIONS, MODELS
+from mmbench.models.base import MODELS
+from tests.expansions.cells import DEFINED, OPERATORS, QUICKLY
+from tests.models.networks import FAMILIES, SHAPE
 
 DIGITS = InputShape(1, 8, 10)
 SIZED = [name for name in OPERATORS if "budget" in EXPANSIONS[name].model_fields]

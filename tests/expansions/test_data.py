@@ -4,14 +4,14 @@ import copy
 
 import pytest
 import torch
-from models.networks import network
 from torch.nn.functional import cross_entropy
 
-from expansions.cells import DEFAULTS, NETWORKS, OPERATORS, Cell, examples
-from expansions.training import train
 from mmbench.errors import ConfigError
 from mmbench.expansions.apply import Expander, expand
-from mmbench.registry import EXPANSIONS
+from mmbench.expansions.base import EXPANSIONS
+from tests.expansions.cells import DEFAULTS, NETWORKS, OPERATORS, Cell, examples
+from tests.expansions.training import train
+from tests.models.networks import network
 
 HIDDEN = [
     ("mlp", "fc1", "fc2"),

@@ -3,13 +3,12 @@
 from typing import get_args
 
 import pytest
-from models.networks import FAMILIES, SHAPE, network, small
 
-from expansions.cells import NETWORKS, OPERATORS, Cell, is_defined
 from mmbench.errors import UndefinedError
 from mmbench.expansions.apply import expand
-from mmbench.expansions.base import Preserves
-from mmbench.registry import EXPANSIONS
+from mmbench.expansions.base import EXPANSIONS, Preserves
+from tests.expansions.cells import NETWORKS, OPERATORS, Cell, is_defined
+from tests.models.networks import FAMILIES, SHAPE, network, small
 
 WIDTHS = {
     "mlp": "width hidden",

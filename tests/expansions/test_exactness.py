@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from models.networks import FAMILIES, SHAPE, difference, images, network
 
-from expansions.cells import DEFAULTS, DEFINED, EXACT, INEXACT, NETWORKS, Cell
 from mmbench.models.reading import architecture_of
+from tests.expansions.cells import DEFAULTS, DEFINED, EXACT, INEXACT, NETWORKS, Cell
+from tests.models.networks import FAMILIES, SHAPE, difference, images, network
 
 EXACTLY = 1e-10
 CLEARLY = 1e-3

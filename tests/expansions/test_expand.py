@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from models.networks import images, network, small
 
 import mmbench
-from expansions.cells import DEFAULTS, EXACT, OPERATORS, QUICKLY, examples
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.apply import PREPROCESSING, expand
-from mmbench.registry import EXPANSIONS
+from mmbench.expansions.base import EXPANSIONS
+from tests.expansions.cells import DEFAULTS, EXACT, OPERATORS, QUICKLY, examples
+from tests.models.networks import images, network, small
 
 CONF = Path(__file__).parents[2] / "conf" / "expansion"
 NOTHING_DRAWN = ("none", "kernel_pad", "net2deeper", "stack", "interpolate")

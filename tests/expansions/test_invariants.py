@@ -5,17 +5,17 @@ One line for each pair, with the operator's default axis or, where that is undef
 
 import pytest
 import torch
-from models.networks import FAMILIES, difference, images
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from expansions.cells import EQUAL_BLOCKS, FIRST, OPERATORS, Cell
-from expansions.training import OPTIMISERS, distances_of_copies, shares_alive
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.copying import Copying
-from mmbench.registry import EXPANSIONS
+from tests.expansions.cells import EQUAL_BLOCKS, FIRST, OPERATORS, Cell
+from tests.expansions.training import OPTIMISERS, distances_of_copies, shares_alive
+from tests.models.networks import FAMILIES, difference, images
 
 DIGITS = InputShape(1, 8, 10)
 COLUMNS = {

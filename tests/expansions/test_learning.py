@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from models.networks import FAMILIES, network
 
-from expansions.cells import DEFAULTS, DEFINED, NETWORKS, Cell
-from expansions.training import OPTIMISERS, distances_of_copies, shares_alive
+from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.gradmax import GradMax
 from mmbench.expansions.zero_pad import ZeroPad
-from mmbench.registry import EXPANSIONS, MODELS
+from mmbench.models.base import MODELS
+from tests.expansions.cells import DEFAULTS, DEFINED, NETWORKS, Cell
+from tests.expansions.training import OPTIMISERS, distances_of_copies, shares_alive
+from tests.models.networks import FAMILIES, network
 
 ONE_AXIS_EACH = {(c.operator, c.family, c.options.get("axis")): c for c in reversed(DEFINED)}
 GROWING = [c for c in DEFINED if c in ONE_AXIS_EACH.values() and EXPANSIONS[c.operator].arm != "control"]

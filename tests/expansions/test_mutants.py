@@ -4,9 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from models.networks import FAMILIES, difference
 
-from expansions.cells import Cell
 from mmbench.expansions import copying, hypercloning, net2wider, widening
 from mmbench.expansions.copying import Copying
 from mmbench.expansions.gradmax import GradMax
@@ -16,8 +14,10 @@ from mmbench.expansions.net2deeper import Net2Deeper
 from mmbench.expansions.net2wider import Net2Wider
 from mmbench.expansions.sized import Sized
 from mmbench.expansions.zero_pad import ZeroPad
+from mmbench.models.base import MODELS
 from mmbench.models.table import out
-from mmbench.registry import MODELS
+from tests.expansions.cells import Cell
+from tests.models.networks import FAMILIES, difference
 
 NORMED = ("vit", "mixer", "convnext")
 """The families with LayerNorms."""

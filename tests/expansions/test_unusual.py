@@ -8,14 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import timm
 import torch
-from models.networks import SHAPE, difference, images, network, small
 from torch import nn
 
-from expansions.cells import examples
 from mmbench.errors import ConfigError, ScoreError, UndefinedError
 from mmbench.expansions.apply import expand
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of
-from mmbench.registry import EXPANSIONS, MODELS
+from tests.expansions.cells import examples
+from tests.models.networks import SHAPE, difference, images, network, small
 
 SPLITS = ["projection", "unequal", "paired"]
 

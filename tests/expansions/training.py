@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import torch
-from models.networks import SHAPE, images, network
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from expansions.cells import Cell
 from mmbench.models.base import Architecture
+from tests.expansions.cells import Cell
+from tests.models.networks import SHAPE, images, network
 
 OPTIMISERS: dict[str, Callable] = {
     "SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.05, momentum=0.9),

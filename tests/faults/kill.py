@@ -22,10 +22,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tiny import SWEEP, contents, finished, opened, several
-
 from mmbench.run import execute
-from mmbench.store import read_json
+from mmbench.store.store import read_json
+
+from .tiny import SWEEP, contents, finished, opened, several
 
 
 @dataclass

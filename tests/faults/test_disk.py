@@ -5,14 +5,15 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from kill import completed, sweep
-from tiny import contents, finished, several, tiny, untimed
 
-from mmbench.analysis.frame import load_records
+from mmbench.cli.status import print_status
 from mmbench.errors import StoreError
+from mmbench.records.frame import load_records
 from mmbench.run import execute
-from mmbench.status import print_status
-from mmbench.store import Store
+from mmbench.store.store import Store
+
+from .kill import completed, sweep
+from .tiny import contents, finished, several, tiny, untimed
 
 
 @pytest.fixture

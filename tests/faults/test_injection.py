@@ -7,11 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from tiny import contents, finished, tiny, untimed
 
 from mmbench.errors import StoreError
 from mmbench.run import execute
-from mmbench.store import Store
+from mmbench.store.store import Store
+
+from .tiny import contents, finished, tiny, untimed
 
 RUN = tiny()
 CODES = [errno.ENOSPC, errno.EIO, errno.EACCES, errno.EDQUOT, errno.EROFS]

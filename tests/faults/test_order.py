@@ -5,11 +5,12 @@ from __future__ import annotations
 import random
 
 import pytest
-from kill import completed, sweep
-from tiny import contents, several
 
 from mmbench.run import _SUBJECTS, execute
-from mmbench.store import Store
+from mmbench.store.store import Store
+
+from .kill import completed, sweep
+from .tiny import contents, several
 
 
 def executed(root, runs, interrupt_at=None):

@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny import opened, tiny
 
-from mmbench.analysis.frame import load_records
-from mmbench.files import read, write_json
+from mmbench.cli.status import print_status
+from mmbench.records.frame import load_records
 from mmbench.run import execute
-from mmbench.status import print_status
-from mmbench.store import Store, key_of
+from mmbench.store.files import read, write_json
+from mmbench.store.store import Store, key_of
+
+from .tiny import opened, tiny
 
 
 class Bomb:

@@ -10,7 +10,7 @@ from torch import nn
 from mmbench.data.base import InputShape, Split
 from mmbench.landscape.paths import Place, move
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 SMALL = {
     "mlp": {"hidden": (4, 3)},

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from mmbench.landscape.branches import Branch, sgd_branches, shortened
-from mmbench.registry import MODELS, TRAININGS
-from mmbench.training import SGD
+from mmbench.models.base import MODELS
+from mmbench.training.recipes import SGD, TRAININGS
 
 from .conftest import problem
 

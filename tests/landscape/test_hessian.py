@@ -8,7 +8,7 @@ from mmbench.landscape import surface as surfaces
 from mmbench.landscape.gauss_newton import softmax_factor
 from mmbench.landscape.hessian import KEPT, Curvature, rademacher
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import problem
 from .test_per_image import jacobian

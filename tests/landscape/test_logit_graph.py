@@ -10,7 +10,7 @@ from torch import nn
 from mmbench.data.base import Split
 from mmbench.landscape.logit_graph import piecewise_multilinear, smooth
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import problem
 

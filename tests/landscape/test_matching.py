@@ -16,9 +16,9 @@ from mmbench.errors import UndefinedError
 from mmbench.landscape.matching import Pair, gathered, match, permuted
 from mmbench.landscape.paths import barrier, place
 from mmbench.landscape.surface import Surface
+from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of
 from mmbench.models.table import Table
-from mmbench.registry import MODELS
 
 from .conftest import path_losses
 

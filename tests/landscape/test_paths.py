@@ -13,7 +13,7 @@ from torch import nn
 from mmbench import expand
 from mmbench.landscape.paths import barrier, move, place
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import path_losses, problem
 

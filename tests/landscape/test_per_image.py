@@ -12,7 +12,7 @@ from mmbench.landscape import surface as surfaces
 from mmbench.landscape.gauss_newton import image_fisher_traces, image_traces, softmax_factor
 from mmbench.landscape.per_image import _Rules, gram
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import problem
 

@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from mmbench.landscape import surface as module
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import problem
 

@@ -17,7 +17,7 @@ from mmbench.data.base import Split
 from mmbench.landscape.folding import fold_batch_norms
 from mmbench.landscape.sizes import Rule, size_of
 from mmbench.landscape.survey import FARTHEST, HALVINGS, survey
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import problem
 

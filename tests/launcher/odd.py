@@ -13,12 +13,12 @@ from mmbench.data.digits import Digits
 from mmbench.errors import StoreError
 from mmbench.expansions.zero_pad import ZeroPad
 from mmbench.launcher.pool import Options, Pool
-from mmbench.marks import started
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
-from mmbench.store import Store
-from mmbench.training import SGD
+from mmbench.store.running import started
+from mmbench.store.store import Store
+from mmbench.training.recipes import SGD
 
 
 class Odd(Metric):

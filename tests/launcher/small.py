@@ -8,13 +8,13 @@ from mmbench.data.digits import Digits
 from mmbench.expansions.identity_block import IdentityBlock
 from mmbench.expansions.net2wider import Net2Wider
 from mmbench.expansions.zero_pad import ZeroPad
-from mmbench.launcher.frozen import frozen
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
 from mmbench.models.mlp import MLP
 from mmbench.run import Run, execute
-from mmbench.store import Store
-from mmbench.training import SGD
+from mmbench.store.store import Store
+from mmbench.sweep import frozen
+from mmbench.training.recipes import SGD
 
 
 def small(seed=0, expansion=None, metric=None, lr=0.05):

@@ -13,7 +13,7 @@ import pytest
 
 from mmbench.launcher.local import Signals, _Stop, summarise
 from mmbench.launcher.outcome import Outcome
-from mmbench.store import Store
+from mmbench.store.store import Store
 
 from .odd import gone
 

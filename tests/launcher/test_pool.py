@@ -18,14 +18,14 @@ from mmbench.errors import MmbenchError, StoreError
 from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
 from mmbench.launcher.slots import STARTS, Worker, end_server
-from mmbench.locks import lock
 from mmbench.metrics.hessian_trace import HessianTrace
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.registry import checked
 from mmbench.run import execute
-from mmbench.store import key_of
+from mmbench.store.locks import lock
+from mmbench.store.store import key_of
 
 from .odd import executed, gone, pool_of, quick, records
 from .small import small
@@ -338,14 +338,14 @@ def test_a_worker_over_its_limit_ends(tmp_path, monkeypatch):
 LAUNCHER = """
 import sys
 sys.path[:0] = {path!r}
-from launcher.odd import executed, quick
+from tests.launcher.odd import executed, quick
 from pathlib import Path
 executed(Path({root!r}), [quick("hangs", seed) for seed in (0, 1)], slots=2)
 """
 
 
 def test_workers_end_by_themselves_when_the_launcher_is_killed(tmp_path):
-    code = LAUNCHER.format(path=[str(Path(__file__).parents[1])], root=str(tmp_path))
+    code = LAUNCHER.format(path=[str(Path(__file__).parents[2])], root=str(tmp_path))
     launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     store = pool_of(tmp_path, []).store
     deadline = time.monotonic() + 60

@@ -4,9 +4,9 @@ import pytest
 
 from mmbench.config import Settings
 from mmbench.errors import StoreError
-from mmbench.launcher.frozen import frozen
 from mmbench.launcher.retry import failed
-from mmbench.store import Store
+from mmbench.store.store import Store
+from mmbench.sweep import frozen
 
 from .small import DIVERGES, FIRST, small, swept
 

@@ -11,7 +11,7 @@ from mmbench.launcher.schedule import PAUSE, Job, Schedule, grouped
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
-from mmbench.training import SGD
+from mmbench.training.recipes import SGD
 
 
 class Clock:

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from mmbench.cli import _register_sweeps
+from mmbench.cli.main import _register_sweeps
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.launcher.compose import Composer
@@ -293,7 +293,7 @@ def test_pairs_and_exclusions_in_a_file(mmbench_here, tmp_path):
 
 EDITED = """
 import sys
-import mmbench.cli
+import mmbench.cli.main
 from mmbench.launcher.pool import Pool
 run = Pool.run
 def spying(self, tick):
@@ -305,7 +305,7 @@ mmbench.cli.main(["run", "-m", "-cd", ".", "sweeps=mine", *{tiny!r}])
 
 
 def test_what_is_edited_while_a_sweep_runs_changes_nothing(tmp_path):
-    from mmbench.store import Store
+    from mmbench.store.store import Store
 
     (tmp_path / "sweeps").mkdir()
     mine = tmp_path / "sweeps" / "mine.yaml"

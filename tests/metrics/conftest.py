@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mmbench.data.base import InputShape, Split
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 SMALL = {
     "mlp": {"hidden": (6, 5)},

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from mmbench.data.base import InputShape, Split
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 SHAPE = InputShape(channels=1, image_size=4, classes=3)
 TINY = {

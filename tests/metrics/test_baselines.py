@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mmbench import measure
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import SHAPE, SMALL, images, network
 

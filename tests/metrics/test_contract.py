@@ -23,10 +23,10 @@ from mmbench import measure, measure_all
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError, DataError, MmbenchError, UndefinedError
 from mmbench.landscape import surface
-from mmbench.metrics.base import Estimate, Metric, mean_and_error
+from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
 from mmbench.metrics.subject import Subject
-from mmbench.registry import METRICS, MODELS
-from mmbench.training import SGD
+from mmbench.models.base import MODELS
+from mmbench.training.recipes import SGD
 
 from .conftest import WithUnused, images, network
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmbench import measure
-from mmbench.training import AdamW, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import AdamW
 
 from .conftest import Linear, WithUnused
 from .oracle import TINY, dense, hessian, problem

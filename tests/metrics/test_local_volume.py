@@ -20,7 +20,7 @@ from mmbench.landscape.langevin import effective_size, langevin_chain, split_r_h
 from mmbench.landscape.perturbations import normal
 from mmbench.landscape.rays import Divergence, reach
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import images, network
 

@@ -10,8 +10,9 @@ from torch.nn.functional import cross_entropy
 from mmbench import measure
 from mmbench.errors import ConfigError, DivergedError
 from mmbench.metrics.subject import Subject
-from mmbench.registry import MODELS
-from mmbench.training import SGD, AdamW, Training, train
+from mmbench.models.base import MODELS
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD, AdamW, Training
 
 from .conftest import images, network
 

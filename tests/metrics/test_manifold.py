@@ -23,11 +23,12 @@ from mmbench.errors import ConfigError, UndefinedError
 from mmbench.landscape import branches as branches_module
 from mmbench.landscape.branches import perturbed, shortened
 from mmbench.landscape.sizes import Cloud, Rule, Size, size_of
-from mmbench.metrics.base import Estimate, score
+from mmbench.metrics.base import METRICS, Estimate, score
 from mmbench.metrics.manifold import _course
 from mmbench.metrics.subject import PROBED, Subject
-from mmbench.registry import METRICS, MODELS
-from mmbench.training import SGD, train
+from mmbench.models.base import MODELS
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD
 
 from .conftest import Linear, images, network
 

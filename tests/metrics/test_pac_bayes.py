@@ -16,7 +16,7 @@ from mmbench.landscape import flatness
 from mmbench.landscape.flatness import margins, tolerated_noise
 from mmbench.landscape.perturbations import normal
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import images, network
 

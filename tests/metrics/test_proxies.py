@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from mmbench import measure
 from mmbench.data.base import Split
 from mmbench.errors import MmbenchError, UndefinedError
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import Linear, images, network
 

@@ -9,9 +9,10 @@ from mmbench import measure, measure_all
 from mmbench.errors import ConfigError
 from mmbench.landscape.surface import Surface
 from mmbench.metrics._proxy import Proxy
+from mmbench.metrics.base import METRICS
 from mmbench.metrics.subject import Subject
-from mmbench.registry import METRICS
-from mmbench.training import SGD, train
+from mmbench.training.loop import train
+from mmbench.training.recipes import SGD
 
 from .conftest import images, network
 from .test_proxies import live

@@ -16,7 +16,7 @@ from mmbench.errors import MmbenchError, ScoreError, UndefinedError
 from mmbench.metrics import synflow
 from mmbench.metrics.base import Estimate
 from mmbench.metrics.subject import Subject
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import SHAPE, Linear, images, network
 from .test_proxies import LAYERS, families, kernels, live, sequential

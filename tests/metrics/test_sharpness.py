@@ -11,7 +11,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from mmbench import measure
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import Linear, images, network
 

@@ -18,7 +18,7 @@ from mmbench.errors import ConfigError, ScoreError
 from mmbench.landscape.apgd import Ball, largest_loss
 from mmbench.landscape.perturbations import norm, with_normalised_logits
 from mmbench.landscape.surface import Surface
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import images, network
 

@@ -9,8 +9,8 @@ from torch import nn
 from mmbench import measure
 from mmbench.errors import ScoreError, UndefinedError
 from mmbench.metrics.subject import Base, Subject
-from mmbench.registry import MODELS
-from mmbench.training import SGD
+from mmbench.models.base import MODELS
+from mmbench.training.recipes import SGD
 
 from .conftest import images, network
 

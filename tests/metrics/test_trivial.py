@@ -14,7 +14,7 @@ from mmbench import expand, measure
 from mmbench.errors import UndefinedError
 from mmbench.metrics.base import Estimate
 from mmbench.models._skeleton import flops
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS
 
 from .conftest import SHAPE, SMALL, images, network
 

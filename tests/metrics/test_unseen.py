@@ -11,8 +11,7 @@ from torch.nn.functional import cross_entropy
 from mmbench import Estimate, measure, measure_all
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError, UndefinedError
 from mmbench.landscape.lanczos import Lanczos
-from mmbench.metrics.base import Metric
-from mmbench.registry import METRICS
+from mmbench.metrics.base import METRICS, Metric
 
 from .conftest import Linear, images, network
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mmbench.data.base import InputShape
-from mmbench.models.base import Architecture
-from mmbench.registry import MODELS
+from mmbench.models.base import MODELS, Architecture
 
 SHAPE = InputShape(channels=2, image_size=8, classes=3)
 SMALL = {

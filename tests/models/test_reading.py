@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from mmbench.errors import ConfigError, UndefinedError
+from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of, build, configuration
-from mmbench.registry import MODELS
-from models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
-from models.stock import convnext, mixer, stock, vit
+from tests.models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
+from tests.models.stock import convnext, mixer, stock, vit
 
 NETWORKS = {
     **{f"small {family}": (small(family), SHAPE) for family in FAMILIES},

@@ -12,8 +12,8 @@ from torchvision.models import resnet18
 
 from mmbench.errors import UndefinedError
 from mmbench.models.reading import architecture_of
-from models.networks import SHAPE, small
-from models.stock import convnext, mixer, resnet, stock, vit
+from tests.models.networks import SHAPE, small
+from tests.models.stock import convnext, mixer, resnet, stock, vit
 
 
 def altered(family, path, part):

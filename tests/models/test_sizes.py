@@ -7,9 +7,8 @@ import pytest
 import yaml
 
 from mmbench.errors import ConfigError, UndefinedError
-from mmbench.models.base import interleaved, scaled
-from mmbench.registry import MODELS
-from models.networks import FAMILIES, SHAPE, VARIANTS, small
+from mmbench.models.base import MODELS, interleaved, scaled
+from tests.models.networks import FAMILIES, SHAPE, VARIANTS, small
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FACTORS = [1.0, 1.01, 1.2, 1.5, 1.9, 2.0, 2.5, 3.3]

@@ -10,9 +10,8 @@ from torch.func import functional_call
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.models._skeleton import skeleton
-from mmbench.models.base import interleaved
-from mmbench.registry import MODELS
-from models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
+from mmbench.models.base import MODELS, interleaved
+from tests.models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
 
 DIGITS, COLOUR, DOT = InputShape(1, 8, 10), InputShape(3, 12, 2), InputShape(1, 1, 1)
 NETWORKS = {**{f"small {family}": (small(family), SHAPE) for family in FAMILIES}, **VARIANTS}

@@ -7,9 +7,8 @@ import pytest
 from mmbench.config import Settings, parse
 from mmbench.errors import ConfigError
 from mmbench.paths import choices
-from mmbench.registry import TRACKERS
-from mmbench.store import Store
-from mmbench.tracking.options import NoTracker, Wandb, logging
+from mmbench.store.store import Store
+from mmbench.tracking.options import TRACKERS, NoTracker, Wandb, logging
 from tests.launcher.small import small
 from tests.tracking.conftest import read
 

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from mmbench import load_records
-from mmbench.files import plain
 from mmbench.run import execute
-from mmbench.store import Store, look
+from mmbench.store.files import plain
+from mmbench.store.store import Store, look
 from mmbench.tracking.analysis import MOST_ROWS, table
 from mmbench.tracking.content import LONGEST, POINTS, Models, key_of_model, losses_of, scores, thinned
 from mmbench.tracking.ledger import MOST_RUNS, Ledger

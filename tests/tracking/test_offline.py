@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mmbench.analysis import analyze
 from mmbench.metrics.sharpness import Sharpness
+from mmbench.report.analyze import analyze
 from mmbench.run import execute
-from mmbench.store import Store
+from mmbench.store.store import Store
 from mmbench.tracking.analysis import content_of, log_analysis, tables_of
 from mmbench.tracking.content import Models, key_of_model
 from mmbench.tracking.follow import following, track

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from mmbench.config import Settings
-from mmbench.launcher.foreign import FrozenLoader
-from mmbench.store import Store
+from mmbench.launcher.cluster import FrozenLoader
+from mmbench.store.store import Store
 from mmbench.tracking.client import UploadError, log
 from mmbench.tracking.content import Content
 from mmbench.tracking.follow import following, track
@@ -181,7 +181,7 @@ def test_what_is_not_tracked_starts_nothing_and_imports_no_client(finished, in_f
     code = f"""
 import sys
 from pathlib import Path
-from mmbench.store import Store
+from mmbench.store.store import Store
 from mmbench.tracking.follow import following
 from mmbench.tracking.options import NoTracker, Wandb
 import threading

@@ -1,0 +1,1 @@
+"""Timings, as ratios within one run; studies/ holds what only a study needs."""

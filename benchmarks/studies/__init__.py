@@ -1,0 +1,1 @@
+"""What only a study needs: run as `python -m benchmarks.studies.NAME`."""

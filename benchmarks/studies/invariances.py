@@ -1,0 +1,94 @@
+"""Measure what leaves each metric unchanged, print it, and write mmbench/report/assets/invariances.csv for the report.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--no-file]
+
+Takes a few minutes. With metrics named, only their rows of the file are made anew. `weightwatcher_alpha` needs the
+extra `spectra`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from dataclasses import astuple, fields
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+import mmbench.report.invariances as kept
+from benchmarks.studies.invariance import Certificate, certificates
+from mmbench.metrics.base import METRICS
+
+FILE = Path(kept.__file__).parent / "assets" / "invariances.csv"
+HEADER = """\
+# How far each metric's score moves when the weights change and the predictions do not.
+# Made by benchmarks/studies. drift: |mean of m(T w) - m(w)| / |mean of m(w)| over seeds; error: its standard
+# error over them, 0 where the seed makes no difference. verdict: invariant (below 1e-6), within error (below 3 standard
+# errors), changes, undefined (for the reason given).
+"""
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("metrics", nargs="*", help="metrics to measure; all by default")
+    parser.add_argument("--no-file", action="store_true", help="print only")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = certificates(options.metrics or None)
+    Console(width=150).print(table(rows))
+    if not options.no_file:
+        others = [] if not options.metrics else [row for row in old() if row.metric not in options.metrics]
+        write([*others, *rows])
+
+
+def old() -> list[Certificate]:
+    """The file's rows, of metrics that there are."""
+    rows = []
+    for row in kept.certificates():
+        drift, error = (float(row[name]) if row[name] else None for name in ("drift", "error"))
+        rows.append(Certificate(**{**row, "drift": drift, "error": error}))
+    return [row for row in rows if row.metric in METRICS.names()]
+
+
+def write(rows: list[Certificate]) -> None:
+    """All rows, sorted by metric."""
+    with FILE.open("w", encoding="utf-8", newline="") as file:
+        file.write(HEADER)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([field.name for field in fields(Certificate)])
+        for row in sorted(rows, key=lambda row: row.metric):
+            writer.writerow([cell(value) for value in astuple(row)])
+
+
+def cell(value: object) -> str:
+    """Numbers with three digits; what is rounding only is 0."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if value > 1e-9 else "0"
+    return "" if value is None else str(value)
+
+
+def table(rows: list[Certificate]) -> Table:
+    """Metrics by changes."""
+    result = Table("metric", title="what leaves each metric unchanged: relative drift of the score")
+    columns = list(dict.fromkeys((row.network, row.change) for row in rows))
+    for network, change in columns:
+        result.add_column(f"{change}\n({network})", justify="right")
+    for metric in sorted({row.metric for row in rows}):
+        found = {(row.network, row.change): row for row in rows if row.metric == metric}
+        result.add_row(metric, *(words(found[column]) for column in columns))
+    return result
+
+
+def words(row: Certificate) -> str:
+    """One certificate in a few letters."""
+    if row.drift is None:
+        return "undefined"
+    error = f" +- {row.error:.1g}" if row.error and row.verdict != "invariant" else ""
+    return f"{row.verdict} {row.drift:.2g}{error}"
+
+
+if __name__ == "__main__":
+    main()

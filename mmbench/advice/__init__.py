@@ -1,0 +1,1 @@
+"""`mmbench advise`: candidates for a network, their ranking, the evidence, the page."""

@@ -1,0 +1,138 @@
+"""Takes away what no sweep of a store refers to, after showing it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+from rich.prompt import Confirm
+from rich.table import Table
+
+from mmbench import console
+from mmbench.errors import ConfigError, StoreError
+from mmbench.store.files import read_json
+from mmbench.store.running import is_left_behind
+from mmbench.store.store import VERSION, Store, key_of
+from mmbench.sweep import enter, made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True)
+class Waste:
+    """Something that can go, and what it is."""
+
+    path: Path
+    what: str
+
+    @property
+    def size(self) -> int:
+        """In bytes, of all files."""
+        files = self.path.rglob("*") if self.path.is_dir() and not self.path.is_symlink() else [self.path]
+        return sum(file.lstat().st_size for file in files if not file.is_dir())
+
+    def remove(self) -> None:
+        """For good."""
+        if self.path.is_dir() and not self.path.is_symlink():
+            shutil.rmtree(self.path)
+        else:
+            self.path.unlink(missing_ok=True)
+
+
+def clean(results: Path, forget: str | None, agreed: bool) -> None:
+    """Show what no sweep refers to, ask, and remove it.
+
+    Args:
+        results: the store's folder.
+        forget: the name of a sweep that shall count no more.
+        agreed: whether the user has agreed beforehand, and is not asked.
+
+    Raises:
+        ConfigError: there is no such sweep.
+        StoreError: something runs in the store, or it cannot be told what a sweep refers to.
+    """
+    store = Store(results, tell=console.warn)
+    _check_idle(store)
+    waste = list(find(store, forget))
+    if not waste:
+        console.say(f"Nothing to remove: a sweep refers to everything in {escape(str(results))}.")
+        return
+    _show(waste)
+    if not agreed:
+        if not console.out.is_terminal:
+            console.say("Nothing was removed: add yes=true to remove this.")
+            return
+        if not Confirm.ask("Remove this for good?", console=console.out, default=False):
+            return
+        _check_idle(store)  # it may have been some time
+    for thing in waste:
+        thing.remove()
+    console.say(f"Removed {len(waste)} files and folders.")
+
+
+def _check_idle(store: Store) -> None:
+    if running := store.running():
+        raise StoreError(f"{len(running)} runs are at work in {store.root}; wait for them, or stop them, then clean")
+
+
+def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
+    """What no sweep refers to; with `forget`, that sweep, too, and what it alone refers to."""
+    names = [path.stem for path in sorted((store.root / "sweeps").glob("*.json"))]
+    if forget is not None and forget not in names:
+        raise ConfigError(f"forget = {forget!r} is no sweep of this store (allowed: {', '.join(names) or 'none'})")
+    kept, runs = _referred_to(store, [name for name in names if name != forget])
+    if forget is not None:
+        yield Waste(store.root / "sweeps" / f"{forget}.json", f"the sweep {forget}")
+    for path in sorted((store.root / "stages").glob("*/*")):
+        if (path.parent.name, path.name) not in kept:
+            yield Waste(path, console.STAGES.get(path.parent.name, path.parent.name))
+    for path in sorted((store.root / "records").glob("*.json")):
+        if path.stem not in runs:
+            yield Waste(path, "records")
+    for path in sorted((store.root / "running").glob("*.json")):
+        yield Waste(path, "marks of processes that are dead")
+    for path in sorted((store.root / "damaged").glob("*")):
+        yield Waste(path, "damaged, set aside")
+    for path in sorted((store.root / "tmp").glob("*")):
+        if is_left_behind(path.name):
+            yield Waste(path, "unfinished, of processes that are dead")
+
+
+def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], set[str]]:
+    """Stages (kind and key) and runs that the sweeps refer to."""
+    kept: set[tuple[str, str]] = set()
+    runs: set[str] = set()
+    for name in names:
+        sweep = read_json(store.root / "sweeps" / f"{name}.json")
+        if sweep is None:
+            raise StoreError(f"the sweep {name} is damaged, so it cannot be told what it refers to; forget={name}?")
+        runs |= sweep["runs"].keys()
+        if sweep.get("store_version") != VERSION:
+            continue  # none of the results that it refers to can be used any more
+        try:
+            enter(sweep["folder"])
+            for run_id, config in sweep["configs"].items():
+                run = made(run_id, config)
+                kept |= {(kind, key_of(kind, inputs)) for kind, inputs in run.stages.items()}
+        except (ConfigError, StoreError) as error:
+            raise StoreError(
+                f"it cannot be told what the sweep {name} refers to: {error}\nIf it is no longer wanted: "
+                f"mmbench clean forget={name}"
+            ) from None
+    return kept, runs
+
+
+def _show(waste: list[Waste]) -> None:
+    groups: defaultdict[str, list[Waste]] = defaultdict(list)
+    for thing in waste:
+        groups[thing.what].append(thing)
+    table = Table("no sweep refers to", "count", "MB", "the first", box=None, padding=(0, 2, 0, 0))
+    for what, things in groups.items():
+        size = sum(thing.size for thing in things) / 1e6
+        table.add_row(escape(what), str(len(things)), f"{size:.2f}", escape(things[0].path.name))
+    console.out.print(table)

@@ -1,0 +1,93 @@
+"""What has become of all runs that a store was ever asked for, and why those that are not done are not."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from mmbench import console
+from mmbench.store.store import Store, look
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+STATES = ("done", "failed", "skipped", "running", "interrupted", "missing")
+SHOWN = 3
+"""Runs that are named per reason, unless all are asked for."""
+
+
+@dataclass
+class Census:
+    """Every run of a store with its state, and the reason of that."""
+
+    labels: dict[str, str]
+    """Run id to its label."""
+    states: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Run id to state and reason."""
+
+    def count(self, state: str) -> int:
+        """Runs in a state."""
+        return sum(1 for found, _ in self.states.values() if found == state)
+
+    def reasons(self, state: str) -> dict[str, list[str]]:
+        """The reasons of a state, each with its runs' labels, sorted."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for run_id, (its, reason) in self.states.items():
+            if its == state:
+                found[reason].append(self.labels[run_id])
+        return {reason: sorted(labels) for reason, labels in sorted(found.items())}
+
+
+def census(store: Store) -> Census:
+    """Look at all records, sweeps and marks."""
+    found = Census({run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()})
+    for run_id, stage in store.running().items():  # before the records: a run that failed may be tried again now
+        found.states[run_id] = "running", console.DOING.get(stage, stage)
+        found.labels.setdefault(run_id, run_id)
+    for path in sorted((store.root / "records").glob("*.json")):
+        seen = look(path)
+        if seen.record is not None:
+            found.states.setdefault(path.stem, _of_record(seen.record))
+            found.labels.setdefault(path.stem, path.stem)
+        elif seen.state != "ok":
+            store.tell(f"{path} {seen.reason}: it counts as missing")
+    for mark in store.interrupted():
+        if mark.run_id in found.labels:
+            doing = console.DOING.get(mark.stage, mark.stage)
+            found.states.setdefault(mark.run_id, ("interrupted", f"while {doing}, on {mark.host}"))
+    for run_id in found.labels:
+        found.states.setdefault(run_id, ("missing", "not started, or stopped between two stages"))
+    return found
+
+
+def _of_record(record: dict[str, Any]) -> tuple[str, str]:
+    return record["status"], str(record["error"] or "")
+
+
+def print_status(results: Path, everything: bool = False) -> None:
+    """Count the runs by what became of them, and explain those that are not done.
+
+    Args:
+        results: the store's folder.
+        everything: whether to name all runs of every reason, not only the first.
+    """
+    found = census(Store(results, tell=console.warn))
+    console.say(f"[bold]{len(found.labels)} runs[/] in {escape(str(results))}")
+    for state in STATES:
+        if state != "interrupted" or found.count(state):
+            console.say(f"  {state:11} {found.count(state)}")
+    for state in STATES[1:]:
+        for reason, labels in found.reasons(state).items():
+            console.say(f"[bold]{state}[/] {len(labels)}: {escape(reason)}")
+            shown = labels if everything else labels[:SHOWN]
+            for label in shown:
+                console.say(f"    {escape(label)}")
+            if len(labels) > len(shown):
+                console.say(f"    and {len(labels) - len(shown)} more (mmbench status all=true names them)")
+    if found.count("failed"):
+        console.say("`mmbench retry` runs again what failed and is not bound to fail again.")
+    if (found.count("missing") or found.count("interrupted")) and not found.count("running"):
+        console.say("The same `mmbench run` command computes what is missing.")

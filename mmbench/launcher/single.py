@@ -1,0 +1,58 @@
+"""One run in this process, told as it goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.markup import escape
+
+from mmbench import console
+from mmbench.config import Settings, prepare
+from mmbench.run import Run, execute, is_final
+from mmbench.store.store import Store
+from mmbench.sweep import frozen
+from mmbench.tracking.follow import following
+
+
+def run_one(run: Run, settings: Settings) -> bool:
+    """Execute a run and say what was done and where it lies; whether it did not fail."""
+    store = Store(Path(settings.results), tell=console.warn)
+    store.prepare()
+    sweep = store.write_sweep(frozen([run]))
+    with following(store, [run], settings.tracker, sweep):
+        return run_in(store, run, settings)
+
+
+def run_in(store: Store, run: Run, settings: Settings) -> bool:
+    """`run_one` on a store that knows of the run."""
+    found = store.read_record(run.run_id)
+    console.say(f"[bold]{escape(run.label)}[/]")
+    if found is not None and is_final(found):
+        record = found
+    else:
+        with console.err.status("loading torch") as status:
+            record = execute(
+                run, store, prepare(settings), console.track, lambda stage: status.update(console.DOING[stage])
+            )
+    if record["status"] != "done":
+        console.say(f"[yellow]{record['status']}[/]: {escape(str(record['error']))}")
+    else:
+        _tell(record)
+    where = store.root / "records" / f"{run.run_id}.json"
+    computed = console.counted(store.computed, console.STAGES) or "nothing"
+    console.say(f"  computed         {computed}; what was stored already was not computed again")
+    console.say(f"  record           {escape(str(where))}")
+    return bool(record["status"] != "failed")
+
+
+def _tell(r: dict[str, object]) -> None:
+    n = console.number
+    error = f" +- {n(r['score_stderr'], 2)}" if r["score_stderr"] is not None else ""
+    console.say(
+        f"  base model       {r['base_parameters']:,} parameters, test accuracy {n(r['base_accuracy'])}\n"
+        f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x),"
+        f" {r['axis']} factor {n(r['factor'])}, max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
+        f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], 2)} s\n"
+        f"  trained on       test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
+        f" in {n(r['train_seconds'], 2)} s"
+    )

@@ -1,0 +1,1 @@
+"""From a frame of records to tables, figures and a page."""

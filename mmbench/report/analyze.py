@@ -1,0 +1,63 @@
+"""From the store of a results folder to tables, figures and a report. Imports no torch; prints nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mmbench.errors import StoreError
+from mmbench.records.curves import read_traces
+from mmbench.records.frame import folders, load_records, write_records, write_table
+from mmbench.report.page import write_report
+from mmbench.report.plots import draw
+from mmbench.statistics.judge import Judgement, judge
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What `analyze` found and where it wrote it."""
+
+    frame: pd.DataFrame
+    """One row per run, as of `load_records`."""
+    correlations: pd.DataFrame
+    """One row per metric, target and group, as of `correlate`."""
+    judgement: Judgement
+    """All tables."""
+    folder: Path
+    """Holds records.parquet, records.csv, correlations.csv and the other tables, report.html and figures/."""
+    report: Path
+    """The HTML page."""
+
+
+def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], where: str | None = None) -> Analysis:
+    """Judge every metric by the runs stored in the folder `results`, and write all of it to `results`/analysis.
+
+    Works on any store: an empty one, one that is still being filled and one with nothing but failures make a report
+    that says so. Every file is replaced whole; the same records give the same bytes.
+
+    Args:
+        results: a folder, or several; of several the first receives the analysis.
+        where: which runs to look at, a pandas query on the columns of `load_records`: `model == "vit" and budget > 2`.
+
+    Raises:
+        StoreError: there is no such folder, or it cannot be written to.
+        ConfigError: `where` cannot be understood.
+    """
+    frame = load_records(results, where)
+    judgement = judge(frame)
+    folder = folders(results)[0] / "analysis"
+    try:
+        folder.mkdir(exist_ok=True)
+        write_records(frame, folder)
+        for name, table in judgement.tables.items():
+            write_table(table, folder / f"{name}.csv")
+        traces = read_traces(folders(results), frame)
+        drawings = draw(frame, judgement, folder / "figures", traces)
+        report = write_report(frame, judgement, folder, drawings, traces)
+    except OSError as error:
+        raise StoreError(f"cannot write the analysis to {folder}: {error.strerror or error}") from error
+    return Analysis(frame, judgement.correlations, judgement, folder, report)

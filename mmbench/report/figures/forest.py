@@ -1,0 +1,94 @@
+"""The overview: every metric's rank correlation with the gain beside each other, over all and at equal budget."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mmbench.report.figures.style import (
+    AGREES,
+    CONTRADICTS,
+    INK,
+    OPEN,
+    SHADE,
+    WIDTH,
+    correlation_axis,
+    expected,
+    interval_text,
+    shortened,
+    signed,
+)
+from mmbench.statistics.judge import decided, role
+
+
+def forest(rows: pd.DataFrame) -> Figure:
+    """A row per metric: Spearman's rho with its interval, and below it, thinner, the value at equal budget.
+
+    `rows` is as of `ranked`.
+    """
+    figure = Figure(figsize=(WIDTH, 1.7 + 0.3 * len(rows)))
+    axes = figure.subplots()
+    for place, row in enumerate(rows.to_dict("records")):
+        _draw_row(axes, place, row)
+    correlation_axis(axes)
+    labels = [f"{shortened(row.metric)} ({expected(row.expected_sign)})" for row in rows.itertuples()]
+    axes.set_yticks(np.arange(len(rows)), labels)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("Spearman's ρ with the gain")
+    figure.legend(handles=_legend(), loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.5)
+    return figure
+
+
+def forest_alt(rows: pd.DataFrame) -> str:
+    """The figure in words."""
+    values = "; ".join(
+        f"{row['metric']} {signed(row['spearman'])} {interval_text(row['ci_low'], row['ci_high'])}, "
+        f"equal budget {signed(row['equal_budget_spearman'])}"
+        for row in rows.to_dict("records")
+    )
+    return f"Spearman correlation of each metric with the gain, best agreement with theory first: {values}."
+
+
+def colour(row: Mapping[Any, Any]) -> str:
+    """Blue for a correlation that is decided and as expected, orange against expectation, grey for all others."""
+    if not decided(row) or pd.isna(row["sign_agrees"]):
+        return OPEN
+    return AGREES if row["sign_agrees"] else CONTRADICTS
+
+
+def _draw_row(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
+    tested = not role(row["metric"], row["expected_sign"])
+    if not tested:
+        axes.axhspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0)
+    if pd.isna(row["spearman"]):
+        axes.text(0, place, "not defined", ha="center", va="center", fontsize=8, color=OPEN,
+                  bbox={"facecolor": "white" if tested else SHADE, "linewidth": 0, "pad": 1})  # fmt: skip
+        return
+    ink = colour(row)
+    above, below = place - 0.13, place + 0.22
+    axes.plot([row["ci_low"], row["ci_high"]], [above, above], color=ink, linewidth=2, zorder=2)
+    face = ink if tested else "white"
+    look: dict[str, Any] = {"marker": "o" if tested else "D", "markersize": 6.5 if tested else 5.5, "linestyle": "none"}
+    axes.plot(row["spearman"], above, **look, zorder=3, markerfacecolor=face, markeredgecolor=ink, markeredgewidth=1.4)
+    low, high = row.get("equal_budget_low", np.nan), row.get("equal_budget_high", np.nan)
+    axes.plot([low, high], [below, below], color=INK, linewidth=0.8, zorder=2)
+    axes.plot(row["equal_budget_spearman"], below, marker="|", markersize=7, markeredgewidth=1.8, color=INK, zorder=3)
+
+
+def _legend() -> list[Line2D]:
+    thick: dict[str, Any] = {"linewidth": 2, "marker": "o", "markersize": 6}
+    lines = {"as expected": AGREES, "against expectation": CONTRADICTS, "open (holds 0, or no sign)": OPEN}
+    entries = [Line2D([], [], color=ink, label=label, **thick) for label, ink in lines.items()]
+    hollow: dict[str, Any] = {"marker": "D", "markersize": 5.5, "markerfacecolor": "white", "markeredgecolor": INK}
+    thin: dict[str, Any] = {"marker": "|", "markersize": 7, "markeredgewidth": 1.8, "linewidth": 0.8}
+    return [
+        *entries,
+        Line2D([], [], label="baseline or control", linestyle="none", markeredgewidth=1.4, **hollow),
+        Line2D([], [], label="at equal budget", color=INK, **thin),
+    ]

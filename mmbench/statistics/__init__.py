@@ -1,0 +1,1 @@
+"""What a frame of records supports."""

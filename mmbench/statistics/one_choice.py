@@ -1,0 +1,177 @@
+"""What a score says about two configurations that differ in one choice only: granulated Kendall, robust sign error.
+
+A choice is the expansion, its axis, the budget, the model, the data set or the training. Pairs of two configurations
+that are equal in all choices but one are found once, and used by all metrics.
+
+* Granulated Kendall's coefficient: psi_i is the mean of tau-b over the cells in which everything but choice i is fixed,
+  Psi the mean of psi_i over choices. A score that only follows one choice (size, say) has one large psi. Source: Jiang
+  et al., Fantastic Generalization Measures and Where to Find Them (2020).
+* Robust sign error: for each pair of values of one choice (an environment, `net2wider / zero_pad`), the share of pairs
+  in which the score points the wrong way, (1 - sign(score difference) sign(target difference)) / 2, weighted by how
+  sure the target's sign is; mean, 90th percentile and maximum over environments. Source: Dziugaite et al., In Search
+  of Robust Measures of Generalization (2020). They weigh by a Hoeffding bound for the test set; all networks here see
+  one test set and one order of images, which that bound ignores, so the noise is taken from the seeds instead:
+  w = max(0, 2 Phi(|difference| / standard error) - 1 - 1/2), with one variance per base model. With one seed every pair
+  that differs weighs the same. An environment counts from `PAIRS` effective pairs, (sum w)^2 / sum w^2, on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import special
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+FIXED = {
+    "dataset": ("model", "training", "expansion", "axis", "budget"),
+    "model": ("dataset", "training", "expansion", "axis", "budget"),
+    "training": ("dataset", "model", "expansion", "axis", "budget"),
+    "expansion": ("dataset", "base", "axis", "budget"),
+    "axis": ("dataset", "base", "expansion", "budget"),
+    "budget": ("dataset", "base", "expansion", "axis"),
+}
+"""What two configurations must share to differ in one choice only. A base model fixes its model and training."""
+
+PAIRS = 5.0
+"""Effective pairs below which an environment does not count: its sign error could take only a few values."""
+_LARGEST = 300
+"""Configurations of a cell whose pairs are looked at, evenly spaced: a thousand variants of one choice are 500,000."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs that differ in one choice: configuration numbers, and the numbers of choice, cell and environment."""
+
+    one: Codes
+    other: Codes
+    axis: Codes
+    cell: Codes
+    environment: Codes
+    names: list[str]
+    """The environments by number."""
+    size: int
+    """One more than the largest configuration number."""
+
+
+def pairs_of(configurations: pd.DataFrame) -> Pairs:
+    """All pairs among configurations (one row each, with `number` and the choices) that differ in one choice only."""
+    frame = configurations.sort_values("number", kind="stable").reset_index(drop=True)
+    numbers = frame["number"].to_numpy(dtype=np.int64)
+    none = np.zeros(0, dtype=np.int64)
+    columns: list[list[Codes]] = [[none] for _ in range(5)]
+    names: list[str] = []
+    cells = 0
+    for place, (axis, fixed) in enumerate(FIXED.items()):
+        codes = frame.groupby("base" if axis == "model" else axis, dropna=False).ngroup().to_numpy()
+        values, value = np.unique([_shown(value) for value in frame[axis]], return_inverse=True)
+        for group in frame.groupby(list(fixed), dropna=False).indices.values():
+            members = np.asarray(group)
+            if len(members) > _LARGEST:
+                members = members[np.linspace(0, len(members) - 1, _LARGEST).astype(int)]
+            i, j = np.triu_indices(len(members), 1)
+            i, j = members[i], members[j]
+            i, j = i[codes[i] != codes[j]], j[codes[i] != codes[j]]
+            low, high = np.minimum(value[i], value[j]), np.maximum(value[i], value[j])
+            environment = len(names) + low * len(values) + high
+            found = (numbers[i], numbers[j], np.full(len(i), place), np.full(len(i), cells), environment)
+            for column, part in zip(columns, found, strict=True):
+                column.append(part)
+            cells += 1
+        names += [f"{axis}: {one} / {other}" for one in values for other in values]
+    one, other, axis_code, cell, environment = (np.concatenate(column) for column in columns)
+    kept, environment = np.unique(environment, return_inverse=True)
+    size = int(numbers.max(initial=-1)) + 1
+    return Pairs(one, other, axis_code, cell, environment, [names[code] for code in kept], size)
+
+
+def _shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the pairs say of one score."""
+
+    psi: dict[str, tuple[float, int]]
+    """The mean tau-b of each choice, and its cells."""
+    environments: list[tuple[str, float, int, float]]
+    """Name, weighted sign error, pairs and effective pairs."""
+
+    @property
+    def granulated(self) -> float:
+        """Psi, the mean over choices; NaN without any."""
+        return float(np.mean([psi for psi, _ in self.psi.values()])) if self.psi else math.nan
+
+    @property
+    def errors(self) -> tuple[float, float, float]:
+        """Mean, 90th percentile and maximum of the sign error over environments."""
+        found = [error for _, error, _, _ in self.environments]
+        return (float(np.mean(found)), float(np.percentile(found, 90)), max(found)) if found else (math.nan,) * 3
+
+
+def judge_pairs(
+    pairs: Pairs, number: Codes, score: Array, target: Array, variance: Array, n: Array, turn: float
+) -> Judged:
+    """Granulated Kendall and sign errors of one score.
+
+    Args:
+        pairs: of all configurations.
+        number: the configurations that have the score.
+        score: of each of them.
+        target: of each of them.
+        variance: of the target from seed to seed, for each of them; NaN if unknown.
+        n: the seeds that each of their targets is a mean of.
+        turn: -1 if a larger score means a smaller target, else 1; only the sign errors are turned.
+    """
+    where = np.full(max(pairs.size, int(number.max(initial=-1)) + 1), -1)
+    where[number] = np.arange(len(number))
+    i, j = where[pairs.one], where[pairs.other]
+    both = (i >= 0) & (j >= 0)
+    i, j = i[both], j[both]
+    up, gain = np.sign(score[i] - score[j]), np.sign(target[i] - target[j])
+    axes = list(FIXED)
+    psi = _psi(pairs.axis[both], pairs.cell[both], up, gain)
+    error = np.sqrt(variance[i] / n[i] + variance[j] / n[j])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        sure = special.erf(np.abs(target[i] - target[j]) / error / math.sqrt(2))  # 2 Phi(z) - 1
+    weight = np.where(gain == 0, 0.0, np.where(np.isfinite(sure), np.maximum(sure - 0.5, 0), 0.5))
+    return Judged(
+        {axes[axis]: found for axis, found in psi.items()},
+        _environments(pairs, pairs.environment[both], weight, (1 - turn * up * gain) / 2),
+    )
+
+
+def sign_error(weight: Array, wrong: Array) -> tuple[float, float]:
+    """The weighted mean of `wrong` (0, 1/2 or 1 for each pair), and the effective number of pairs."""
+    total = weight.sum()
+    return (float(weight @ wrong / total), float(total**2 / (weight @ weight))) if total > 0 else (math.nan, 0.0)
+
+
+def _environments(pairs: Pairs, environment: Codes, weight: Array, wrong: Array) -> list[tuple[str, float, int, float]]:
+    size = len(pairs.names)
+    total, squares, lost, count = (
+        np.bincount(environment, values, size) for values in (weight, weight**2, weight * wrong, np.ones_like(weight))
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        effective, error = total**2 / squares, lost / total
+    kept = np.flatnonzero(effective >= PAIRS - 1e-9)
+    return [(pairs.names[k], float(error[k]), int(count[k]), float(effective[k])) for k in kept]
+
+
+def _psi(axis: Codes, cell: Codes, up: Array, gain: Array) -> dict[int, tuple[float, int]]:
+    """The mean of tau-b over the cells of each choice where neither side is constant."""
+    if not len(cell):
+        return {}
+    _, first, place = np.unique(cell, return_index=True, return_inverse=True)
+    agree, scored, gained = (np.bincount(place, values) for values in (up * gain, up**2, gain**2))
+    known = (scored > 0) & (gained > 0)
+    tau = agree[known] / np.sqrt(scored[known] * gained[known])
+    of = axis[first][known]
+    return {int(code): (float(tau[of == code].mean()), int((of == code).sum())) for code in np.unique(of)}

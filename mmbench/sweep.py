@@ -1,0 +1,74 @@
+"""A sweep written down: its runs with every option, so that they can be made again from the store alone.
+
+Runs that have been written down are composed no more. What is edited between a sweep's start and its last job changes
+nothing, and a job on another machine needs a shared store and this code, but no config.
+
+    {"runs": {RUN_ID: label}, "configs": {RUN_ID: config}, "folder": where relative paths start,
+     "jobs": [[RUN_ID, ...]]}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from mmbench.config import parse
+from mmbench.errors import ConfigError, StoreError
+from mmbench.run import Run
+from mmbench.store.store import Store
+
+
+def frozen(runs: list[Run]) -> dict[str, Any]:
+    """The runs as JSON data, for `Store.write_sweep`."""
+    return {
+        "runs": {run.run_id: run.label for run in runs},
+        "configs": {run.run_id: run.config for run in runs},
+        "folder": str(Path.cwd()),
+    }
+
+
+def thawed(store: Store, job: str) -> list[Run]:
+    """The runs of a job `SWEEP:INDEX`, made from what was written down; goes to the folder that the sweep started in.
+
+    Raises:
+        ConfigError: there is no such job.
+        StoreError: the sweep is not in the store or cannot be used on this machine.
+    """
+    named = re.fullmatch(r"([0-9a-f]+):(\d+)", job)
+    if not named:
+        raise ConfigError(f"job = {job!r} is not allowed: must be SWEEP:INDEX, as the launcher of a sweep gives it")
+    sweep = store.read_sweep(named[1])
+    if sweep is None:
+        raise StoreError(
+            f"job = {job!r}: there is no intact {store.root / 'sweeps' / named[1]}.json on this machine; the results "
+            "folder must lie on a file system that all machines of the cluster share"
+        )
+    jobs, index = sweep.get("jobs", []), int(named[2])
+    if index >= len(jobs):
+        raise ConfigError(f"job = {job!r} is not allowed: the sweep has {len(jobs)} jobs, counted from 0")
+    enter(sweep["folder"])
+    return [made(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
+
+
+def enter(folder: str) -> None:
+    """Go where a sweep was started, since its relative paths start there; `StoreError` if that cannot be entered."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise StoreError(
+            f"the sweep was started in {folder}, which this machine cannot enter ({error.strerror}); start it "
+            "in a folder that all machines of the cluster share"
+        ) from None
+
+
+def made(run_id: str, config: dict[str, Any]) -> Run:
+    """The run that was written down under this name, in the folder where its sweep was started."""
+    run, _ = parse(config)
+    if run.run_id != run_id:
+        raise StoreError(
+            f"the run {run_id} ({run.label}) is another one by now: its data or mmbench have changed since the sweep "
+            "was started; start it again"
+        )
+    return run

@@ -1,0 +1,1 @@
+"""Numbers, counts and lists as text."""

@@ -1,0 +1,322 @@
+"""Advice: every operator that fits is ranked, noise is told from difference, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import mmbench
+from mmbench.advice.advise import APART, ROUNDS, _Judge, as_advised, tensors
+from mmbench.advice.candidates import find_candidates
+from mmbench.advice.ranking import means, merits, undecided
+from mmbench.data.base import InputShape
+from mmbench.errors import ConfigError, DataError, MmbenchError
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.metrics.base import METRICS, Estimate
+from mmbench.models.base import MODELS
+from mmbench.models.reading import architecture_of
+from mmbench.training.recipes import SGD
+
+SMALL = {"vit": {"layers": 1, "embed_dim": 8, "hidden": 12}, "resnet": {"channels": [2, 3, 4]},
+         "mixer": {"layers": 1, "embed_dim": 8, "token_hidden": 6, "channel_hidden": 12}, "mlp": {},
+         "convnext": {"channels": [2, 4, 4, 4]}}  # fmt: skip
+QUICK = SGD(steps=6, warmup_steps=1, batch_size=10)
+
+
+def network(family: str = "mlp") -> torch.nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return MODELS.create({"name": family, **SMALL[family]}).build(InputShape(1, 8, 10)).eval()
+
+
+def data(count: int = 40) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 10
+
+
+@pytest.mark.parametrize("family", MODELS.names())
+def test_every_operator_is_ranked_or_has_its_reason(family: str) -> None:
+    model = network(family)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    quick = [name for name in EXPANSIONS.names() if EXPANSIONS[name].arm == "expansion" and name != "ligo"]  # it learns
+    table = mmbench.advise(model, data(), budget=2.0, metrics="training_loss", training=QUICK, expansions=quick)
+    assert table["rank"].tolist() == list(range(1, len(table) + 1))
+    assert table["score"].is_monotonic_increasing  # of a loss the smallest is the best
+    count = architecture_of(model)[0].parameters(InputShape(1, 8, 10))
+    assert ((table["parameters"] / (2 * count) - 1).abs() <= 0.05).all()
+    ways = {(name, axis) for name, axis in zip(table["expansion"], table["axis"], strict=True)}
+    assert len(ways) == len(table) >= 3
+    assert all(len(out["reason"]) > 10 for out in table.attrs["left_out"])
+    assert (table["train_seconds"] > 0).all()
+    assert 0 < table["seconds"].sum() <= table.attrs["seconds"]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    for row in table.itertuples():  # what is advised can be made
+        large = mmbench.expand(model, row.expansion, axis=row.axis, budget=2.0, tolerance=0.05, data=data())
+        assert sum(p.numel() for p in large.parameters()) == row.parameters
+
+
+def test_a_score_is_the_metric_of_the_expanded_network() -> None:
+    model, (images, labels) = network(), data()
+    table = mmbench.advise(model, (images, labels), metrics="training_loss", expansions=["net2wider"], seed=5)
+    for row in table.itertuples():
+        large = mmbench.expand(model, row.expansion, axis=row.axis, budget=2.0, tolerance=0.05, seed=5)
+        assert row.score == pytest.approx(mmbench.measure(large, (images, labels), "training_loss").value, rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_advice_and_a_loader_the_same_as_tensors() -> None:
+    images, labels = data()
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=7)
+    options = {"metrics": "manifold", "expansions": ["random_pad", "net2wider"], "training": QUICK, "seed": 3}
+    first, again, loaded = (mmbench.advise(network(), given, **options)
+                            for given in ((images, labels), (images, labels), loader))  # fmt: skip
+    columns = ["rank", "expansion", "axis", "score", "score_stderr", "rounds"]
+    pd.testing.assert_frame_equal(first[columns], again[columns])
+    pd.testing.assert_frame_equal(first[columns], loaded[columns])
+    other = mmbench.advise(network(), (images, labels), **{**options, "seed": 4})
+    assert other["score"].tolist() != first["score"].tolist()
+
+
+def estimates(*values: float, stderr: float | None = 0.0) -> list[Estimate]:
+    return [Estimate(value, stderr) for value in values]
+
+
+def candidate(*values: float, stderr: float | None = 0.0, metric: str = "margin") -> Any:
+    return SimpleNamespace(reason="", estimates={metric: estimates(*values, stderr=stderr)})
+
+
+MARGIN, LOSS = METRICS.create({"name": "margin"}), METRICS.create({"name": "training_loss"})
+
+
+def test_after_one_round_the_better_half_is_measured_again() -> None:
+    some = [candidate(value) for value in (1.0, 5.0, 3.0, 4.0, 2.0)]
+    assert undecided(some, [MARGIN]) == [some[1], some[3], some[2]]
+    losses = [candidate(value, metric="training_loss") for value in (1.0, 5.0, 3.0)]
+    assert undecided(losses, [LOSS]) == [losses[0], losses[2]]
+
+
+def test_what_is_clearly_behind_is_not_measured_again() -> None:
+    some = [candidate(5.0, 5.2), candidate(5.1, 4.9), candidate(1.0, 1.1), candidate(0.5)]
+    assert undecided(some, [MARGIN]) == some[:2]
+    assert undecided([candidate(5.0, 5.1), candidate(1.0, 1.1)], [MARGIN]) != []  # the first alone is no choice
+    assert len(undecided([candidate(5.0, 5.1), candidate(1.0, 1.1)], [MARGIN])) == 1
+
+
+def test_exact_scores_are_decided_after_two_rounds() -> None:
+    assert undecided([candidate(2.0, 2.0), candidate(2.0, 2.0), candidate(1.0)], [MARGIN]) == []
+
+
+def test_errors_are_pooled_over_rounds_and_never_below_the_metrics_own() -> None:
+    mean, error = means([estimates(1.0, 3.0), estimates(2.0, 2.0), estimates(7.0)])
+    assert mean.tolist() == [2.0, 2.0, 7.0]
+    pooled = math.sqrt((2.0 + 0.0) / 2)
+    assert error == pytest.approx([pooled / math.sqrt(2), pooled / math.sqrt(2), pooled])
+    _, error = means([estimates(1.0, 3.0, stderr=9.0)])
+    assert error == pytest.approx([9 / math.sqrt(2)])
+    _, error = means([estimates(1.0, stderr=None)])
+    assert math.isinf(error[0])
+
+
+def test_several_metrics_count_alike_whatever_their_scale() -> None:
+    some = [
+        SimpleNamespace(estimates={"margin": estimates(margin), "training_loss": estimates(loss)})
+        for margin, loss in ((1000.0, 0.3), (2000.0, 0.1), (3000.0, 0.2))
+    ]
+    merit, error = merits(some, [MARGIN, LOSS])
+    assert merit == pytest.approx([(1 + 1) / 6, (2 + 3) / 6, (3 + 2) / 6])
+    assert error == pytest.approx([0, 0, 0], abs=1e-12)
+
+
+def test_the_error_of_a_mean_rank_is_its_spread_under_the_errors_of_the_scores() -> None:
+    """Two scores less than an error apart change places, the third stays where it is; of one draw nobody knows."""
+    losses = {"training_loss": estimates(0.0)}
+    some = [SimpleNamespace(estimates={"margin": estimates(m, stderr=1.0), **losses}) for m in (0.0, 0.1, 99.0)]
+    merit, error = merits(some, [MARGIN, LOSS])
+    assert merit == pytest.approx([(1 + 2) / 6, (2 + 2) / 6, (3 + 2) / 6])
+    assert error == pytest.approx([1 / 12, 1 / 12, 0], rel=0.01)  # a share of 1/3 or 2/3, halved
+    some[0].estimates["margin"] = estimates(0.0, stderr=None)
+    assert math.isinf(merits(some, [MARGIN, LOSS])[1][0])
+
+
+def test_by_default_it_ranks_by_the_member_of_the_family_that_the_evidence_supports() -> None:
+    table = mmbench.advise(network(), data(), expansions=["net2wider", "zero_pad"], training=QUICK)
+    (definition,) = table.attrs["metrics"]
+    assert definition.startswith("permute_align(K=3, 0.05 of training) | loss barrier")
+    assert definition.endswith("distance by pair | no unit")
+    assert (table["score"] > 0).all()
+
+
+def test_rounds_stop_when_the_time_is_used_up() -> None:
+    start = time.perf_counter()
+    table = mmbench.advise(network("vit"), data(), metrics="manifold", training=SGD(steps=1000), seconds=1.0)
+    assert time.perf_counter() - start < 30
+    late = table[table["rank"].isna()]
+    assert len(late) > 0
+    assert (late["reason"] == "the time was used up").all()
+    assert late["score"].isna().all()
+
+
+def test_no_more_rounds_than_there_are() -> None:
+    table = mmbench.advise(network(), data(), metrics="random", training=QUICK)
+    assert 1 <= table["rounds"].min() <= table["rounds"].max() <= ROUNDS
+    assert table["rounds"].max() > 1
+
+
+def test_a_candidate_that_fails_has_its_reason_and_the_others_are_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmbench.expansions import apply
+
+    real = apply.Expander
+
+    def failing(model: Any, operator: Any, **given: Any) -> Any:
+        if operator.name == "random_pad":
+            raise MmbenchError("this one does not work")
+        if operator.name == "net2deeper":
+            raise RuntimeError("mat1 and mat2 shapes\ncannot be multiplied")
+        return real(model, operator, **given)
+
+    monkeypatch.setattr(apply, "Expander", failing)
+    table = mmbench.advise(network(), data(), metrics="training_loss", training=QUICK)
+    failed = table[table["rank"].isna()].set_index("expansion")["reason"]
+    assert set(failed[failed.index == "random_pad"]) == {"this one does not work"}
+    assert failed["net2deeper"] == "RuntimeError: mat1 and mat2 shapes"
+    assert table["rank"].notna().sum() >= 2
+
+
+@pytest.mark.parametrize("save", ["best", "all"])
+def test_candidates_are_saved_ready_to_train(save: str, tmp_path: Path) -> None:
+    model, (images, labels) = network("resnet"), data()
+    table = mmbench.advise(
+        model, (images, labels), metrics="parameters", expansions=["net2wider", "zero_pad"], save=save,
+        folder=tmp_path / "new", seed=2,
+    )  # fmt: skip
+    written = [Path(name) for name in table["file"].dropna()]
+    assert len(written) == (1 if save == "best" else len(table))
+    assert sorted(written) == sorted((tmp_path / "new").iterdir())
+    with safe_open(written[0], "pt") as file:
+        again = mmbench.build(json.loads(file.metadata()["mmbench"]))
+    again.load_state_dict(load_file(written[0]))
+    large = mmbench.expand(model, table["expansion"][0], axis=table["axis"][0], budget=2.0, tolerance=0.05, seed=2)
+    assert torch.equal(again.eval()(images), large.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"budget": 0.5}, r"budget = 0\.5 is not allowed"),
+        ({"budget": "two"}, "budget = 'two' is not allowed"),
+        ({"seconds": 0}, "seconds = 0 is not allowed"),
+        ({"save": "some"}, "save = 'some' is not allowed: must be none, best or all"),
+        ({"metrics": "nope"}, "metric.name = 'nope' is unknown"),
+        ({"metrics": []}, "metrics is empty"),
+        ({"expansions": ["net2widr"]}, "did you mean 'net2wider'"),
+        ({"expansions": ["stack"]}, "no expansion of this network has as many parameters: stack: "),
+    ],
+    ids=str,
+)
+def test_wrong_values_are_told(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        mmbench.advise(network(), data(), **wrong)
+
+
+def test_data_of_the_wrong_kind_are_told() -> None:
+    with pytest.raises(ConfigError, match="data must be"):
+        tensors(7)
+    with pytest.raises(ConfigError, match="no batches"):
+        tensors(iter([]))
+    with pytest.raises((ConfigError, DataError), match="labels"):
+        mmbench.advise(network(), (data()[0], data()[1][:5]), metrics="parameters")
+
+
+def test_controls_are_no_candidates() -> None:
+    base, shape = architecture_of(network())
+    candidates, left_out = find_candidates(base, shape, 2.0)
+    names = {one.operator.name for one in candidates} | {out["expansion"] for out in left_out}
+    assert not names & {"none", "scratch", "scratch_matched"}
+    assert {"net2wider", "ligo", "identity_block"} <= names
+
+
+# The command.
+
+
+@pytest.fixture(scope="module")
+def advised(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("advise")
+    save_file({name: tensor.clone() for name, tensor in network().state_dict().items()}, folder / "mine.safetensors")
+    command = [
+        sys.executable, "-m", "mmbench", "advise", "model.checkpoint=mine.safetensors", "metrics=parameters,depth",
+        "budget=1.8", "save=best", "training.steps=20", "training.warmup_steps=2",
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    return folder, done
+
+
+def test_the_command_prints_and_writes_the_ranking(advised: Any) -> None:
+    folder, done = advised
+    assert done.returncode == 0, done.stderr
+    assert "to 1.8 times its parameters, on digits" in done.stdout
+    assert "There is no evidence: no sweeps are stored in results" in done.stdout
+    with (folder / "results/advice/advice.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["rank"] for row in rows] == [str(i) for i in range(1, len(rows) + 1)]
+    assert all(row["expansion"] in done.stdout for row in rows)
+    page = (folder / "results/advice/advice.html").read_text()
+    assert all(row["expansion"] in page for row in rows)
+    assert "<svg" in page
+    assert "Left out" in page
+    assert "http" not in page.replace("http-equiv", "")
+    assert Path(rows[0]["file"]).name in {path.name for path in (folder / "results/advice").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "model.checkpoint is missing"),
+        (["model.checkpoint=nothing.pt"], "is no file"),
+        (["model.checkpoint=x", "budget=much"], "budget = 'much' is not allowed: must be a number"),
+        (["model.checkpoint=x", "evidence=/nowhere"], "does not exist"),
+        (["model.checkpoint=x", "model=nope"], "model = 'nope' is unknown"),
+        (["model.checkpoint=x", "--force"], "--force is no flag of this command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_the_command_tells_what_is_wrong(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from mmbench.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["advise", *arguments])
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err.replace("\n", " ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_package_offers_it() -> None:
+    """A module of the same name would take its place as soon as it is imported."""
+    assert callable(mmbench.advise)
+    assert "advise" in mmbench.__all__
+
+
+def test_every_round_has_expansions_of_its_own_beside_the_candidate() -> None:
+    model = network()
+    candidate = find_candidates(*architecture_of(model), 2.0, names=["random_pad"])[0][0]
+    judge = _Judge(model, data(), [as_advised("manifold", QUICK)], QUICK, None, 0)
+    for number in range(2):
+        judge.look(candidate, number)
+    assert not candidate.reason
+    assert candidate.ways.keys() == {0, 1, 2, APART + 1, APART + 2}
+    first, second = candidate.estimates["manifold"]
+    assert first.value != second.value

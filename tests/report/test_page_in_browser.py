@@ -1,0 +1,140 @@
+"""The report in a headless Chromium, driven by browser.py: what a reader sees and can do."""
+
+import pandas as pd
+import pytest
+
+from mmbench.report.page import write_report
+from mmbench.report.plots import draw
+from mmbench.statistics.judge import configurations, judge
+
+from . import browser
+
+pytestmark = pytest.mark.skipif(browser.find() is None, reason="no Chromium on this machine")
+POINTS = """[...document.querySelectorAll('.point')].map(point => {
+    const place = point.querySelector('path').getAttribute('transform').match(/[-.\\d]+/g).map(Number);
+    const {configuration, score, gain} = point.dataset;
+    return {configuration, score: Number(score), gain: Number(gain), x: place[0], y: place[1]};
+})"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    found = browser.Browser(browser.find())
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def report(sweep_frame, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    judgement = judge(sweep_frame)
+    return write_report(sweep_frame, judgement, folder, draw(sweep_frame, judgement, folder / "figures"))
+
+
+def choose(chromium, select, text):
+    chromium.run(f"""(() => {{
+        const select = document.getElementById("{select}");
+        select.value = [...select.options].find(option => option.text.startsWith("{text}")).value;
+        select.dispatchEvent(new Event("change"));
+    }})()""")
+
+
+def test_it_opens_without_a_complaint_and_asks_for_nothing(chromium, report):
+    chromium.open(report)
+    assert chromium.complaints() == []
+    assert chromium.requests() == [report.as_uri()]
+    assert chromium.run("document.getElementById('viewer').hidden") is False
+
+
+@pytest.mark.parametrize("width", [320, 375, 768, 1280])
+def test_the_page_never_scrolls_sideways(chromium, report, width):
+    chromium.open(report, width)
+    assert chromium.run("document.documentElement.scrollWidth") == width
+    assert chromium.run("document.querySelector('.wide').scrollWidth") > 300
+
+
+@pytest.mark.parametrize("metric", ["manifold", "hessian_trace", "random"])
+def test_the_points_are_those_of_the_frame_and_stand_where_they_belong(chromium, report, sweep_frame, metric):
+    chromium.open(report)
+    choose(chromium, "metric", metric)
+    shown = pd.DataFrame(chromium.run(POINTS)).set_index("configuration").sort_index()
+    units = configurations(sweep_frame, "gain")
+    mine = units[units["metric"] == metric].set_index("configuration").sort_index()
+    assert list(shown.index) == list(mine.index)
+    assert shown["score"].to_list() == pytest.approx(mine["score"].to_list(), rel=1e-5)
+    assert shown["gain"].to_list() == pytest.approx(mine["target"].to_list(), rel=1e-5)
+    assert shown["x"].corr(mine["score"], method="spearman") == pytest.approx(1)
+    assert shown["y"].corr(mine["target"]) == pytest.approx(-1, abs=1e-4)  # pixels are counted downwards
+    assert shown["x"].between(46, 410).all()
+    assert shown["y"].between(10, 278).all()
+
+
+def test_filters_leave_only_what_they_name(chromium, report):
+    chromium.open(report)
+    choose(chromium, "metric", "manifold")
+    both = {point["configuration"] for point in chromium.run(POINTS)}
+    choose(chromium, "model", "resnet")
+    resnet = {point["configuration"] for point in chromium.run(POINTS)}
+    assert resnet == {name for name in both if name.startswith("resnet")} < both
+    chromium.run(
+        "[...document.querySelectorAll('#legend button')].find(b => b.innerText.includes('net2wider')).click()"
+    )
+    assert {point["configuration"] for point in chromium.run(POINTS)} == resnet - {"resnet-net2wider"}
+    assert "5 of 11 configurations shown" in chromium.run("document.getElementById('summary').innerText")
+
+
+def test_the_pointer_tells_the_run(chromium, report, sweep_frame):
+    chromium.open(report)
+    choose(chromium, "metric", "manifold")
+    chromium.run("document.getElementById('plot').scrollIntoView()")
+    box = chromium.run("""(() => {const b = document.querySelector('[data-configuration=mlp-net2wider]')
+        .getBoundingClientRect(); return {x: b.x + b.width / 2, y: b.y + b.height / 2}})()""")
+    chromium.move(box["x"], box["y"])
+    said = chromium.run("document.getElementById('readout').innerText")
+    chosen = (sweep_frame["configuration"] == "mlp-net2wider") & (sweep_frame["metric"] == "manifold")
+    assert said.startswith("net2wider, width, 2× parameters")
+    assert all(run_id[:10] in said for run_id in sweep_frame.loc[chosen, "run_id"])
+
+
+def test_arrow_keys_walk_through_the_points_in_the_order_of_scores(chromium, report):
+    chromium.open(report)
+    chromium.run("document.querySelector('.point').focus()")
+    order = [point["configuration"] for point in sorted(chromium.run(POINTS), key=lambda point: point["score"])]
+    current = "document.activeElement.dataset.configuration"
+    walked = [chromium.run(current)]
+    for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "End", "ArrowRight", "Home"):
+        chromium.key(key)
+        walked.append(chromium.run(current))
+    assert walked == [order[place] for place in (0, 1, 2, 1, -1, -1, 0)]
+
+
+def test_without_scripts_the_figures_are_all_there(chromium, report):
+    chromium.open(report, scripts=False)
+    shown = """[...document.querySelectorAll('figure')].filter(f => f.getBoundingClientRect().height > 80).length"""
+    assert chromium.run(shown) == 3 + 5  # overview, equal budget, regret; one scatter for each metric
+    assert chromium.run("document.getElementById('viewer').getBoundingClientRect().height") == 0
+
+
+def test_names_from_the_store_are_shown_and_never_run(chromium, points, tmp_path):
+    evil = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>"
+    names = {name: f"{name}{evil}" for name in ("metric", "model", "dataset", "expansion", "axis")}
+    rows = points([1, 2, 3], [0.1, 0.2, 0.3], **names) + points([1], [0.1], status="failed", error=evil, **names)
+    frame = pd.DataFrame(rows)
+    judgement = judge(frame)
+    chromium.open(write_report(frame, judgement, tmp_path, draw(frame, judgement, tmp_path)))
+    chromium.run("document.querySelector('.point').focus()")
+    assert names["expansion"] in chromium.run("document.getElementById('readout').innerText")
+    assert chromium.run("window.hurt") is None
+    assert chromium.run("document.images.length") == 0
+    assert chromium.complaints() == []
+
+
+@pytest.mark.parametrize("kind", ["nothing", "failures", "one"])
+def test_a_report_of_little_opens_too(chromium, record, tmp_path, kind):
+    records = {"nothing": [], "failures": [record(status="failed", error="out of luck")], "one": [record()]}[kind]
+    frame = pd.DataFrame(records, columns=list(record()))
+    judgement = judge(frame)
+    chromium.open(write_report(frame, judgement, tmp_path, draw(frame, judgement, tmp_path)))
+    assert chromium.complaints() == []
+    words = "Too few to say" if kind == "one" else "nothing to judge"
+    assert words in chromium.run("document.querySelector('.verdict').innerText")

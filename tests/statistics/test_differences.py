@@ -1,0 +1,75 @@
+"""Paired differences of two metrics: coverage, null rate, and what pairing is worth."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mmbench.statistics.differences import at_equal_budget, of_ranks
+
+pytestmark = pytest.mark.filterwarnings("error")
+ONE = np.zeros(500, dtype=int)
+
+
+def triple(draw, n, first=0.7, second=0.4):
+    target = draw.normal(size=n)
+    return *(rho * target + math.sqrt(1 - rho**2) * draw.normal(size=n) for rho in (first, second)), target
+
+
+@pytest.mark.parametrize("n", [15, 40])
+def test_intervals_cover_the_true_difference(n):
+    draw = np.random.default_rng(n)
+    truth = [6 / math.pi * math.asin(rho / 2) for rho in (0.7, 0.4)]
+    found = [of_ranks(*triple(draw, n), ONE[:n]) for _ in range(500)]
+    hit = np.mean([row.ci_low <= truth[0] - truth[1] <= row.ci_high for row in found])
+    assert 0.92 <= hit <= 0.985
+
+
+def test_equal_metrics_differ_by_chance_no_more_often_than_said():
+    draw = np.random.default_rng(0)
+    p_values = [of_ranks(*triple(draw, 30, 0.5, 0.5), ONE[:30]).p_value for _ in range(500)]
+    assert (np.array(p_values) < 0.05).mean() < 0.08
+    cell = np.repeat(np.arange(5), 6)
+    inside = [at_equal_budget(*triple(draw, 30, 0, 0), ONE[:30], cell).p_value for _ in range(500)]
+    assert (np.array(inside) < 0.05).mean() < 0.08
+
+
+def test_pairing_narrows_the_interval_of_two_scores_that_are_nearly_one():
+    draw = np.random.default_rng(1)
+    score, other, target = triple(draw, 60, 0.7, 0.7)
+    twin = score + 0.1 * draw.normal(size=60)
+    near, far = (of_ranks(score, rival, target, ONE[:60]) for rival in (twin, other))
+    assert near.ci_high - near.ci_low < 0.4 * (far.ci_high - far.ci_low)
+
+
+def test_base_models_widen_the_interval():
+    draw = np.random.default_rng(2)
+    base = np.repeat(np.arange(6), 10)
+    target = draw.normal(size=60) + 2 * draw.normal(size=6)[base]
+    score, rival = (target + draw.normal(size=60) + 2 * draw.normal(size=6)[base] for _ in range(2))
+    alone, clustered = of_ranks(score, rival, target, ONE[:60]), of_ranks(score, rival, target, base)
+    assert clustered.difference == alone.difference
+    assert clustered.ci_high - clustered.ci_low > 1.3 * (alone.ci_high - alone.ci_low)
+
+
+def test_at_equal_budget_only_cells_count_that_both_have():
+    cell = np.repeat([0, 1, -1], 4)
+    score, target = np.tile([1.0, 2, 3, 4], 3), np.tile([1.0, 2, 4, 3], 3)
+    rival = np.r_[4.0, 3, 2, 1, 7, 7, 7, 7, 1, 2, 3, 4]  # constant in the second cell
+    found = at_equal_budget(score, rival, target, ONE[:12], cell)
+    assert (found.n_configurations, found.rho, found.rival_rho) == (4, pytest.approx(0.8), pytest.approx(-0.8))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_too_little_has_no_interval(n):
+    x = np.arange(n) + 0.0
+    for found in (of_ranks(x, -x, x, ONE[:n]), at_equal_budget(x, -x, x, ONE[:n], ONE[:n])):
+        assert math.isnan(found.p_value) or n == 3
+        assert found.n_configurations in (0, n)
+
+
+def test_equal_scores_have_no_difference_and_no_interval():
+    score, _, target = triple(np.random.default_rng(3), 20)
+    found = of_ranks(score, score, target, ONE[:20])
+    assert found.difference == 0
+    assert math.isnan(found.ci_low)
