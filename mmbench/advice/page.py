@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmbench.records.frame import replacing, write_table
+from mmbench.records.frame import write_table
 from mmbench.report.html import html_table, paragraphs
 from mmbench.statistics.configurations import configurations
 from mmbench.statistics.controls import stem
 from mmbench.statistics.regret import random_regret, regret_at_1
+from mmbench.store.files import replacing
 
 CHOICE = 2
 """Configurations of one budget from which on there is a choice."""

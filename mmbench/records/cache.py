@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmbench.records.columns import COLUMNS, MixedError, joined, typed
+from mmbench.store.files import replacing
 from mmbench.store.store import read_json
 
 File = tuple[int, int, int]
@@ -155,17 +156,6 @@ def _write(path: Path, frame: pd.DataFrame) -> None:
             pq.write_table(table, temporary, write_page_checksum=True)
     except OSError:
         return
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; moved to `path` when the block succeeds, so that a reader sees all or nothing."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -10,13 +10,14 @@ from typing import Any
 import pandas as pd
 
 from mmbench.errors import ConfigError, StoreError
-from mmbench.records.cache import read_records, replacing
+from mmbench.records.cache import read_records
 from mmbench.records.columns import COLUMNS, MixedError, joined
+from mmbench.store.files import replacing
 from mmbench.store.store import VERSION, Store
 
 Stores = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-__all__ = ["COLUMNS", "folders", "load_records", "replacing", "write_records", "write_table"]
+__all__ = ["COLUMNS", "folders", "load_records", "write_records", "write_table"]
 
 ORDER = ["dataset", "model", "expansion", "axis", "budget", "factor", "training", "metric", "seed", "run_id"]
 """Rows are sorted by these, so that the frame reads well and does not depend on the order of the files."""

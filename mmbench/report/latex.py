@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmbench.records.frame import replacing
 from mmbench.report.columns import DASH, Column, between, cost, kind_of, of, points, sign
 from mmbench.statistics.judge import ranked
+from mmbench.store.files import replacing
 
 COLUMNS: tuple[Column, ...] = (
     ("sign", sign),

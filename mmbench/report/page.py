@@ -13,7 +13,6 @@ from string import Template
 import pandas as pd
 
 from mmbench.records.curves import Traces
-from mmbench.records.frame import replacing
 from mmbench.report import invariances, prose
 from mmbench.report import tables as sections
 from mmbench.report.figures.style import Drawing
@@ -26,6 +25,7 @@ from mmbench.report.provenance import settings_section, versions_section
 from mmbench.report.terminal import correlation_table
 from mmbench.report.verdict import caveats, extent, verdict
 from mmbench.statistics.judge import Judgement, ranked
+from mmbench.store.files import replacing
 
 __all__ = ["correlation_table", "write_report"]
 

@@ -22,8 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from mmbench.records.frame import replacing
 from mmbench.statistics.judge import CONTROLS
+from mmbench.store.files import replacing
 
 PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
 CONTROL_COLOURS = {"none": "#222222", "scratch": "#777777", "scratch_matched": "#A0A0A0"}
