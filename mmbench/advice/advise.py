@@ -1,9 +1,9 @@
 """Which expansion to choose for a network of one's own, before any of them is trained.
 
-Every operator that fits the network is matched to the parameter budget, applied, and scored. Scores have errors, and
-differences within them are noise: where the first place is undecided, the candidates that may deserve it are measured
-again with other draws, the better half of them at most (successive halving, Karnin et al., 2013), until it is decided,
-the rounds are used up, or the time is.
+Every operator that fits the network is applied at the parameter budget, and scored. Differences smaller than the errors
+of the scores are noise. While the first place is undecided, the candidates that may deserve it are measured again with
+other random draws, at most the better half of them each time (successive halving, Karnin et al., 2013), until one is
+clearly first or the rounds or the time are used up.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from mmbench.advice.candidates import Candidate, find_candidates
-from mmbench.advice.ranking import CLEAR, merits, undecided
+from mmbench.advice.ranking import ranking, undecided
 from mmbench.data.base import Progress, silent
 from mmbench.errors import ConfigError, MmbenchError
 from mmbench.expansions.apply import Expander
@@ -34,12 +33,13 @@ from mmbench.training.loop import train
 from mmbench.training.recipes import SGD, Training
 
 DEFAULT = ("manifold",)
-"""The metrics that advice is given by; see docs/evidence.md."""
+"""The metrics that rank by default; see docs/evidence.md."""
 ROUNDS = 4
-APART = 1000
-"""Between the draws of two rounds; the draw 0 is that of the network that is measured, in every round."""
-TIMED = 3
-"""Steps that a candidate is trained for to tell what its training would take."""
+"""The most often that a candidate is measured."""
+DRAWS_PER_ROUND = 1000
+"""Distance between the numbers of the random draws of two rounds. Draw 0 made the measured network, in every round."""
+TIMED_STEPS = 3
+"""Training steps from which the duration of a candidate's training is estimated."""
 
 
 def advise(
@@ -61,47 +61,47 @@ def advise(
     """Rank the expansions of a trained network, best first.
 
     Args:
-        model: a classifier of timm's classes that `mmbench.expand` understands.
+        model: a classifier that `mmbench.expand` supports.
         data: its training images (N, C, H, W) and labels (N,), or a loader of such batches.
         budget: parameters of the expanded network as a multiple of the model's.
-        metrics: by which metric to rank, or metrics: then by the mean of the ranks that they give, as shares of the
-            number of candidates (1 is best); by default by those that docs/evidence.md supports.
+        metrics: the metric to rank by. With several, the ranking is by the mean of their ranks, as shares of the number
+            of candidates (1 is best). By default those that docs/evidence.md supports.
         expansions: names of the operators to consider; all of them by default.
         training: the recipe that the network will be trained on with; metrics that train shorten it.
         validation: held-out images and labels, for metrics that need them.
-        seconds: the time that may be used; when it is used up, what is not measured has no score.
+        seconds: time limit; a candidate that is not measured by then has no score.
         tolerance: largest relative difference of a candidate's parameter count from the budget.
-        seed: of all draws.
-        save: `best` or `all` write candidates, ready to train, to `folder`/NAME.safetensors; `none` writes nothing.
-        folder: where to.
-        progress: shows how far it is, as `rich.progress.track` does.
+        seed: of all random draws.
+        save: `best` or `all` writes candidates, ready to train, to `folder`/NAME.safetensors; `none` writes nothing.
+        folder: where candidates are saved.
+        progress: shows the progress, as `rich.progress.track` does.
 
     Returns:
         One row per candidate: rank (1 is best; null without a score), expansion, axis, factor, parameters, score,
-        score_stderr, decided (whether the difference to the first is more than noise), rounds, seconds (spent on it),
-        train_seconds (what training it would take), reason (why it has no score), file (if saved); with several metrics
-        also each one's mean as `score/NAME`. `frame.attrs` holds `left_out` (operators that do not fit, with reasons),
-        `seconds` in all, `metrics` (their definitions) and `budget`.
+        score_stderr, decided (whether it is clearly behind the first), rounds, seconds (spent on it), train_seconds
+        (estimated duration of its training), reason (why it has no score), file (if saved); with several metrics also
+        the mean score of each as `score/NAME`. `frame.attrs` holds `left_out` (operators that do not fit, with
+        reasons), `seconds` (the total), `metrics` (their definitions) and `budget`.
 
     Raises:
-        ConfigError: a wrong value, or no operator fits.
-        UndefinedError: the network is of no known family.
-        DataError: images and labels that do not go together, or that the network cannot take.
+        ConfigError: a value is not allowed, or no operator fits.
+        UndefinedError: the network's family is unknown.
+        DataError: images and labels do not go together, or the network cannot take them.
         ScoreError: the network is dead or has diverged.
     """
     start = time.perf_counter()
     chosen = _checked(metrics, training, budget, seconds, save)
     base, shape = architecture_of(model)
     examples = tensors(data)
-    subject_of(model, examples, validation=validation).surface(1)  # tells what is wrong with the data once, now
+    subject_of(model, examples, validation=validation).surface(1)  # what is wrong with the data is raised here, once
     candidates, left_out = find_candidates(base, shape, budget, tolerance, expansions)
     if not candidates:
-        reasons = "; ".join(f"{one['expansion']}: {one['reason']}" for one in left_out)
-        raise ConfigError(f"budget = {budget:g}: no expansion of this network has as many parameters: {reasons}")
-    judge = _Judge(model, examples, chosen, training or SGD(), validation, seed)
+        reasons = "; ".join(f"{entry['expansion']}: {entry['reason']}" for entry in left_out)
+        raise ConfigError(f"budget = {budget:g}: no expansion of this network reaches this size: {reasons}")
+    measurer = _Measurer(model, examples, chosen, training or SGD(), validation, seed)
     deadline = math.inf if seconds is None else start + seconds
-    _measure(judge, candidates, deadline, progress)
-    table = _table(candidates, chosen)
+    _measure(measurer, candidates, deadline, progress)
+    table = ranking(candidates, chosen)
     if save != "none":
         table["file"] = _saved(table, candidates, folder, save)
     table.attrs |= {
@@ -114,7 +114,7 @@ def advise(
 
 
 def _checked(metrics: Any, training: Training | None, budget: float, seconds: float | None, save: str) -> list[Metric]:
-    """The metrics, made; every wrong value is told at once."""
+    """The metrics as components; all wrong values are reported together."""
     problems: list[str] = []
     chosen = []
     if not isinstance(budget, (int, float)) or not 1 < budget < 1000:
@@ -128,9 +128,9 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
     given = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
     if not given:
         problems.append(f"metrics is empty; allowed: {', '.join(METRICS.names())}")
-    for one in given:
+    for metric in given:
         try:
-            chosen.append(as_advised(one, training))
+            chosen.append(metric_for_advice(metric, training))
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -138,8 +138,8 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
     return chosen
 
 
-def as_advised(metric: str | Metric, training: Training | None = None) -> Metric:
-    """A metric by its name, with the options that it has where the expansion is known; or as it is given."""
+def metric_for_advice(metric: str | Metric, training: Training | None = None) -> Metric:
+    """A metric by its name, with the options that it has where the expansion is known (`Metric.where_expanded`)."""
     if isinstance(metric, Metric):
         return metric
     kind = METRICS[metric]
@@ -163,8 +163,8 @@ def tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(images), torch.cat(labels)
 
 
-class _Judge:
-    """Applies and measures candidates, all on the same network, data and, in one round, images."""
+class _Measurer:
+    """Applies and measures candidates: the same network and data for all, and in one round the same images."""
 
     def __init__(
         self,
@@ -180,21 +180,21 @@ class _Judge:
         self.validation, self.seed = validation, seed
 
     def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
-        """A network like the model, expanded the candidate's way."""
-        if draw not in candidate.ways:
+        """`small`, a network of the model's architecture, expanded the candidate's way with the draw of that number."""
+        if draw not in candidate.expanders:
             seed = self.seed + draw
-            candidate.ways[draw] = Expander(self.model, candidate.operator, data=self.data, seed=seed)
-        return candidate.ways[draw](small)
+            candidate.expanders[draw] = Expander(self.model, candidate.operator, data=self.data, seed=seed)
+        return candidate.expanders[draw](small)
 
-    def look(self, candidate: Candidate, number: int) -> None:
-        """Measure the candidate once more, with the draws of round `number`."""
+    def measure(self, candidate: Candidate, number: int) -> None:
+        """Measure the candidate in a round, with that round's random draws."""
         start = time.perf_counter()
         try:
             if candidate.model is None:
                 candidate.model = self.expanded(candidate, self.model, 0).eval()
             subject = subject_of(
                 candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.base,
-                expand=lambda small, draw: self.expanded(candidate, small, draw and draw + number * APART),
+                expand=lambda small, draw: self.expanded(candidate, small, draw and draw + number * DRAWS_PER_ROUND),
             )  # fmt: skip
             for metric in self.metrics:
                 candidate.estimates.setdefault(metric.name, []).append(score(metric, subject))
@@ -202,17 +202,17 @@ class _Judge:
                 candidate.train_seconds = self._training_seconds(candidate.model, subject.train)
         except MmbenchError as error:
             candidate.reason = str(error)
-        except (RuntimeError, ValueError) as error:  # a network that an operator or metric trips over: the others count
+        except (RuntimeError, ValueError) as error:  # the other candidates can still be ranked
             candidate.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         candidate.seconds += time.perf_counter() - start
 
     def _training_seconds(self, model: nn.Module, train_split: Any) -> float:
-        history = train(copied(model), train_split, self.training, torch.Generator().manual_seed(0), TIMED)
-        return history.seconds / min(TIMED, self.training.steps) * self.training.steps
+        history = train(copied(model), train_split, self.training, torch.Generator().manual_seed(0), TIMED_STEPS)
+        return history.seconds / min(TIMED_STEPS, self.training.steps) * self.training.steps
 
 
-def _measure(judge: _Judge, candidates: list[Candidate], deadline: float, progress: Progress[Any]) -> None:
-    """Round after round, on fewer and fewer candidates."""
+def _measure(measurer: _Measurer, candidates: list[Candidate], deadline: float, progress: Progress[Any]) -> None:
+    """Measure round after round, each time fewer candidates."""
     alive = candidates
     for number in range(ROUNDS):
         for candidate in progress(alive, f"measuring {len(alive)} candidates" + (" again" if number else "")):
@@ -220,55 +220,21 @@ def _measure(judge: _Judge, candidates: list[Candidate], deadline: float, progre
                 if not candidate.estimates:
                     candidate.reason = "the time was used up"
                 continue
-            judge.look(candidate, number)
+            measurer.measure(candidate, number)
         if time.perf_counter() >= deadline:
             return
-        alive = undecided(candidates, judge.metrics)
+        alive = undecided(candidates, measurer.metrics)
         if len(alive) < 2:
             return
 
 
-def _table(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
-    scored = [one for one in candidates if not one.reason]
-    merit, error = merits(scored, metrics) if scored else ([], [])
-    order = sorted(range(len(scored)), key=lambda i: (-merit[i], scored[i].parameters, scored[i].operator.name))
-    rows = []
-    for rank, i in enumerate(order, 1):
-        one, gap = scored[i], merit[order[0]] - merit[i]
-        means = {
-            f"score/{metric.name}": float(np.mean([e.value for e in one.estimates[metric.name]])) for metric in metrics
-        }
-        single = len(metrics) == 1
-        rows.append({
-            **_known(one), "rank": rank, "score": means[f"score/{metrics[0].name}"] if single else merit[i],
-            "score_stderr": error[i] if math.isfinite(error[i]) else math.nan,
-            "decided": rank > 1 and gap > CLEAR * math.hypot(error[order[0]], error[i]),
-            "rounds": len(one.estimates[metrics[0].name]), **({} if single else means),
-        })  # fmt: skip
-    rows += [{**_known(one), "rounds": 0, "decided": False} for one in candidates if one.reason]
-    table = pd.DataFrame(rows)
-    for name in ("rank", "score", "score_stderr"):
-        if name not in table:
-            table[name] = math.nan
-    columns = ["rank", "expansion", "axis", "factor", "parameters", "score", "score_stderr", "decided", "rounds"]
-    columns += [] if len(metrics) == 1 else [f"score/{metric.name}" for metric in metrics]
-    columns += ["seconds", "train_seconds", "reason"]
-    return table.reindex(columns=columns).astype({"rank": "Int64"})
-
-
-def _known(one: Candidate) -> dict[str, Any]:
-    return {
-        "expansion": one.operator.name, "axis": one.axis, "factor": one.factor, "parameters": one.parameters,
-        "seconds": one.seconds, "train_seconds": one.train_seconds, "reason": one.reason,
-    }  # fmt: skip
-
-
 def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path, save: str) -> list[str | None]:
-    """Write the best or all scored candidates; the file of each row, or None.
+    """Write the best or all scored candidates, with what `mmbench.build` needs in the file's metadata under `mmbench`.
 
-    The configuration that `mmbench.build` makes the network of lies in the file's metadata, under `mmbench`.
+    Returns:
+        The file of each row, or None.
     """
-    models = {(one.operator.name, one.axis): one.model for one in candidates}
+    models = {(candidate.operator.name, candidate.axis): candidate.model for candidate in candidates}
     files: list[str | None] = []
     Path(folder).mkdir(parents=True, exist_ok=True)
     for row in table.itertuples():

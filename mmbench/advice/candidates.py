@@ -1,4 +1,4 @@
-"""The ways to expand a network to a parameter budget, and what was found out about each."""
+"""The ways to expand a network to a parameter budget, and what has been measured of each."""
 
 from __future__ import annotations
 
@@ -19,29 +19,50 @@ from mmbench.registry import unknown_name
 
 @dataclass
 class Candidate:
-    """One way to expand the network, and what was found out about it."""
+    """One way to expand the network, and what has been measured of it."""
 
     operator: Expansion
     axis: str
-    """The option, as `mmbench.expand` takes it."""
+    """The axis, as `mmbench.expand` takes it."""
     factor: float
     parameters: int
     model: nn.Module | None = None
-    ways: dict[int, Expander] = field(default_factory=dict)
-    """To expand networks like the one given, by draw."""
+    """The expanded network, once it is made."""
+    expanders: dict[int, Expander] = field(default_factory=dict)
+    """By the number of a random draw: what expands networks of the given architecture with that draw."""
     estimates: dict[str, list[Estimate]] = field(default_factory=dict)
+    """By metric, one estimate per round."""
     seconds: float = 0.0
     """Spent on expanding and measuring it."""
     train_seconds: float = math.nan
-    """What training it would take, from a few steps."""
+    """Estimated duration of its training, from a few steps."""
     reason: str = ""
-    """Why it has no score."""
+    """Why it has no score; empty if it has one."""
+
+    @property
+    def rounds(self) -> int:
+        """How often it has been measured."""
+        return len(next(iter(self.estimates.values()), []))
 
 
 def find_candidates(
     base: Architecture, shape: InputShape, budget: float, tolerance: float = 0.05, names: Sequence[str] | None = None
 ) -> tuple[list[Candidate], list[dict[str, str]]]:
-    """Every operator along every axis that reaches the budget, and why the others do not."""
+    """Every operator along every axis that reaches the budget.
+
+    Args:
+        base: the architecture of the network to expand.
+        shape: its input.
+        budget: the parameter count aimed at, as a multiple of the base's.
+        tolerance: largest relative deviation from it.
+        names: the operators to consider; all that are no controls by default.
+
+    Returns:
+        The candidates; and for each combination that does not fit a dictionary of `expansion`, `axis` and `reason`.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
     known = [name for name in EXPANSIONS.names() if EXPANSIONS[name].arm == "expansion"]
     unknown = [name for name in names or () if name not in known]
     if unknown:

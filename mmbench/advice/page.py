@@ -1,132 +1,76 @@
-"""How far a ranking can be trusted: what following it has cost and gained in earlier sweeps; and the page of advice."""
+"""The advice as a table and as a self-contained HTML page."""
 
 from __future__ import annotations
 
-import math
+import base64
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
 from importlib.resources import files
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 
 from mmbench.records.frame import write_table
-from mmbench.report.html import html_table, paragraphs
-from mmbench.statistics.configurations import configurations
-from mmbench.statistics.controls import stem
-from mmbench.statistics.regret import random_regret, regret_at_1
+from mmbench.report.figures.style import AGREES, OPEN, STYLE, WIDTH
 from mmbench.store.files import replacing
-
-CHOICE = 2
-"""Configurations of one budget from which on there is a choice."""
-
-
-def track_record(frame: pd.DataFrame, family: str, metrics: Mapping[str, str]) -> list[str]:
-    """What choosing by the metrics lost and gained on earlier configurations of the family: together, and each.
-
-    `metrics` maps names to definitions. Records of another definition count only where there are none of this one.
-
-    Inside every cell of equal data set, base model and budget the configuration of the best score (of the best mean
-    rank, by several metrics together) is chosen; its gain is compared with the best one's and with the mean, in points
-    of test accuracy, averaged over cells.
-    """
-    units = configurations(_as_defined(frame, metrics), "gain")
-    units = units[(units["model"] == family) & (units["arm"] == "expansion") & (units["budget_cell"] >= 0)]
-    signs = frame.dropna(subset=["metric"]).drop_duplicates("metric").set_index("metric")["expected_sign"]
-    found = {name: _choices(units[units["metric"].map(stem) == name], signs.get(name)) for name in metrics}
-    sentences = [_sentence(rows, name, family) for name, rows in found.items()]
-    if len(found) < 2 or any(rows.empty for rows in found.values()):
-        return sentences
-    ranks = [rows.groupby("budget_cell")["merit"].rank(pct=True) for rows in found.values()]
-    joint = pd.concat(ranks, axis=1, join="inner").mean(axis=1).rename("merit")
-    first = next(iter(found.values()))[["budget_cell", "target"]]
-    return [_sentence(first.join(joint, how="inner"), f"the mean rank of {' and '.join(found)}", family), *sentences]
-
-
-def _as_defined(frame: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
-    """The records, those of one definition being one metric, whatever the training that their points shorten."""
-    if "definition" not in frame:
-        return frame
-    for name, definition in metrics.items():
-        named, defined = frame["metric"] == name, frame["definition"] == definition
-        if (named & defined).any():
-            frame = frame[~named | defined]
-    return frame.assign(metric_id=pd.factorize(frame["definition"])[0].astype(str))
-
-
-def _choices(rows: pd.DataFrame, sign: Any) -> pd.DataFrame:
-    """By configuration: the score turned so that a larger one is better, where there is a choice at equal budget.
-
-    Options of a metric make different scores: of those with the most configurations.
-    """
-    parts = []
-    for _, part in rows.groupby("metric"):
-        cell = part["budget_cell"].to_numpy()
-        parts.append(part[np.bincount(cell)[cell] >= CHOICE])
-    best = max(parts, key=len, default=rows).set_index("number")
-    return best.assign(merit=best["score"] * (-1 if sign is not None and sign < 0 else 1))
-
-
-def _sentence(best: pd.DataFrame, metric: str, family: str) -> str:
-    none = f"There is no evidence on {metric}: no earlier sweep trained several expansions of a {family} to one budget."
-    if best.empty:
-        return none
-    cell, goal, merit = (best[name].to_numpy() for name in ("budget_cell", "target", "merit"))
-    lost, luck = regret_at_1(cell, merit.astype(float), goal.astype(float)), random_regret(cell, goal.astype(float))
-    if math.isnan(lost):
-        return none
-    gained, cells = luck - lost, len(np.unique(cell))
-    verb = f"gained {100 * gained:.1f} points over" if gained >= 0 else f"was {-100 * gained:.1f} points worse than"
-    return (
-        f"On {len(best)} earlier configurations of a {family} ({cells} choices at equal budget), choosing by {metric} "
-        f"lost {100 * lost:.1f} points of test accuracy against the best and {verb} picking at random."
-    )
-
-
-def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folder: Path) -> tuple[Path, Path]:
-    """Write advice.csv and the self-contained advice.html into `folder`; their paths."""
-    csv, page = folder / "advice.csv", folder / "advice.html"
-    write_table(table, csv)
-    attrs = table.attrs
-    scored = table[table["rank"].notna()]
-    rows = [(shown(row), False) for row in scored.to_dict("records")]
-    out = [(str(row["expansion"]), str(row["axis"]), str(row["reason"])) for row in attrs["left_out"]]
-    out += [
-        (str(r["expansion"]), str(r["axis"]), str(r["reason"])) for r in table[table["rank"].isna()].to_dict("records")
-    ]
-    body = (
-        f"<h1>Which expansion to choose</h1>\n{paragraphs([about, *costs(table)])}"
-        f"<h2>Ranking</h2>\n{_chart(scored)}{html_table([*COLUMNS.values()], rows, text_columns=[1])}"
-        f"<h2>How far to trust it</h2>\n{paragraphs(evidence)}"
-        f"{paragraphs(['Measured: ' + definition for definition in attrs['metrics']])}"
-    )
-    if out:
-        left = html_table(["expansion", "axis", "why"], [(cells, False) for cells in out], "words", text_columns=[2])
-        body += f"<h2>Left out</h2>\n{left}"
-    style = files("mmbench.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
-    with replacing(page) as path:
-        path.write_text(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mmbench: advice</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-            f"<style>{style}</style></head><body><main>{body}</main></body></html>\n",
-            encoding="utf-8",
-        )
-    return csv, page
-
+from mmbench.text import is_missing, number
 
 COLUMNS = {
     "rank": "rank", "expansion": "expansion", "axis": "axis", "factor": "factor", "parameters": "parameters",
-    "score": "score", "score_stderr": "+-", "decided": "against the first", "rounds": "rounds", "seconds": "spent, s",
+    "score": "score", "score_stderr": "±", "decided": "against the first", "rounds": "rounds", "seconds": "spent, s",
     "train_seconds": "training, s",
 }  # fmt: skip
-"""What is shown of a ranking, and under which heading."""
+"""The columns of the ranking that the page shows, and their headings."""
 BRIEF = {
     name: COLUMNS[name] for name in ("rank", "expansion", "parameters", "score", "score_stderr", "decided", "rounds")
 }
-"""What fits a terminal."""
+"""The columns that fit a terminal."""
+CAPTION = "Scores with their standard errors. Blue: may be the best. Grey: clearly behind."
+
+
+def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folder: Path) -> tuple[Path, Path]:
+    """Write advice.csv and the self-contained advice.html.
+
+    Args:
+        table: a ranking, as of `mmbench.advise`.
+        evidence: sentences on how far the ranking can be trusted.
+        about: what was ranked, in a sentence.
+        folder: where the files go; it must exist.
+
+    Returns:
+        The paths of the two files.
+    """
+    csv, page = folder / "advice.csv", folder / "advice.html"
+    write_table(table, csv)
+    scored, failed = table[table["rank"].notna()], table[table["rank"].isna()]
+    left_out = [*table.attrs["left_out"], *failed.to_dict("records")]
+    environment = Environment(loader=PackageLoader("mmbench.advice", "assets"), autoescape=True)
+    environment.undefined = StrictUndefined
+    text = environment.get_template("page.html").render(
+        style=files("mmbench.report").joinpath("assets", "report.css").read_text(encoding="utf-8"),
+        about=about,
+        costs=costs(table),
+        chart=_chart(scored) if len(scored) else "",
+        caption=CAPTION,
+        headings=list(COLUMNS.values()),
+        rows=[shown(row) for row in scored.to_dict("records")],
+        evidence=evidence,
+        definitions=table.attrs["metrics"],
+        left_out=[(entry["expansion"], entry["axis"], entry["reason"]) for entry in left_out],
+    )
+    with replacing(page) as path:
+        path.write_text(text, encoding="utf-8")
+    return csv, page
+
+
+def shown(row: Mapping[Any, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
+    """Some columns of a row of the ranking as text."""
+    return ["" if row["rank"] == 1 and name == "decided" else _cell(name, row[name]) for name in columns]
 
 
 def _cell(name: str, value: Any) -> str:
@@ -134,19 +78,11 @@ def _cell(name: str, value: Any) -> str:
         return "clearly behind" if value else "within noise"
     if name in ("rank", "parameters", "rounds"):
         return f"{int(value):,}"
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.3g}"
-    return str(value)
-
-
-def shown(row: Mapping[Any, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
-    """The columns of a row of the ranking as texts."""
-    first = row["rank"] == 1
-    return ["" if first and name == "decided" else _cell(name, row[name]) for name in columns]
+    return number(value) if isinstance(value, float) or is_missing(value) else str(value)
 
 
 def costs(table: pd.DataFrame) -> list[str]:
-    """What was spent, against what training would take."""
+    """Time spent on the advice, compared with the time that training the candidates would take."""
     train = table["train_seconds"].dropna()
     spent = f"Spent {table.attrs['seconds']:.0f} seconds on {int((table['rounds'] > 0).sum())} candidates."
     if train.empty:
@@ -158,34 +94,16 @@ def costs(table: pd.DataFrame) -> list[str]:
 
 
 def _chart(scored: pd.DataFrame) -> str:
-    """Scores with their errors, best first, drawn as SVG."""
-    if scored.empty:
-        return ""
-    scores = scored["score"].to_numpy(dtype=float)
-    errors = scored["score_stderr"].fillna(0).to_numpy(dtype=float)
-    low, high = float((scores - errors).min()), float((scores + errors).max())
-    span, line, left, width = (high - low) or 1.0, 22, 220, 460
-
-    def x(value: float) -> float:
-        return left + 10 + (width - 20) * (value - low) / span
-
-    marks = ""
-    for place, (row, score, error) in enumerate(zip(scored.to_dict("records"), scores, errors, strict=True)):
-        y = line * place + line / 2 + 4
-        name = escape(f"{row['expansion']} {row['axis']}")
-        colour = "#999999" if row["decided"] else "#0072b2"
-        marks += (
-            f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end" font-size="13" fill="currentColor">{name}</text>'
-            f'<line x1="{x(score - error):.1f}" x2="{x(score + error):.1f}" y1="{y}" y2="{y}" stroke="{colour}" '
-            f'stroke-width="2"/><circle cx="{x(score):.1f}" cy="{y}" r="4" fill="{colour}"/>'
-        )
-    height = line * len(scores) + 30
-    ends = "".join(
-        f'<text x="{x(v):.0f}" y="{height - 8}" text-anchor="middle" font-size="12" fill="currentColor">{v:.3g}</text>'
-        for v in (low, high)
-    )
-    label = "Scores with standard errors; blue may be the best, grey is clearly behind"
-    return (
-        f'<figure><svg role="img" aria-label="{label}" viewBox="0 0 {left + width + 20} {height}">{marks}{ends}</svg>'
-        f"<figcaption>{label}.</figcaption></figure>\n"
-    )
+    """The scores with their errors, best first, as the address of an embedded SVG."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.5 * WIDTH, 0.6 + 0.28 * len(scored)))
+        axes = figure.subplots()
+        for place, row in enumerate(scored.to_dict("records")):
+            error = 0.0 if is_missing(row["score_stderr"]) else row["score_stderr"]
+            axes.errorbar(row["score"], place, xerr=error, fmt="o", color=OPEN if row["decided"] else AGREES)
+        axes.set_yticks(range(len(scored)), [f"{row.expansion} {row.axis}" for row in scored.itertuples()])
+        axes.set_ylim(len(scored) - 0.5, -0.5)
+        axes.set_xlabel("score")
+        svg = BytesIO()
+        FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""What candidates are ranked by, with its error, and which of them may still be the first."""
+"""The order of the candidates: the value that they are ranked by, its error, and which may still be the best."""
 
 from __future__ import annotations
 
@@ -6,69 +6,122 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mmbench.advice.candidates import Candidate
 from mmbench.metrics.base import Estimate, Metric
 
+Array = NDArray[np.float64]
+
 CLEAR = 1.96
-"""Standard errors of a difference from which on it is no noise."""
+"""A difference of this many standard errors counts as real."""
 DRAWS = 1000
-"""Of all scores, for the error of a mean rank."""
+"""Random draws of all scores, for the error of a mean rank."""
 
 
 def undecided(candidates: list[Candidate], metrics: list[Metric]) -> list[Candidate]:
-    """The candidates that may be the best, the better half of all that were measured in the last round at most."""
-    scored = [one for one in candidates if not one.reason]
+    """The candidates that may be the best: at most the better half of those that the last round measured."""
+    scored = [candidate for candidate in candidates if not candidate.reason]
     if len(scored) < 2:
         return []
-    merit, error = merits(scored, metrics)
-    order = sorted(range(len(scored)), key=lambda i: -merit[i])
+    value, error = ranking_values(scored, metrics)
+    order = sorted(range(len(scored)), key=lambda i: -value[i])
     first = order[0]
-    rounds = [len(next(iter(one.estimates.values()))) for one in scored]
-    # One round does not tell what other images or draws would have said, whatever error it states.
-    once = max(rounds) == 1
-    near = [i for i in order if once or merit[first] - merit[i] <= CLEAR * math.hypot(error[first], error[i])]
-    if not once and not any(error[i] > 0 for i in near):
+    rounds = [candidate.rounds for candidate in scored]
+    # After one round nothing is known of other images or draws, whatever error the metric states.
+    one_round = max(rounds) == 1
+    near = [i for i in order if one_round or value[first] - value[i] <= CLEAR * math.hypot(error[first], error[i])]
+    if not one_round and not any(error[i] > 0 for i in near):
         return []
     last = rounds.count(max(rounds))
     return [scored[i] for i in near[: max(2, -(-last // 2))]]
 
 
-def merits(scored: list[Candidate], metrics: list[Metric]) -> tuple[list[float], list[float]]:
-    """What the ranking is by, and its standard error, larger being better.
+def ranking_values(scored: list[Candidate], metrics: list[Metric]) -> tuple[list[float], list[float]]:
+    """The value that each candidate is ranked by, larger being better, and its standard error.
 
-    Of one metric the mean score, turned by its expected sign. Of several the mean over metrics of the share of the
-    candidates that do not beat it, which no single far score can decide; its error is its spread under Gaussian draws
-    of the scores within their errors.
+    With one metric the value is the mean score, multiplied by its expected sign. With several it is the mean over the
+    metrics of the share of candidates that score no better, so that no single extreme score decides; its error is its
+    standard deviation when all scores are drawn from normal distributions around their means.
+
+    Args:
+        scored: candidates with at least one estimate of every metric.
+        metrics: the metrics that rank them.
+
+    Returns:
+        The values and their errors, in the order of `scored`; an error is infinite where nothing is known of it.
     """
-    turned, errors = [], []
+    signed, errors = [], []
     for metric in metrics:
-        mean, error = means([one.estimates[metric.name] for one in scored])
-        turned.append(mean * (-1 if metric.expected_sign < 0 else 1))
+        mean, error = mean_scores([candidate.estimates[metric.name] for candidate in scored])
+        signed.append(mean * (-1 if metric.expected_sign < 0 else 1))
         errors.append(error)
     if len(metrics) == 1:
-        return turned[0].tolist(), errors[0].tolist()
-    scores, widths = np.array(turned), np.array(errors)
+        return signed[0].tolist(), errors[0].tolist()
+    scores, widths = np.array(signed), np.array(errors)
     unknown = np.isinf(widths)
     noise = np.random.default_rng(0).standard_normal((DRAWS, *scores.shape)) * np.where(unknown, 0.0, widths)
     shares = (rankdata(np.concatenate([scores[None], scores + noise]), axis=2) / len(scored)).mean(1)
-    spread = shares[1:].std(0).round(12)  # of draws that are all alike, no more than rounding
+    spread = shares[1:].std(0).round(12)  # draws that are all equal differ by rounding alone
     return shares[0].tolist(), np.where(unknown.any(0), np.inf, spread).tolist()
 
 
-def means(estimates: list[list[Estimate]]) -> tuple[Any, Any]:
-    """Mean over rounds and its standard error; that of one round is the metric's own.
+def mean_scores(estimates: list[list[Estimate]]) -> tuple[Array, Array]:
+    """Mean score of each candidate over its rounds, and the standard error of the mean.
 
-    With several rounds the spread over rounds, pooled over the candidates, tells also what the metric cannot know of.
-    Where nothing tells, it is infinite.
+    The error of one round is the metric's own. With several rounds it is at least their spread, pooled over the
+    candidates, which also holds the choice of images and of the expansion's random draws.
+
+    Args:
+        estimates: for each candidate one estimate per round.
+
+    Returns:
+        Means and errors, one per candidate; an error is infinite where neither is known.
     """
-    mean = np.array([np.mean([one.value for one in rounds]) for rounds in estimates])
+    mean = np.array([np.mean([estimate.value for estimate in rounds]) for rounds in estimates])
     own = np.array([
-        np.sqrt(np.mean([np.inf if one.stderr is None else one.stderr**2 for one in rounds])) for rounds in estimates
+        np.sqrt(np.mean([np.inf if estimate.stderr is None else estimate.stderr**2 for estimate in rounds]))
+        for rounds in estimates
     ])  # fmt: skip
-    spread = [np.var([one.value for one in rounds], ddof=1) for rounds in estimates if len(rounds) > 1]
+    spread = [np.var([estimate.value for estimate in rounds], ddof=1) for rounds in estimates if len(rounds) > 1]
     if spread:
         pooled = float(np.sqrt(np.mean(spread)))
         own = np.where(np.isinf(own), pooled, np.maximum(own, pooled))
     return mean, own / np.sqrt([len(rounds) for rounds in estimates])
+
+
+def ranking(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
+    """The candidates as a table, best first, those without a score last; the columns are those of `mmbench.advise`."""
+    scored = [candidate for candidate in candidates if not candidate.reason]
+    value, error = ranking_values(scored, metrics) if scored else ([], [])
+    order = sorted(range(len(scored)), key=lambda i: (-value[i], scored[i].parameters, scored[i].operator.name))
+    several = len(metrics) > 1
+    rows = []
+    for rank, i in enumerate(order, 1):
+        means = {
+            f"score/{metric.name}": float(np.mean([e.value for e in scored[i].estimates[metric.name]]))
+            for metric in metrics
+        }
+        behind = value[order[0]] - value[i]
+        rows.append({
+            **_described(scored[i]), "rank": rank, "score": value[i] if several else means[f"score/{metrics[0].name}"],
+            "score_stderr": error[i] if math.isfinite(error[i]) else math.nan,
+            "decided": rank > 1 and behind > CLEAR * math.hypot(error[order[0]], error[i]),
+            "rounds": scored[i].rounds, **(means if several else {}),
+        })  # fmt: skip
+    rows += [{**_described(failed), "rounds": 0, "decided": False} for failed in candidates if failed.reason]
+    columns = ["rank", "expansion", "axis", "factor", "parameters", "score", "score_stderr", "decided", "rounds"]
+    columns += [f"score/{metric.name}" for metric in metrics] if several else []
+    columns += ["seconds", "train_seconds", "reason"]
+    table = pd.DataFrame(rows).reindex(columns=columns)
+    return table.astype({"rank": "Int64", "score": "float64", "score_stderr": "float64"})
+
+
+def _described(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "expansion": candidate.operator.name, "axis": candidate.axis, "factor": candidate.factor,
+        "parameters": candidate.parameters, "seconds": candidate.seconds, "train_seconds": candidate.train_seconds,
+        "reason": candidate.reason,
+    }  # fmt: skip

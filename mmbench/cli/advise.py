@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmbench import console
-from mmbench.advice.advise import DEFAULT, advise, as_advised
+from mmbench.advice.advise import DEFAULT, advise, metric_for_advice
 from mmbench.config import prepare
 from mmbench.errors import ConfigError
 from mmbench.metrics.base import METRICS
@@ -85,13 +85,15 @@ def _tell(table: Any, evidence: list[str], run: Run, budget: float, checkpoint: 
 
 def _evidence(named: str | None, settings: Settings, run: Run, metrics: list[Any]) -> list[str]:
     """What earlier sweeps say of the metrics; read before anything is computed: a wrong folder is told at once."""
-    from mmbench.advice.page import track_record
+    from mmbench.advice.evidence import track_record
     from mmbench.records.frame import load_records
 
     folder = Path(named or settings.results)
     if named is None and not (folder / "records").is_dir():
         return [f"There is no evidence: no sweeps are stored in {folder}; evidence=DIR names a store of sweeps."]
-    known = [as_advised(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS.names()]
+    known = [
+        metric_for_advice(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS.names()
+    ]
     return track_record(load_records(folder), run.model.name, {metric.name: metric.definition for metric in known})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from mmbench.advice.page import track_record
+from mmbench.advice.evidence import track_record
 
 
 def records(**changes: Any) -> pd.DataFrame:
