@@ -25,6 +25,7 @@ from mmbench.metrics.base import Metric, score
 from mmbench.metrics.subject import Subject
 from mmbench.models._skeleton import flops, skeleton
 from mmbench.models.base import Architecture
+from mmbench.store.stages import STAGES
 from mmbench.store.store import Computed, Stage, Store, key_of, seed_of
 from mmbench.store.versions import versions
 from mmbench.training.loop import evaluate, train
@@ -76,13 +77,8 @@ class Run:
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
-        """The four stages in order, with their inputs."""
-        return {
-            "base": self.base_inputs,
-            "expanded": self.expanded_inputs,
-            "score": self.score_inputs,
-            "trained": self.trained_inputs,
-        }
+        """The stages in order, with their inputs."""
+        return {kind: getattr(self, f"{kind}_inputs") for kind in STAGES}
 
     @cached_property
     def run_id(self) -> str:
@@ -168,7 +164,7 @@ def execute(
     try:
         return store.write_record(_record(run, _Stages(run, store, device, progress, notify, wait)))
     finally:
-        store.clear_mark(run.run_id)
+        store.remove_heartbeat(run.run_id)
 
 
 def train_base(run: Run, store: Store, device: str) -> None:
@@ -186,7 +182,7 @@ def train_base(run: Run, store: Store, device: str) -> None:
     except Exception:
         return  # a run meets it again, and it is in its record
     finally:
-        store.clear_mark(run.run_id)
+        store.remove_heartbeat(run.run_id)
 
 
 def _record(run: Run, stages: _Stages) -> dict[str, Any]:
@@ -270,7 +266,7 @@ class _Stages:
     def _stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed]) -> Stage:
         def announced() -> Computed:
             self.notify(kind)
-            self.store.mark(self.r.run_id, kind)
+            self.store.write_heartbeat(self.r.run_id, kind)
             try:
                 return compute()
             except DivergedError as error:

@@ -20,7 +20,7 @@ from mmbench.run import Run
 from mmbench.store.store import Store
 
 
-def frozen(runs: list[Run]) -> dict[str, Any]:
+def as_json(runs: list[Run]) -> dict[str, Any]:
     """The runs as JSON data, for `Store.write_sweep`."""
     return {
         "runs": {run.run_id: run.label for run in runs},
@@ -29,7 +29,7 @@ def frozen(runs: list[Run]) -> dict[str, Any]:
     }
 
 
-def thawed(store: Store, job: str) -> list[Run]:
+def read_job(store: Store, job: str) -> list[Run]:
     """The runs of a job `SWEEP:INDEX`, made from what was written down; goes to the folder that the sweep started in.
 
     Raises:
@@ -49,7 +49,7 @@ def thawed(store: Store, job: str) -> list[Run]:
     if index >= len(jobs):
         raise ConfigError(f"job = {job!r} is not allowed: the sweep has {len(jobs)} jobs, counted from 0")
     enter(sweep["folder"])
-    return [made(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
+    return [recreate(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
 
 
 def enter(folder: str) -> None:
@@ -63,7 +63,7 @@ def enter(folder: str) -> None:
         ) from None
 
 
-def made(run_id: str, config: dict[str, Any]) -> Run:
+def recreate(run_id: str, config: dict[str, Any]) -> Run:
     """The run that was written down under this name, in the folder where its sweep was started."""
     run, _ = parse(config)
     if run.run_id != run_id:

@@ -16,7 +16,7 @@ from mmbench.launcher.cluster import run_job
 from mmbench.metrics.base import METRICS
 from mmbench.paths import choices, root
 from mmbench.store.store import Store
-from mmbench.sweep import frozen, thawed
+from mmbench.sweep import as_json, read_job
 
 TINY = ["model.hidden=[5]", "dataset.train_size=200", "training.steps=20", "training.warmup_steps=2"]
 DATA = {"parquet", "timm"}
@@ -96,7 +96,7 @@ def store(tmp_path):
 
 
 def written(store, *groups, folder=None):
-    sweep = {**frozen(list(itertools.chain(*groups))), "jobs": [[run.run_id for run in group] for group in groups]}
+    sweep = {**as_json(list(itertools.chain(*groups))), "jobs": [[run.run_id for run in group] for group in groups]}
     return store.write_sweep({**sweep, "folder": str(folder or store.root)})
 
 
@@ -104,33 +104,33 @@ def test_a_job_is_read_from_the_store_alone(store, monkeypatch):
     monkeypatch.chdir(store.root.parent)
     runs = [run_of(seed=seed) for seed in range(3)]
     name = written(store, runs[:2], runs[2:])
-    assert thawed(store, f"{name}:0") == runs[:2]
-    assert thawed(store, f"{name}:1") == runs[2:]
+    assert read_job(store, f"{name}:0") == runs[:2]
+    assert read_job(store, f"{name}:1") == runs[2:]
 
 
 @pytest.mark.parametrize("job", ["", "x", "abc", "abc:", ":1", "abc:-1", "../../etc/passwd:0", "abc:0:0"])
 def test_a_job_of_another_form_is_refused(store, job):
     with pytest.raises(ConfigError, match="must be SWEEP:INDEX"):
-        thawed(store, job)
+        read_job(store, job)
 
 
 def test_a_job_that_is_not_there_is_told(store, monkeypatch):
     monkeypatch.chdir(store.root.parent)
     name = written(store, [run_of()])
     with pytest.raises(ConfigError, match="the sweep has 1 jobs"):
-        thawed(store, f"{name}:1")
+        read_job(store, f"{name}:1")
     with pytest.raises(StoreError, match="all machines of the cluster share"):
-        thawed(store, "abcdef:0")
+        read_job(store, "abcdef:0")
     path = store.root / "sweeps" / f"{name}.json"
     path.write_text(path.read_text().replace('"seed":0', '"seed":1'))
     with pytest.raises(StoreError, match="no intact"):
-        thawed(store, f"{name}:0")
+        read_job(store, f"{name}:0")
 
 
 def test_a_folder_that_is_not_on_this_machine_is_told(store):
     name = written(store, [run_of()], folder=store.root / "gone")
     with pytest.raises(StoreError, match=r"gone, which this machine cannot enter \(No such file"):
-        thawed(store, f"{name}:0")
+        read_job(store, f"{name}:0")
 
 
 def test_a_run_whose_meaning_has_changed_is_refused(store, monkeypatch):
@@ -138,7 +138,7 @@ def test_a_run_whose_meaning_has_changed_is_refused(store, monkeypatch):
     name = written(store, [run_of()])
     monkeypatch.setattr("mmbench.store.store.VERSION", 99)
     with pytest.raises(StoreError, match="have changed since the sweep was started"):
-        thawed(store, f"{name}:0")
+        read_job(store, f"{name}:0")
 
 
 def test_a_job_goes_on_with_what_is_stored(store, monkeypatch, capsys):

@@ -13,10 +13,9 @@ from rich.text import Text
 
 from mmbench import console
 from mmbench.launcher.pool import Pool
+from mmbench.store.stages import STAGES
 
 COLOURS = {"done": "green", "failed": "red", "skipped": "yellow"}
-AT = {"base": "training", "expanded": "expanding", "score": "measuring", "trained": "training on"}
-"""The stages of a run, in a word: the picture may be narrow."""
 TOLD = 20
 """Reasons that are told when they come up."""
 LOOK = 1.0
@@ -85,11 +84,12 @@ class Display:
             table.add_row("", "", "loading torch")
         for slot in self.pool.slots:
             if slot.job:
-                stage = "base" if slot.job.base_only else self._stages.get(slot.job.run.run_id, "")
+                kind = "base" if slot.job.base_only else self._stages.get(slot.job.run.run_id, "")
+                stage = STAGES[kind].short if kind in STAGES else ""
                 device = slot.settings.device.replace("auto", "cpu")
                 label = "base model of " * slot.job.base_only + slot.job.run.label
                 shortened = Text(label, no_wrap=True, overflow="ellipsis")
-                table.add_row(f"  {device}", _clock(now - slot.since), AT.get(stage, ""), shortened)
+                table.add_row(f"  {device}", _clock(now - slot.since), stage, shortened)
             elif slot.worker is None:
                 table.add_row("", "", "loading torch")
             elif self.pool.waiting:

@@ -17,8 +17,9 @@ from mmbench.launcher.outcome import Outcome
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
 from mmbench.run import Run
+from mmbench.store.stages import computed
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 from mmbench.tracking.follow import following
 
 SHOWN = 10
@@ -38,7 +39,7 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
     """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    sweep = store.write_sweep(frozen(runs))
+    sweep = store.write_sweep(as_json(runs))
     pool = Pool(runs, store, settings, options)
     signals = Signals(pool)
     with following(store, runs, settings.tracker, sweep) as tracking:
@@ -112,5 +113,5 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
         f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."
     )
     if not elsewhere:
-        console.say(f"Computed: {console.counted(outcome.computed, console.STAGES) or 'nothing'}.")
+        console.say(f"Computed: {computed(outcome.computed)}.")
     console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")

@@ -14,7 +14,9 @@ from mmbench import console
 from mmbench.config import Settings
 from mmbench.errors import UndefinedError
 from mmbench.run import Run, is_final
-from mmbench.store.store import Store, key_of, look, read_json
+from mmbench.store.files import read_json
+from mmbench.store.stages import STAGES
+from mmbench.store.store import Store, key_of, look
 
 
 def print_plan(runs: list[Run], settings: Settings) -> None:
@@ -40,10 +42,12 @@ def print_plan(runs: list[Run], settings: Settings) -> None:
     )
     table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
     known = _seconds_by_stage(store)
-    for kind, words in console.STAGES.items():
+    for kind, stage in STAGES.items():
         missing = {key: run for key, run in wanted[kind].items() if not store.has(kind, run.stages[kind])}
         count = len(wanted[kind])
-        table.add_row(words, str(count), str(count - len(missing)), str(len(missing)), _cost(kind, missing, known))
+        table.add_row(
+            stage.results, str(count), str(count - len(missing)), str(len(missing)), _cost(kind, missing, known)
+        )
     console.out.print(table)
     for combination, count in sorted(skipped.items()):
         console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")

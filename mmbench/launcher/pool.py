@@ -19,7 +19,7 @@ from mmbench.errors import StoreError
 from mmbench.launcher import memory
 from mmbench.launcher.outcome import Outcome, still_to_run
 from mmbench.launcher.schedule import Job, Schedule
-from mmbench.launcher.slots import Result, Slot, end_server, worker_context
+from mmbench.launcher.worker import Result, Slot, end_server, worker_context
 from mmbench.registry import Component
 from mmbench.run import Run
 from mmbench.store.store import Store
@@ -111,7 +111,7 @@ class Pool:
         for slot in self.slots:
             slot.close()
             if slot.job:
-                self.store.clear_mark(slot.job.run.run_id)
+                self.store.remove_heartbeat(slot.job.run.run_id)
 
     def _open(self, tick: Callable[[], None]) -> None:
         """Open the slots. The first worker says how many GPUs there are."""
@@ -157,7 +157,7 @@ class Pool:
         if isinstance(result, str):
             self._bury(job, result)
             return
-        for message in result.told:
+        for message in result.warnings:
             self.store.tell(message)
         self.outcome.computed += result.computed
         if result.busy:
@@ -176,7 +176,7 @@ class Pool:
     def _bury(self, job: Job, reason: str) -> None:
         """Record as failed what the death of a worker has cost."""
         if any(mark.run_id == job.run.run_id for mark in self.store.interrupted()):  # not another sweep's
-            self.store.clear_mark(job.run.run_id)
+            self.store.remove_heartbeat(job.run.run_id)
         if job.base_only:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):

@@ -13,7 +13,7 @@ from mmbench.config import Settings
 from mmbench.errors import ConfigError, StoreError
 from mmbench.run import Run, is_final
 from mmbench.store.store import Store, look
-from mmbench.sweep import enter, made
+from mmbench.sweep import enter, recreate
 
 
 def failed(settings: Settings) -> list[Run]:
@@ -45,12 +45,12 @@ def failed(settings: Settings) -> list[Run]:
         )
     (folder, configs), results = folders.popitem(), store.root
     enter(folder)
-    return [run for run_id, config in configs.items() if (run := _made(run_id, config, results))]
+    return [run for run_id, config in configs.items() if (run := _recreated(run_id, config, results))]
 
 
-def _made(run_id: str, config: dict[str, Any], results: Path) -> Run | None:
+def _recreated(run_id: str, config: dict[str, Any], results: Path) -> Run | None:
     try:
-        return made(run_id, config)
+        return recreate(run_id, config)
     except (ConfigError, StoreError) as error:
         console.warn(f"{run_id} in {results} cannot be tried again: {error}")
         return None

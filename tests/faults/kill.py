@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmbench.run import execute
-from mmbench.store.store import read_json
+from mmbench.store.files import read_json
 
 from .tiny import SWEEP, contents, finished, opened, several
 

@@ -12,7 +12,8 @@ from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
-from mmbench.store.store import Store, key_of, look, read_json
+from mmbench.store.files import read_json
+from mmbench.store.store import Store, key_of, look
 from mmbench.training.recipes import SGD
 
 ARGUMENTS = ["model.hidden=[4]", "dataset.train_size=128", "training.steps=10", "training.warmup_steps=2"]

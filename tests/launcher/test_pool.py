@@ -17,7 +17,7 @@ import pytest
 from mmbench.errors import MmbenchError, StoreError
 from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
-from mmbench.launcher.slots import STARTS, Worker, end_server
+from mmbench.launcher.worker import STARTS, Worker, end_server
 from mmbench.metrics.hessian_trace import HessianTrace
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
@@ -67,7 +67,7 @@ def faults(tmp_path_factory):
     ("does", "said"),
     [
         ("raises", "ZeroDivisionError: seven by zero"),
-        ("dies", "the worker process died (SIGKILL: perhaps for want of memory)"),
+        ("dies", "the worker process died (SIGKILL: perhaps out of memory)"),
         ("crashes", "the worker process died (exit code 7)"),
         ("exits", "SystemExit: 3"),
         ("hangs", "it took longer than hydra.launcher.time_limit = 6 s"),
@@ -166,7 +166,7 @@ def test_a_record_that_cannot_be_written_by_the_launcher_ends_the_sweep(tmp_path
 
 def test_workers_that_cannot_start_end_the_sweep_with_a_message(tmp_path, monkeypatch):
     births = []
-    monkeypatch.setattr("mmbench.launcher.slots._introduce", crash)
+    monkeypatch.setattr("mmbench.launcher.worker._introduce", crash)
     begin = pool_module.Slot.__init__
 
     def counted(self, *args):
@@ -177,7 +177,7 @@ def test_workers_that_cannot_start_end_the_sweep_with_a_message(tmp_path, monkey
     with pytest.raises(MmbenchError, match=r"no worker process can start: the worker process died \(exit code 5\)"):
         executed(tmp_path, [quick()], slots=1)
     assert len(births) == 1
-    assert births[0]._births == STARTS
+    assert births[0]._starts == STARTS
     assert records(tmp_path) == {}
 
 

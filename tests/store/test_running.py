@@ -30,12 +30,12 @@ def rewrite(store, run_id, age=0.0, **changes):
 
 
 def test_marks_tell_what_runs_now_and_what_was_interrupted(store):
-    store.mark("a", "base")
-    store.mark("b", "score")
+    store.write_heartbeat("a", "base")
+    store.write_heartbeat("b", "score")
     assert store.running() == {"a": "base", "b": "score"}
-    assert store.clear_mark("a")
-    assert not store.clear_mark("a")
-    dead = multiprocessing.get_context("fork").Process(target=store.mark, args=("c", "base"))
+    assert store.remove_heartbeat("a")
+    assert not store.remove_heartbeat("a")
+    dead = multiprocessing.get_context("fork").Process(target=store.write_heartbeat, args=("c", "base"))
     dead.start()
     dead.join()
     assert store.running() == {"b": "score"}
@@ -44,7 +44,7 @@ def test_marks_tell_what_runs_now_and_what_was_interrupted(store):
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it(store):
-    store.mark("a", "base")
+    store.write_heartbeat("a", "base")
     rewrite(store, "a", started=marks.started(os.getpid()) - 1)
     assert not store.running()
     assert [mark.run_id for mark in store.interrupted()] == ["a"]
@@ -56,7 +56,7 @@ def test_a_process_that_the_system_hides_shows_that_it_lives_as_those_elsewhere_
 
     monkeypatch.setattr(os, "kill", hidden)
     for run_id, age in (("a", 10), ("b", 100)):
-        store.mark(run_id, "base")
+        store.write_heartbeat(run_id, "base")
         rewrite(store, run_id, age, pid=2**22 + 1)
     assert store.running().keys() == {"a"}
     assert not marks.is_left_behind(f"{marks.place()}-{2**22 + 1}-7-x")
@@ -84,14 +84,14 @@ def test_a_killed_process_is_dead_before_its_parent_has_buried_it():
     "pid", [os.getpid(), 2**22 + 1], ids=["with a number that is in use here", "with one that is not"]
 )
 def test_on_another_machine_signs_of_life_count_and_not_process_numbers(store, age, alive, pid):
-    store.mark("a", "base")
+    store.write_heartbeat("a", "base")
     rewrite(store, "a", age, place="elsewhere", host="node7", pid=pid)
     assert ("a" in store.running()) == alive
     assert [mark.host for mark in store.interrupted()] == ([] if alive else ["node7"])
 
 
 def test_only_the_clock_of_the_file_system_counts(store, monkeypatch):
-    store.mark("a", "base")
+    store.write_heartbeat("a", "base")
     rewrite(store, "a", 10, place="elsewhere")
     monkeypatch.setattr(time, "time", lambda: 0.0)
     assert "a" in store.running()
@@ -99,7 +99,7 @@ def test_only_the_clock_of_the_file_system_counts(store, monkeypatch):
 
 def test_where_nothing_can_be_written_the_newest_sign_of_life_is_the_time(store):
     for run_id, age in (("a", 1000), ("b", 1010), ("c", 2000)):
-        store.mark(run_id, "base")
+        store.write_heartbeat(run_id, "base")
         rewrite(store, run_id, age, place="elsewhere")
     (store.root / "tmp").rmdir()
     assert store.running().keys() == {"a", "b"}
@@ -107,16 +107,16 @@ def test_where_nothing_can_be_written_the_newest_sign_of_life_is_the_time(store)
 
 def test_a_process_at_work_gives_signs_of_life_until_it_is_done(store, monkeypatch):
     monkeypatch.setattr(marks, "BEAT", 0.02)
-    store.mark("a", "base")
+    store.write_heartbeat("a", "base")
     path = store.root / "running" / "a.json"
     for _ in range(2):  # the heart stops with the last mark, and starts again
-        store.mark("a", "base")
+        store.write_heartbeat("a", "base")
         os.utime(path, (0, 0))
         deadline = time.monotonic() + 20
         while path.stat().st_mtime == 0:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        store.clear_mark("a")
+        store.remove_heartbeat("a")
         while store._marks._heart is not None:
             assert time.monotonic() < deadline
             time.sleep(0.01)

@@ -302,7 +302,7 @@ def test_a_group_can_read_and_go_on_with_what_the_umask_lets_it(tmp_path):
         store.prepare()
         store.stage("base", INPUTS, compute)
         store.write_record({"run_id": "a", "status": "done"})
-        store.mark("a", "base")
+        store.write_heartbeat("a", "base")
     finally:
         os.umask(before)
     for path in [store.root, *store.root.rglob("*")]:
