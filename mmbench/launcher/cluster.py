@@ -174,7 +174,7 @@ def _launch(launcher: Any, jobs: list[list[str]]) -> tuple[list[str], bool]:
         returned = list(launcher.launch(jobs, initial_job_idx=0))
     except Exception as error:
         return [_line(error)], False
-    errors = [_line(error) for job in returned if (error := _error(job)) is not None]
+    errors = [_line(problem) for job in returned if (problem := _error(job)) is not None]
     return list(dict.fromkeys(errors)), len(returned) >= len(jobs)
 
 

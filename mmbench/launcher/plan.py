@@ -44,10 +44,8 @@ def print_plan(runs: list[Run], settings: Settings) -> None:
     known = _seconds_by_stage(store)
     for kind, stage in STAGES.items():
         missing = {key: run for key, run in wanted[kind].items() if not store.has(kind, run.stages[kind])}
-        count = len(wanted[kind])
-        table.add_row(
-            stage.results, str(count), str(count - len(missing)), str(len(missing)), _cost(kind, missing, known)
-        )
+        counts = (len(wanted[kind]), len(wanted[kind]) - len(missing), len(missing))
+        table.add_row(stage.results, *map(str, counts), _cost(kind, missing, known))
     console.out.print(table)
     for combination, count in sorted(skipped.items()):
         console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")

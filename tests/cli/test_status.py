@@ -25,8 +25,9 @@ def state(store, run):
 
 def marked_by_the_dead(store, run, stage):
     """A mark of a process that is no more."""
-    code = f"from pathlib import Path; from mmbench.store.store import Store; Store(Path({str(store.root)!r})).write_heartbeat"
-    subprocess.run([sys.executable, "-c", f"{code}({run.run_id!r}, {stage!r})"], check=True)
+    code = f"from pathlib import Path; from mmbench.store.store import Store; store = Store(Path({str(store.root)!r}))"
+    code += f"; store.write_heartbeat({run.run_id!r}, {stage!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_states_of_runs(store):
