@@ -1,7 +1,7 @@
-"""A sweep written down: its runs with every option, so that they can be made again from the store alone.
+"""A stored sweep: its runs with every option, so that they can be made again from the store alone.
 
-Runs that have been written down are composed no more. What is edited between a sweep's start and its last job changes
-nothing, and a job on another machine needs a shared store and this code, but no config.
+Runs that are stored are not composed again. What is edited between a sweep's start and its last job changes nothing,
+and a job on another machine needs a shared store and this code, but no config.
 
     {"runs": {RUN_ID: label}, "configs": {RUN_ID: config}, "folder": where relative paths start,
      "jobs": [[RUN_ID, ...]]}
@@ -30,7 +30,14 @@ def as_json(runs: list[Run]) -> dict[str, Any]:
 
 
 def read_job(store: Store, job: str) -> list[Run]:
-    """The runs of a job `SWEEP:INDEX`, made from what was written down; goes to the folder that the sweep started in.
+    """The runs of a job, made from the stored sweep; changes to the folder in which the sweep was started.
+
+    Args:
+        store: holds the sweep.
+        job: `SWEEP:INDEX`.
+
+    Returns:
+        The runs.
 
     Raises:
         ConfigError: there is no such job.
@@ -53,7 +60,11 @@ def read_job(store: Store, job: str) -> list[Run]:
 
 
 def enter(folder: str) -> None:
-    """Go where a sweep was started, since its relative paths start there; `StoreError` if that cannot be entered."""
+    """Change to the folder where a sweep was started, since its relative paths start there.
+
+    Raises:
+        StoreError: this machine cannot enter it.
+    """
     try:
         os.chdir(folder)
     except OSError as error:
@@ -64,11 +75,19 @@ def enter(folder: str) -> None:
 
 
 def recreate(run_id: str, config: dict[str, Any]) -> Run:
-    """The run that was written down under this name, in the folder where its sweep was started."""
+    """The run that is stored under this name. Call it in the folder where its sweep was started.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: its config is not allowed any more.
+        StoreError: it would be another run now.
+    """
     run, _ = parse(config)
     if run.run_id != run_id:
         raise StoreError(
-            f"the run {run_id} ({run.label}) is another one by now: its data or mmbench have changed since the sweep "
-            "was started; start it again"
+            f"the run {run_id} ({run.label}) would be another run now: its data or mmbench have changed since the "
+            "sweep was started; start the sweep again"
         )
     return run

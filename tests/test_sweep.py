@@ -279,14 +279,14 @@ def test_a_sweep_chooses_its_launcher_and_the_command_line_another(mmbench, tmp_
 
 def test_the_end_of_a_jobs_time_is_no_failure_of_the_run_that_is_at_work():
     """submitit's handler raises wherever the job is, and a run makes a record of every error that it meets."""
-    from mmbench.launcher.cluster import _told_by_signals
+    from mmbench.launcher.cluster import _errors_of_signals
 
     def end(number, frame):
         raise TimeoutError("timed out too many times")
 
     before = signal.signal(signal.SIGUSR2, end)
     try:
-        with pytest.raises(TimeoutError, match="too many"), _told_by_signals():
+        with pytest.raises(TimeoutError, match="too many"), _errors_of_signals():
             try:
                 signal.raise_signal(signal.SIGUSR2)
             except Exception:

@@ -1,4 +1,4 @@
-"""What a sweep would do: counts, skipped combinations, cost. Starts nothing, loads no torch."""
+"""What a sweep would do: counts, skipped combinations, cost. Starts nothing."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _model_and_metric(inputs: dict[str, Any]) -> tuple[str, str]:
 
 
 def _cost(kind: str, missing: dict[str, Run], known: dict[tuple[str, str, str], float]) -> str:
-    """Seconds of one CPU thread where the store has timed the like; else the training steps."""
+    """Seconds of one CPU thread, if the store has times of such stages; else the training steps."""
     if kind == "expanded" or not missing:
         return "-"
     seconds, untimed = 0.0, []

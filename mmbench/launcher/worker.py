@@ -134,6 +134,9 @@ def worker_context(runs: Iterable[Run]) -> Any:
 
     On Linux, workers are forked from a server process that has loaded torch and the like once. It also loads the
     modules of the runs' own components, which may come from another package.
+
+    Returns:
+        The context.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")

@@ -184,17 +184,11 @@ class Store:
         if not os.path.lexists(folder):
             return None
         try:
-            content = read(folder / "result.json")
-            of_inputs = key_of(kind, content["inputs"]) if content.keys() >= {"inputs", "values", "files"} else ""
-            if (content.get("version"), content.get("kind"), of_inputs) != (VERSION, kind, key):
-                raise DamagedError("it is the result of other inputs or of another version, copied here")
-            for name, sha256 in content["files"].items():
-                check(folder / name, sha256)
-            return Stage(kind, content["values"], folder)
+            return _read_stage(folder)
         except DamagedError as damage:
             self._set_aside(folder, f"is damaged: {damage}")
         except OSError as error:
-            raise _unreadable(folder, error) from None
+            raise StoreError(_unreadable(folder, error)) from None
         return None
 
     def _folder(self, kind: str, key: str) -> Path:
@@ -277,7 +271,7 @@ class Store:
         try:
             file = _look(path)
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise StoreError(_unreadable(path, error)) from None
         if file.state == "ok":
             return file.record
         self._set_aside(path, file.reason)
@@ -376,6 +370,17 @@ class Store:
         self.tell(f"{path} {reason}; set aside as {aside}; it will be computed again")
 
 
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    """Not set aside: it may be intact, and another user's."""
-    return StoreError(f"{path} cannot be read: {error.strerror}; make it readable, or remove it to compute it again")
+def _read_stage(folder: Path) -> Stage:
+    """The stage result in a folder `KIND/KEY`, if it is intact and the result of that kind and key."""
+    content, kind = read(folder / "result.json"), folder.parent.name
+    key = key_of(kind, content["inputs"]) if content.keys() >= {"inputs", "values", "files"} else ""
+    if (content.get("version"), content.get("kind"), key) != (VERSION, kind, folder.name):
+        raise DamagedError("it is the result of other inputs or of another version, copied here")
+    for name, sha256 in content["files"].items():
+        check(folder / name, sha256)
+    return Stage(kind, content["values"], folder)
+
+
+def _unreadable(path: Path, error: OSError) -> str:
+    """Such a file is not set aside: it may be intact, and another user's."""
+    return f"{path} cannot be read: {error.strerror}; make it readable, or remove it to compute it again"

@@ -16,7 +16,7 @@ from mmbench.launcher.pool import Options, Pool
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
-from mmbench.store.running import started
+from mmbench.store.processes import started
 from mmbench.store.store import Store
 from mmbench.training.recipes import SGD
 

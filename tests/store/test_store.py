@@ -115,7 +115,7 @@ def test_files_that_do_not_belong_to_a_result_do_no_harm(store, told):
 
 
 def test_inputs_that_are_no_json_data_are_not_stored_where_they_are_not_found(store):
-    with pytest.raises(TypeError, match="no JSON data"):
+    with pytest.raises(TypeError, match="not JSON data"):
         store.stage("base", {"sizes": {9: 1, 10: 2}}, compute)
 
 
