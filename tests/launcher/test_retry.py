@@ -40,7 +40,7 @@ def test_what_is_bound_to_fail_again_is_left(store, capsys):
     swept(store.root, [*FIRST, DIVERGES])
     assert failed(settings(store)) == []
     said = capsys.readouterr().out
-    assert "1 runs are left as they are: a DivergedError comes again" in said
+    assert "1 runs are left as they are: trying them again gives the same DivergedError" in said
     assert "Nothing to retry." in said
 
 
@@ -76,7 +76,7 @@ def test_a_run_that_cannot_be_made_any_more_is_told_and_left(store, tmp_path, ca
 
 
 def test_without_a_store_there_is_nothing(tmp_path):
-    with pytest.raises(StoreError, match="is no folder"):
+    with pytest.raises(StoreError, match="is not a folder"):
         failed(Settings(results=str(tmp_path / "nowhere")))
 
 
