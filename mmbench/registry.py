@@ -92,7 +92,7 @@ class Registry(Generic[C]):
 
     def __getitem__(self, name: str) -> type[C]:
         """The class of that name; an unknown name is a `ConfigError` that lists the known ones."""
-        if name not in self:
+        if not isinstance(name, str) or name not in self:
             raise ConfigError(unknown_name(f"{self.kind}.name", str(name), self.names()))
         return self._classes[name]
 

@@ -34,7 +34,7 @@ def mmbench_here(tmp_path, tmp_path_factory):
     from tests.forked import Forked
 
     said = tmp_path_factory.mktemp("said")
-    return lambda *arguments: Forked(arguments, tmp_path, said).wait()
+    return lambda *arguments, folder="": Forked(arguments, tmp_path / folder, said).wait()
 
 
 @pytest.fixture(scope="session")

@@ -34,9 +34,9 @@ def tiny(seed: int = 0, **changes: Any) -> Run:
     return Run(**{**parts, **changes})
 
 
-def several(seeds: int = 2) -> list[Run]:
+def several(seeds: int = 2, steps: int = 10) -> list[Run]:
     return [
-        tiny(seed, expansion=expansion, metric=metric)
+        tiny(seed, expansion=expansion, metric=metric, training=SGD(steps=steps, warmup_steps=2))
         for seed in range(seeds)
         for expansion in (Net2Wider(), ZeroPad())
         for metric in (Parameters(), Sharpness(images=64))

@@ -17,7 +17,7 @@ import pytest
 from mmbench.errors import MmbenchError, StoreError
 from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
-from mmbench.launcher.worker import STARTS, Worker, end_server
+from mmbench.launcher.worker import STARTS, Worker
 from mmbench.metrics.hessian_trace import HessianTrace
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
@@ -44,12 +44,11 @@ def left_over(root, *but):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_server():
-    """All sweeps here share one server of workers; starting one takes seconds."""
+def one_server(worker_server):
+    """All sweeps here share one server of workers, which none of them ends; starting one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool_module, "end_server", lambda: None)
         yield
-    end_server()
 
 
 @pytest.fixture(scope="module")
@@ -348,10 +347,10 @@ def test_workers_end_by_themselves_when_the_launcher_is_killed(tmp_path):
     code = LAUNCHER.format(path=[str(Path(__file__).parents[2])], root=str(tmp_path))
     launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     store = pool_of(tmp_path, []).store
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while sorted(store.running().values()) != ["score", "score"]:
         assert time.monotonic() < deadline and launcher.poll() is None, launcher.communicate()[1]
-        time.sleep(0.05)
+        time.sleep(0.1)
     workers = psutil.Process(launcher.pid).children(recursive=True)
     assert len(workers) >= 3, "two workers and their server"
     launcher.kill()

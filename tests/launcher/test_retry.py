@@ -80,15 +80,15 @@ def test_without_a_store_there_is_nothing(tmp_path):
         failed(Settings(results=str(tmp_path / "nowhere")))
 
 
-def test_retry_through_the_command_line(mmbench, tmp_path):
+def test_retry_through_the_command_line(mmbench_here, worker_server, tmp_path):
     (tmp_path / "sub").mkdir()
     store = Store(tmp_path / "results")
     store.prepare()
     store.write_sweep({**as_json([small(5), small(6)]), "folder": str(tmp_path)})
     failing(store, small(5))
-    done = mmbench("retry", "results=../results", "hydra.launcher.slots=1", cwd=tmp_path / "sub")
+    done = mmbench_here("retry", "results=../results", "hydra.launcher.slots=1", folder="sub")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 runs: 1 done" in done.stdout
     assert Store(tmp_path / "results").record_ids() == {small(5).run_id}, "what is missing is no failure"
     assert not (tmp_path / "sub" / "results").exists()
-    assert "Nothing to retry." in mmbench("retry").stdout
+    assert "Nothing to retry." in mmbench_here("retry").stdout
