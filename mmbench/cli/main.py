@@ -328,7 +328,7 @@ def _task(config: Any) -> None:
 
     from mmbench.config import parse
     from mmbench.errors import MmbenchError
-    from mmbench.launcher.single import run_one
+    from mmbench.launcher.one_run import run_one
 
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)

@@ -1,4 +1,4 @@
-"""What a sweep would do: counts, skipped combinations, cost. Starts nothing, loads no torch."""
+"""What a sweep would do: counts, skipped combinations, cost. Starts nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from mmbench import console
 from mmbench.config import Settings
 from mmbench.errors import UndefinedError
 from mmbench.run import Run, is_final
-from mmbench.store.store import Store, key_of, look, read_json
+from mmbench.store.files import read_json
+from mmbench.store.stages import STAGES
+from mmbench.store.store import Store, key_of, look
 
 
 def print_plan(runs: list[Run], settings: Settings) -> None:
@@ -40,10 +42,10 @@ def print_plan(runs: list[Run], settings: Settings) -> None:
     )
     table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
     known = _seconds_by_stage(store)
-    for kind, words in console.STAGES.items():
+    for kind, stage in STAGES.items():
         missing = {key: run for key, run in wanted[kind].items() if not store.has(kind, run.stages[kind])}
-        count = len(wanted[kind])
-        table.add_row(words, str(count), str(count - len(missing)), str(len(missing)), _cost(kind, missing, known))
+        counts = (len(wanted[kind]), len(wanted[kind]) - len(missing), len(missing))
+        table.add_row(stage.results, *map(str, counts), _cost(kind, missing, known))
     console.out.print(table)
     for combination, count in sorted(skipped.items()):
         console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")
@@ -68,7 +70,7 @@ def _model_and_metric(inputs: dict[str, Any]) -> tuple[str, str]:
 
 
 def _cost(kind: str, missing: dict[str, Run], known: dict[tuple[str, str, str], float]) -> str:
-    """Seconds of one CPU thread where the store has timed the like; else the training steps."""
+    """Seconds of one CPU thread, if the store has times of such stages; else the training steps."""
     if kind == "expanded" or not missing:
         return "-"
     seconds, untimed = 0.0, []
