@@ -58,11 +58,17 @@ class Seed(Component):
 
 
 def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
-    """The run and its settings; one `ConfigError` lists everything that is wrong with them.
+    """A composed config as a checked run.
 
     Args:
         config: the composed config, or a run's own `config`, whose settings are the defaults.
         here: whether this machine computes the run, and must have the device.
+
+    Returns:
+        The run and its settings.
+
+    Raises:
+        ConfigError: lists everything that is wrong with the config.
     """
     problems: list[str] = []
 

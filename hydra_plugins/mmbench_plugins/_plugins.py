@@ -1,4 +1,4 @@
-"""The plugins themselves. Hydra does not look into files that begin with an underscore, so these load torch when used."""
+"""The plugins themselves; they load torch. Hydra does not import files whose names begin with an underscore."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _print(table: Any, evidence: list[str], run: Run, budget: float, checkpoint:
 
 
 def _evidence(named: str | None, settings: Settings, run: Run, metrics: list[Any]) -> list[str]:
-    """What earlier sweeps say of the metrics; read before anything is computed, so that a wrong folder costs nothing."""
+    """What earlier sweeps say of the metrics; read before anything is computed, so a wrong folder costs no time."""
     folder = Path(named or settings.results)
     if named is None and not (folder / "records").is_dir():
         return [f"There is no evidence: no sweeps are stored in {folder}; evidence=DIR names a store of sweeps."]

@@ -79,9 +79,7 @@ def _log(analysis: Any, root: Path, tracker: Any) -> None:
         with console.err.status("logging to W&B"):
             logged = worker.do(log_analysis, content_of(analysis, tracker.tags), tables_of(analysis))
     except Exception as error:
-        console.warn(
-            f"the analysis is not logged to W&B ({type(error).__name__}: {error}); it is in {analysis.folder}"
-        )
+        console.warn(f"the analysis is not logged to W&B ({type(error).__name__}: {error}); it is in {analysis.folder}")
         return
     finally:
         worker.stop()

@@ -131,7 +131,10 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
     for name in names:
         sweep = read_json(store.root / "sweeps" / f"{name}.json")
         if sweep is None:
-            raise StoreError(f"the sweep {name} is damaged, so what it refers to is unknown; to remove it: mmbench clean forget={name}")
+            raise StoreError(
+                f"the sweep {name} is damaged, so what it refers to is unknown; to remove it: "
+                f"mmbench clean forget={name}"
+            )
         runs |= sweep["runs"].keys()
         if sweep.get("store_version") != VERSION:
             continue  # none of the results that it refers to can be used any more

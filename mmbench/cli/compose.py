@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmbench import console
 from mmbench.cli import sources
-from mmbench.cli.hydra_errors import translated
+from mmbench.cli.hydra_errors import problems_of
 from mmbench.errors import ConfigError, MmbenchError, StoreError
 from mmbench.paths import GROUP_NAMES, root
 from mmbench.registry import checked
@@ -56,7 +56,10 @@ def yes_or_no(own: dict[str, str], key: str) -> bool:
 
 
 def composed(arguments: list[str]) -> Any:
-    """The config that overrides make, as plain data.
+    """The config that overrides make.
+
+    Returns:
+        Plain data.
 
     Raises:
         ConfigError: an unknown flag, or what Hydra refuses.
@@ -70,7 +73,7 @@ def composed(arguments: list[str]) -> Any:
         with initialize_config_dir(str(root() / "conf"), **_version_base()):
             return OmegaConf.to_container(compose("config", overrides), resolve=True)
     except HydraException as error:
-        raise translated(error, arguments) from None
+        raise ConfigError(*problems_of(error, arguments)) from None
 
 
 def store_of(config: Any) -> Path:
@@ -83,6 +86,9 @@ def store_of(config: Any) -> Path:
 
 def stores_of(config: Any) -> list[Path]:
     """The stores that a config names: results=DIR or results=[DIR,DIR].
+
+    Returns:
+        Their folders, at least one.
 
     Raises:
         ConfigError: none is named, or a name is not a text.
@@ -138,7 +144,7 @@ def hand_over(command: str, arguments: list[str]) -> int:
     try:
         hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise translated(error, arguments) from None
+        raise ConfigError(*problems_of(error, arguments)) from None
     for failure in _failures:
         if failure is not None:
             raise failure
@@ -159,10 +165,8 @@ def many_runs(arguments: list[str], *overrides: str) -> list[str]:
 
 
 def _per_job(argument: str) -> str:
-    """An option of a group as a sweep over its one value (given twice), so that Hydra leaves it to the sweeper.
-
-    Hydra would set it in the default choice of the group, which may not have it: `model=resnet,vit model.heads=4`.
-    """
+    """An option of a group as a sweep over its one value (given twice), so that Hydra leaves it to the sweeper."""
+    # Hydra would set it in the default choice of the group, which may not have it: `model=resnet,vit model.heads=4`.
     key, equals, value = argument.partition("=")
     if not equals or key.split(".")[0] not in GROUP_NAMES or "." not in key:
         return argument

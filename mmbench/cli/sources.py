@@ -18,7 +18,7 @@ from mmbench.paths import COMPONENT_GROUPS, root
 from mmbench.registry import Component, load_outside, outside
 
 
-class Sources(ConfigSource):  # type: ignore[misc]
+class Sources(ConfigSource):
     """Asked by Hydra for what `conf` does not have, so that other packages are imported only where they are needed."""
 
     @staticmethod
@@ -43,6 +43,9 @@ class Sources(ConfigSource):  # type: ignore[misc]
 
     def load_config(self, config_path: str) -> ConfigResult:
         """The sweep, or the options of the component with their defaults.
+
+        Returns:
+            As Hydra takes it.
 
         Raises:
             ConfigLoadError: there is no such config.
@@ -72,7 +75,7 @@ class Sources(ConfigSource):  # type: ignore[misc]
         return sorted(outside(group))
 
 
-class SearchPath(SearchPathPlugin):  # type: ignore[misc]
+class SearchPath(SearchPathPlugin):
     """Puts the source behind `conf`."""
 
     def manipulate_search_path(self, search_path: Any) -> None:
@@ -87,9 +90,15 @@ def register() -> None:
 
 
 def defaults(group: str, component: type[Component]) -> dict[str, Any]:
-    """Name and options of a component as a YAML file of `conf` has them; an option without a default is missing.
+    """What a YAML file of `conf` holds, for a component that has none.
 
-    A metric has the options that it takes where the expansion is known, and is trained by the run's recipe.
+    Args:
+        group: the config group.
+        component: the class.
+
+    Returns:
+        Name and options with their defaults; `???` for an option that has none. A metric has the options that it takes
+        where the expansion is known, and trains by the run's recipe.
     """
     required = {key: "???" for key, field in component.model_fields.items() if field.is_required()}
     options = {**component.model_construct().options(), **required}

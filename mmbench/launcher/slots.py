@@ -136,6 +136,8 @@ def worker_context(runs: Iterable[Run]) -> Any:
     needed |= {f"mmbench.landscape.{name}" for name in ("gauss_newton", "lanczos", "traces")}
     # What every run comes to load: the families, one of which reads a network; torch._dynamo, by some layers of torch.
     needed |= {"mmbench.training.flat", "timm", "torch._dynamo"}
+    # What metrics import inside functions: loaded here, it is not part of the seconds that the first of them takes.
+    needed |= {"scipy.linalg", "scipy.optimize", "scipy.special"}
     needed |= {f"mmbench.models.{module.name}" for module in pkgutil.iter_modules(models.__path__)}
     context.set_forkserver_preload(["mmbench.launcher.slots", "torch", *sorted(needed)])
     # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
