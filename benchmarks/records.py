@@ -67,7 +67,7 @@ def records(count: int) -> list[dict[str, Any]]:
 
 def write(folder: Path, made: list[dict[str, Any]]) -> None:
     """As a store does, without waiting for the disk."""
-    from mmbench.store.store import canonical, digest
+    from mmbench.store.files import canonical, digest
 
     (folder / "records").mkdir(parents=True, exist_ok=True)
     for record in made:

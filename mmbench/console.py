@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
@@ -14,21 +13,6 @@ T = TypeVar("T")
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
-
-STAGES = {
-    "base": "base models trained",
-    "expanded": "expansions",
-    "score": "scores",
-    "trained": "expanded models trained",
-}
-"""The stages of a run, in words."""
-DOING = {
-    "base": "training the base model",
-    "expanded": "expanding it",
-    "score": "measuring the expanded model",
-    "trained": "training the expanded model",
-}
-"""What a run is at."""
 
 
 def error(message: str) -> None:
@@ -49,11 +33,6 @@ def say(message: str) -> None:
 def track(items: Iterable[T], description: str) -> Iterable[T]:
     """Iterate with a progress bar that goes away at the end."""
     return rich_track(items, description, console=err, transient=True)
-
-
-def counted(counts: Counter[str], words: dict[str, str]) -> str:
-    """`3 base models trained, 24 scores`; what is zero is left out."""
-    return ", ".join(f"{counts[key]:,} {text}" for key, text in words.items() if counts[key])
 
 
 def number(value: Any, digits: int = 4) -> str:

@@ -37,8 +37,6 @@ class Component(BaseModel):
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
     name: ClassVar[str]
-    imports: ClassVar[tuple[str, ...]] = ()
-    """Modules that it loads when it computes and that take seconds; a sweep loads them once for all its workers."""
 
     def describe(self) -> dict[str, Any]:
         """The component as plain JSON data: its name and all its options. Stage hashes are made of this."""
@@ -127,7 +125,7 @@ class Registry(Generic[C]):
 
     def __getitem__(self, name: str) -> type[C]:
         """The class of that name; an unknown name is a `ConfigError` that lists the known ones."""
-        if name not in self:
+        if not isinstance(name, str) or name not in self:
             raise ConfigError(unknown_name(f"{self.kind}.name", str(name), self.names()), *load_outside())
         return self._classes[name]
 

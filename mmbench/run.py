@@ -25,6 +25,7 @@ from mmbench.metrics.base import Metric, score
 from mmbench.metrics.subject import Subject
 from mmbench.models._skeleton import flops, skeleton
 from mmbench.models.base import Architecture
+from mmbench.store.stages import STAGES
 from mmbench.store.store import Computed, Stage, Store, key_of, seed_of
 from mmbench.store.versions import versions
 from mmbench.training.loop import evaluate, train
@@ -76,13 +77,8 @@ class Run:
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
-        """The four stages in order, with their inputs."""
-        return {
-            "base": self.base_inputs,
-            "expanded": self.expanded_inputs,
-            "score": self.score_inputs,
-            "trained": self.trained_inputs,
-        }
+        """The stages in order, with their inputs."""
+        return {kind: getattr(self, f"{kind}_inputs") for kind in STAGES}
 
     @cached_property
     def run_id(self) -> str:
@@ -97,14 +93,14 @@ class Run:
 
     @property
     def label(self) -> str:
-        """The run in a few words, for people."""
+        """The run in a few words."""
         return (
             f"{self.model.name} {self.dataset.title} {self.expansion.label} {self.metric.name} "
             f"{self.training.name} seed {self.seed}"
         )
 
     def target(self) -> Target:
-        """What the expansion leads to; `UndefinedError` if this combination has no meaning. Loads no data, no torch."""
+        """What the expansion leads to; `UndefinedError` if this combination has no meaning. Loads no data."""
         target = _target(self.model, self.expansion, self.dataset.shape())
         if isinstance(target, str):
             raise UndefinedError(target)
@@ -151,31 +147,46 @@ def execute(
     *,
     wait: bool = True,
 ) -> dict[str, Any]:
-    """The run's record: found, or computed and stored.
+    """The run's record: the stored one if it `is_final`, else a new one, which is stored.
 
     A failure does not raise: it is a record with status `failed` and the reason, and the columns of the stages that
-    succeeded. A combination without meaning becomes a record with status `skipped`. A found record stands if it
-    `is_final`; the others are made anew.
+    succeeded. A combination without meaning becomes a record with status `skipped`.
+
+    Args:
+        run: what to execute.
+        store: where its stages and its record are stored.
+        device: such as `cpu` or `cuda:0`.
+        progress: wraps what takes long while data are loaded.
+        notify: receives the name of each stage that is about to be computed.
+        wait: whether to wait for a stage that another process is computing.
+
+    Returns:
+        The record: columns and their values.
 
     Raises:
-        StoreError: the store cannot be read or written. Every other run would meet the same trouble, so it is no
-            record; what was finished is stored, and once it is mended the same call goes on from there.
-        BusyError: with `wait=False`, where another process is computing a stage of this run; nothing is recorded.
+        StoreError: the store cannot be read or written. Every other run would meet the same error, so it is not a
+            record. What was finished is stored; once the error is mended, the same call goes on from there.
+        BusyError: another process is computing a stage of this run, and `wait` is false; nothing is recorded.
     """
-    found = store.read_record(run.run_id)
-    if found is not None and is_final(found):
-        return found
+    stored = store.read_record(run.run_id)
+    if stored is not None and is_final(stored):
+        return stored
     try:
         return store.write_record(_record(run, _Stages(run, store, device, progress, notify, wait)))
     finally:
-        store.clear_mark(run.run_id)
+        store.remove_heartbeat(run.run_id)
 
 
 def train_base(run: Run, store: Store, device: str) -> None:
-    """Train the run's base model if it is not stored; what goes wrong is for the runs that need it to say.
+    """Train the run's base model if it is not stored. Any other error is recorded later, by the runs that need it.
+
+    Args:
+        run: whose base model to train.
+        store: where it is stored.
+        device: such as `cpu` or `cuda:0`.
 
     Raises:
-        StoreError: as `execute`.
+        StoreError: as for `execute`.
         BusyError: another process is training it.
     """
     stages = _Stages(run, store, device, silent, lambda stage: None, wait=False)
@@ -184,9 +195,9 @@ def train_base(run: Run, store: Store, device: str) -> None:
     except (StoreError, BusyError):
         raise
     except Exception:
-        return  # a run meets it again, and it is in its record
+        return  # the runs will meet it again
     finally:
-        store.clear_mark(run.run_id)
+        store.remove_heartbeat(run.run_id)
 
 
 def _record(run: Run, stages: _Stages) -> dict[str, Any]:
@@ -209,10 +220,8 @@ def _record(run: Run, stages: _Stages) -> dict[str, Any]:
 
 
 def is_final(record: dict[str, Any]) -> bool:
-    """Whether a stored record stands, or its run is to be tried again: a failure that is bound to come again stands.
-
-    A skipped run is looked at again, since options that are no input of its stages (a tolerance) may define it now.
-    """
+    """Whether a stored record stands, so that its run is not tried again: it is done, or would fail again."""
+    # A skipped run does not stand: options that are not inputs of its stages (a tolerance) may define it now.
     return record["status"] == "done" or record.get("error_type") in (DivergedError.__name__, ScoreError.__name__)
 
 
@@ -239,7 +248,7 @@ class _Stages:
         self.wait = wait
 
     def run(self) -> Iterator[dict[str, Any]]:
-        """Yield the columns of one stage after the other."""
+        """Yield the columns of each stage, computed one after the other."""
         base = self.base()
         yield {f"base_{k}": base.values[k] for k in ("accuracy", "loss", "validation_accuracy", "seconds")}
         expanded = self._stage("expanded", self.r.expanded_inputs, lambda: self._expand(base))
@@ -270,7 +279,7 @@ class _Stages:
     def _stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed]) -> Stage:
         def announced() -> Computed:
             self.notify(kind)
-            self.store.mark(self.r.run_id, kind)
+            self.store.write_heartbeat(self.r.run_id, kind)
             try:
                 return compute()
             except DivergedError as error:
@@ -313,9 +322,9 @@ class _Stages:
         return Expander(small, self.r.expansion, data=(train.images, train.labels), seed=seed)
 
     def _measure(self, base: Stage, expanded: Stage) -> Computed:
-        found = score(self.r.metric, self._subject(base, expanded))
-        details = {**found.details, **found.costs}
-        return {"value": found.value, "stderr": found.stderr, "seconds": found.seconds, "details": details}, {}
+        scored = score(self.r.metric, self._subject(base, expanded))
+        details = {**scored.details, **scored.costs}
+        return {"value": scored.value, "stderr": scored.stderr, "seconds": scored.seconds, "details": details}, {}
 
     def _subject(self, base: Stage, expanded: Stage) -> Subject:
         """The expanded model to be measured; kept for the next run, whose metric may share what this one computes."""
@@ -369,8 +378,20 @@ class _Stages:
 
 @lru_cache(maxsize=2)
 def load_data(dataset: Dataset, device: torch.device | str, progress: Progress[Any] = silent) -> Data:
-    """The data on the device; kept for the next run."""
+    """The data on the device; kept for the next run.
+
+    Args:
+        dataset: what to load.
+        device: where the images and labels go.
+        progress: wraps what takes long.
+
+    Returns:
+        The data.
+
+    Raises:
+        DataError: the data have another shape than the data set's options say.
+    """
     data = dataset.load(progress)
     if data.shape != dataset.shape():
-        raise DataError(f"dataset {dataset.name!r} announces {dataset.shape()} and holds {data.shape}")
+        raise DataError(f"dataset {dataset.name!r} should have {dataset.shape()} and has {data.shape}")
     return data.to(device)

@@ -1,7 +1,7 @@
-"""A sweep written down: its runs with every option, so that they can be made again from the store alone.
+"""A stored sweep: its runs with every option, so that they can be made again from the store alone.
 
-Runs that have been written down are composed no more. What is edited between a sweep's start and its last job changes
-nothing, and a job on another machine needs a shared store and this code, but no config.
+Runs that are stored are not composed again. What is edited between a sweep's start and its last job changes nothing,
+and a job on another machine needs a shared store and this code, but no config.
 
     {"runs": {RUN_ID: label}, "configs": {RUN_ID: config}, "folder": where relative paths start,
      "jobs": [[RUN_ID, ...]]}
@@ -20,7 +20,7 @@ from mmbench.run import Run
 from mmbench.store.store import Store
 
 
-def frozen(runs: list[Run]) -> dict[str, Any]:
+def as_json(runs: list[Run]) -> dict[str, Any]:
     """The runs as JSON data, for `Store.write_sweep`."""
     return {
         "runs": {run.run_id: run.label for run in runs},
@@ -29,8 +29,15 @@ def frozen(runs: list[Run]) -> dict[str, Any]:
     }
 
 
-def thawed(store: Store, job: str) -> list[Run]:
-    """The runs of a job `SWEEP:INDEX`, made from what was written down; goes to the folder that the sweep started in.
+def read_job(store: Store, job: str) -> list[Run]:
+    """The runs of a job, made from the stored sweep; changes to the folder in which the sweep was started.
+
+    Args:
+        store: holds the sweep.
+        job: `SWEEP:INDEX`.
+
+    Returns:
+        The runs.
 
     Raises:
         ConfigError: there is no such job.
@@ -49,11 +56,15 @@ def thawed(store: Store, job: str) -> list[Run]:
     if index >= len(jobs):
         raise ConfigError(f"job = {job!r} is not allowed: the sweep has {len(jobs)} jobs, counted from 0")
     enter(sweep["folder"])
-    return [made(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
+    return [recreate(run_id, sweep["configs"][run_id]) for run_id in jobs[index]]
 
 
 def enter(folder: str) -> None:
-    """Go where a sweep was started, since its relative paths start there; `StoreError` if that cannot be entered."""
+    """Change to the folder where a sweep was started, since its relative paths start there.
+
+    Raises:
+        StoreError: this machine cannot enter it.
+    """
     try:
         os.chdir(folder)
     except OSError as error:
@@ -63,12 +74,20 @@ def enter(folder: str) -> None:
         ) from None
 
 
-def made(run_id: str, config: dict[str, Any]) -> Run:
-    """The run that was written down under this name, in the folder where its sweep was started."""
+def recreate(run_id: str, config: dict[str, Any]) -> Run:
+    """The run that is stored under this name. Call it in the folder where its sweep was started.
+
+    Returns:
+        The run.
+
+    Raises:
+        ConfigError: its config is not allowed any more.
+        StoreError: it would be another run now.
+    """
     run, _ = parse(config)
     if run.run_id != run_id:
         raise StoreError(
-            f"the run {run_id} ({run.label}) is another one by now: its data or mmbench have changed since the sweep "
-            "was started; start it again"
+            f"the run {run_id} ({run.label}) would be another run now: its data or mmbench have changed since the "
+            "sweep was started; start the sweep again"
         )
     return run

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import traceback
 
 import pytest
 
@@ -31,37 +30,19 @@ def mmbench(tmp_path):
 
 @pytest.fixture
 def mmbench_here(tmp_path, tmp_path_factory):
-    """As `mmbench`, in a fork of this process, which need not load for seconds what is loaded; not for sweeps."""
-    from hydra.core.global_hydra import GlobalHydra
+    """As `mmbench`, in a fork of this process (see `tests.forked`); sweeps need `worker_server`, too."""
+    from tests.forked import Forked
 
-    from mmbench import config, run  # noqa: F401
-    from mmbench.cli import main as command_line
+    said = tmp_path_factory.mktemp("said")
+    return lambda *arguments, folder="": Forked(arguments, tmp_path / folder, said).wait()
 
-    said = [tmp_path_factory.mktemp("said") / name for name in ("stdout", "stderr")]
 
-    def child(arguments: tuple[str, ...]) -> int:
-        os.chdir(tmp_path)
-        GlobalHydra.instance().clear()
-        for number, path in enumerate(said, 1):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
-            try:
-                command_line.main(list(arguments))
-            except SystemExit as end:
-                return end.code or 0
-            except BaseException:
-                traceback.print_exc()
-                return 1
-        return 0
+@pytest.fixture(scope="session")
+def worker_server():
+    """One server of workers for all sweeps that the tests start in this process or in a fork of it."""
+    from mmbench.launcher.worker import worker_context
 
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        pid = os.fork()
-        if not pid:
-            os._exit(child(arguments))
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        return subprocess.CompletedProcess(arguments, status, *(path.read_text() for path in said))
-
-    return command
+    worker_context([])
 
 
 @pytest.fixture

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from mmbench.config import Settings, prepare
+from mmbench.launcher import pool
+from mmbench.launcher.local import run_sweep
+from mmbench.launcher.pool import Options
+from mmbench.metrics.base import Estimate, Metric
 from mmbench.records.frame import load_records
+from tests.faults.tiny import tiny
 
 TINY = ["model.hidden=[4]", "dataset.train_size=128", "training.steps=10", "training.warmup_steps=2", "device=cpu"]
 
@@ -47,42 +48,19 @@ print(torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE
     assert said.splitlines()[-1] == "True :4096:8"
 
 
-ASKS = """
-import torch
-from mmbench.metrics.base import Estimate, Metric
-
 class Asks(Metric):
+    """Asks how torch is set up where it is measured."""
+
     name = "asks"
     expected_sign = 1
 
     def measure(self, subject):
         return Estimate(float(torch.are_deterministic_algorithms_enabled() + 2 * torch.get_num_threads()), None)
-"""
 
 
-def test_workers_are_set_up_as_asked(tmp_path):
-    (tmp_path / "asks.py").write_text(ASKS)
-    (tmp_path / "main.py").write_text("""
-from asks import Asks
-from tests.faults.tiny import tiny
-from mmbench.config import Settings
-from mmbench.launcher.local import run_sweep
-from mmbench.launcher.pool import Options
-
-if __name__ == "__main__":
-    for asked in (True, False):
-        settings = Settings(results=str(asked), device="cpu", threads=3, deterministic=asked)
+def test_workers_are_set_up_as_asked(worker_server, monkeypatch, tmp_path):
+    monkeypatch.setattr(pool, "end_server", lambda: None)
+    for asked, score in ((True, 7.0), (False, 6.0)):
+        settings = Settings(results=str(tmp_path / str(asked)), device="cpu", threads=3, deterministic=asked)
         run_sweep([tiny(metric=Asks())], settings, Options(slots=1))
-""")
-    paths = [str(tmp_path), *sys.path]
-    done = subprocess.run(
-        [sys.executable, "main.py"],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    scores = [load_records(tmp_path / name)["score"].item() for name in ("True", "False")]
-    assert scores == [7.0, 6.0]
+        assert load_records(tmp_path / str(asked))["score"].item() == score

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 import signal
+import time
 
 import pytest
 from omegaconf import OmegaConf
 
-from mmbench.config import GROUPS, parse
+from mmbench.config import GROUPS, Settings, parse
 from mmbench.errors import ConfigError, StoreError
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.launcher.cluster import run_job
+from mmbench.launcher import cluster
+from mmbench.launcher.cluster import _errors_of_signals, run_job
 from mmbench.metrics.base import METRICS
 from mmbench.paths import choices, root
 from mmbench.store.store import Store
-from mmbench.sweep import frozen, thawed
+from mmbench.sweep import as_json, read_job
 
 TINY = ["model.hidden=[5]", "dataset.train_size=200", "training.steps=20", "training.warmup_steps=2"]
 DATA = {"parquet", "timm"}
@@ -96,7 +100,7 @@ def store(tmp_path):
 
 
 def written(store, *groups, folder=None):
-    sweep = {**frozen(list(itertools.chain(*groups))), "jobs": [[run.run_id for run in group] for group in groups]}
+    sweep = {**as_json(list(itertools.chain(*groups))), "jobs": [[run.run_id for run in group] for group in groups]}
     return store.write_sweep({**sweep, "folder": str(folder or store.root)})
 
 
@@ -104,33 +108,33 @@ def test_a_job_is_read_from_the_store_alone(store, monkeypatch):
     monkeypatch.chdir(store.root.parent)
     runs = [run_of(seed=seed) for seed in range(3)]
     name = written(store, runs[:2], runs[2:])
-    assert thawed(store, f"{name}:0") == runs[:2]
-    assert thawed(store, f"{name}:1") == runs[2:]
+    assert read_job(store, f"{name}:0") == runs[:2]
+    assert read_job(store, f"{name}:1") == runs[2:]
 
 
 @pytest.mark.parametrize("job", ["", "x", "abc", "abc:", ":1", "abc:-1", "../../etc/passwd:0", "abc:0:0"])
 def test_a_job_of_another_form_is_refused(store, job):
     with pytest.raises(ConfigError, match="must be SWEEP:INDEX"):
-        thawed(store, job)
+        read_job(store, job)
 
 
 def test_a_job_that_is_not_there_is_told(store, monkeypatch):
     monkeypatch.chdir(store.root.parent)
     name = written(store, [run_of()])
     with pytest.raises(ConfigError, match="the sweep has 1 jobs"):
-        thawed(store, f"{name}:1")
+        read_job(store, f"{name}:1")
     with pytest.raises(StoreError, match="all machines of the cluster share"):
-        thawed(store, "abcdef:0")
+        read_job(store, "abcdef:0")
     path = store.root / "sweeps" / f"{name}.json"
     path.write_text(path.read_text().replace('"seed":0', '"seed":1'))
     with pytest.raises(StoreError, match="no intact"):
-        thawed(store, f"{name}:0")
+        read_job(store, f"{name}:0")
 
 
 def test_a_folder_that_is_not_on_this_machine_is_told(store):
     name = written(store, [run_of()], folder=store.root / "gone")
     with pytest.raises(StoreError, match=r"gone, which this machine cannot enter \(No such file"):
-        thawed(store, f"{name}:0")
+        read_job(store, f"{name}:0")
 
 
 def test_a_run_whose_meaning_has_changed_is_refused(store, monkeypatch):
@@ -138,12 +142,10 @@ def test_a_run_whose_meaning_has_changed_is_refused(store, monkeypatch):
     name = written(store, [run_of()])
     monkeypatch.setattr("mmbench.store.store.VERSION", 99)
     with pytest.raises(StoreError, match="have changed since the sweep was started"):
-        thawed(store, f"{name}:0")
+        read_job(store, f"{name}:0")
 
 
 def test_a_job_goes_on_with_what_is_stored(store, monkeypatch, capsys):
-    from mmbench.config import Settings
-
     monkeypatch.chdir(store.root.parent)
     small = {"model.hidden": [5], "training.steps": 20, "training.warmup_steps": 2}
     runs = [run_of(**small, metric={"name": metric}) for metric in ("parameters", "random")]
@@ -171,7 +173,7 @@ SWEEP = [*TINY, "metric=parameters,random", "expansion=none,zero_pad,identity_bl
 
 
 @pytest.mark.slow
-def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench_here, tmp_path):
+def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench_here, worker_server, tmp_path):
     first = mmbench_here("run", "-m", *SWEEP, "hydra/launcher=basic")
     assert first.returncode == 0, first.stderr
     assert "Launching 8 runs in 4 jobs" in first.stdout, "runs that share an expanded model are one job"
@@ -186,69 +188,124 @@ def test_hydras_basic_launcher_makes_the_same_records_and_goes_on(mmbench_here, 
     assert third.returncode == 0
 
 
-SPY = """
-import mmbench.cli.main
-import mmbench.launcher.cluster as foreign
-wait = foreign._launch
-def spying(launcher, jobs):
-    launch = launcher.launch
-    def launched(jobs, initial_job_idx):
-        {what}
-        return launch(jobs, initial_job_idx)
-    launcher.launch = launched
-    return wait(launcher, jobs)
-foreign._launch = spying
-mmbench.cli.main({arguments!r})
-"""
+@pytest.fixture
+def spied(monkeypatch, mmbench_here):
+    """A sweep through Hydra's basic launcher, in whose place something happens: `instead(launch, jobs)`."""
+    original = cluster._launch
+
+    def sweep(instead, *arguments):
+        def launched(launcher, jobs):
+            launch = launcher.launch
+            launcher.launch = lambda jobs, initial_job_idx: instead(launch, jobs)
+            return original(launcher, jobs)
+
+        monkeypatch.setattr(cluster, "_launch", launched)
+        monkeypatch.setattr(cluster, "LOOK", 0.1)
+        return mmbench_here("run", "-m", *TINY, *arguments, "hydra/launcher=basic")
+
+    return sweep
 
 
-def spied(tmp_path, what, *arguments):
-    """A sweep through Hydra's basic launcher, before whose start something happens."""
-    import subprocess
-    import sys
-
-    code = SPY.format(what=what, arguments=["run", "-m", *TINY, *arguments, "hydra/launcher=basic"])
-    return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-
-
-def test_what_is_edited_after_the_launch_changes_nothing(tmp_path):
+def test_what_is_edited_after_the_launch_changes_nothing(spied, tmp_path):
     (tmp_path / "sweeps").mkdir()
     mine = tmp_path / "sweeps" / "mine.yaml"
     mine.write_text("# @package _global_\nseed: 7\nhydra:\n  sweeper:\n    params:\n      metric: parameters\n")
-    edit = f"open({str(mine)!r}, 'w').write('no: [yaml')"
-    done = spied(tmp_path, edit, "-cd", ".", "sweeps=mine")
+
+    def edit(launch, jobs):
+        mine.write_text("no: [yaml")
+        return launch(jobs, 0)
+
+    done = spied(edit, "-cd", ".", "sweeps=mine")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [record["seed"] for record in table(tmp_path / "results").values()] == [7]
 
 
-def test_jobs_without_a_record_are_told_in_words(tmp_path, mmbench):
-    crash = "jobs = jobs[:1]; launch(jobs, 0); raise OSError('the\\nqueue is closed')"
-    done = spied(tmp_path, crash, "metric=parameters,random", "seed=0,1,2")
+def test_jobs_without_a_record_are_told_in_words(spied, monkeypatch, mmbench_here):
+    def crash(launch, jobs):
+        launch(jobs[:1], 0)
+        raise OSError("the\nqueue is closed")
+
+    monkeypatch.setattr(cluster, "GRACE", 1.0)
+    done = spied(crash, "metric=parameters,random", "seed=0,1,2")
     assert done.returncode == 1
     said = done.stdout.replace("\n", " ")
     assert "4 runs of 2 jobs ended without a record: OSError: the queue is closed; the same command runs them" in said
     assert "6 runs: 2 done, 4 missing" in said
+    assert "the launcher has ended (OSError: the queue is closed), and 4 runs have no record yet" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert "missing     4" in mmbench("status").stdout
+    assert "missing     4" in mmbench_here("status").stdout
 
 
-def test_an_error_inside_a_job_reaches_the_one_who_waits(tmp_path):
-    lose = "import shutil; shutil.rmtree('results/sweeps')"
-    done = spied(tmp_path, lose, "metric=parameters")
+@pytest.mark.parametrize("raises", [True, False], ids=["raises at a killed job", "returns before its jobs"])
+def test_jobs_that_outlive_the_launcher_are_awaited_and_a_killed_one_is_told(spied, monkeypatch, tmp_path, raises):
+    """As Slurm's and Ray's launchers do it: one job is killed, and the launcher gives up while another computes."""
+
+    def give_up(launch, jobs):
+        for job in jobs:
+            if os.fork():
+                continue
+            (name,) = job
+            if name.endswith(":0"):  # killed within a run
+                os.setsid()
+                monkeypatch.setattr("mmbench.launcher.cluster.run_in", lambda store, run, settings: killed(store, run))
+            else:  # alive, and silent for longer than the others are waited for
+                monkeypatch.setattr("mmbench.launcher.cluster.run_in", slow)
+            launch([job], 0)
+            os._exit(0)
+        if raises:
+            raise RuntimeError("a job was killed")
+        return []
+
+    def killed(store, run):
+        store.write_heartbeat(run.run_id, "base")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def slow(store, run, settings):
+        store.write_heartbeat(run.run_id, "base")
+        (store.root / "slow").touch()
+        time.sleep(3)
+        store.write_record({**run.identity(), "status": "done", "error": None})
+
+    monkeypatch.setattr(cluster, "GRACE", 2.0)
+
+    def begun(launch, jobs):
+        try:
+            return give_up(launch, jobs)
+        finally:  # the launcher gives up when both are at a run
+            deadline = time.monotonic() + 300
+            while len(list((tmp_path / "results" / "running").iterdir())) < 2 and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    done = spied(begun, "metric=parameters", "seed=0,1")
+    assert done.returncode == 1
+    assert "1 runs of 1 jobs ended without a record: " in done.stdout, done.stdout + done.stderr
+    assert ("RuntimeError: a job was killed" if raises else "no reason was given") in done.stdout
+    assert "2 runs: 1 done, 1 missing" in done.stdout
+
+
+def test_an_error_inside_a_job_reaches_the_one_who_waits(spied):
+    def lose(launch, jobs):
+        shutil.rmtree("results/sweeps")
+        return launch(jobs, 0)
+
+    done = spied(lose, "metric=parameters")
     assert done.returncode == 1
     assert "1 runs of 1 jobs ended without a record: StoreError: job = " in done.stdout.replace("\n", " ")
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_ctrl_c_while_waiting_ends_with_a_message(tmp_path):
-    done = spied(tmp_path, "raise KeyboardInterrupt", "metric=parameters")
+def test_ctrl_c_while_waiting_ends_with_a_message(spied):
+    def interrupt(launch, jobs):
+        raise KeyboardInterrupt
+
+    done = spied(interrupt, "metric=parameters")
     assert done.returncode == 130
     assert "stopped: 0 of 1 runs have their record" in done.stderr.replace("\n", " ")
     assert "Traceback" not in done.stderr
 
 
-def test_the_device_of_another_machine_is_checked_there(tmp_path):
-    done = spied(tmp_path, "", "metric=parameters", "device=cuda:77")
+def test_the_device_of_another_machine_is_checked_there(mmbench_here):
+    done = mmbench_here("run", "-m", *TINY, "metric=parameters", "device=cuda:77", "hydra/launcher=basic")
     assert done.returncode == 1, "not 2: the sweep was launched"
     assert "device = 'cuda:77' is not available" in done.stdout
 
@@ -266,27 +323,26 @@ def test_a_launcher_that_does_not_exist_is_told(mmbench_here):
     assert "hydra/launcher = 'baisc' is unknown; did you mean 'basic'? (allowed: basic, local, plan" in done.stderr
 
 
-def test_a_sweep_chooses_its_launcher_and_the_command_line_another(mmbench, tmp_path):
+def test_a_sweep_chooses_its_launcher_and_the_command_line_another(mmbench_here, worker_server, tmp_path):
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\n"
         "hydra:\n  sweeper:\n    params:\n      metric: parameters\n"
     )
     own = ["-m", "-cd", ".", "sweeps=mine", *TINY]
-    assert "through BasicLauncher" in mmbench("run", *own).stdout
-    assert "Computed: " in mmbench("run", *own, "hydra/launcher=local").stdout
+    assert "through BasicLauncher" in mmbench_here("run", *own).stdout
+    assert "Computed: " in mmbench_here("run", *own, "hydra/launcher=local").stdout
 
 
 def test_the_end_of_a_jobs_time_is_no_failure_of_the_run_that_is_at_work():
     """submitit's handler raises wherever the job is, and a run makes a record of every error that it meets."""
-    from mmbench.launcher.cluster import _told_by_signals
 
     def end(number, frame):
         raise TimeoutError("timed out too many times")
 
     before = signal.signal(signal.SIGUSR2, end)
     try:
-        with pytest.raises(TimeoutError, match="too many"), _told_by_signals():
+        with pytest.raises(TimeoutError, match="too many"), _errors_of_signals():
             try:
                 signal.raise_signal(signal.SIGUSR2)
             except Exception:

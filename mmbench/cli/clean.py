@@ -22,10 +22,10 @@ from rich.table import Table
 from mmbench import console, text
 from mmbench.cli.compose import composed, own_keys, store_of, yes_or_no
 from mmbench.errors import ConfigError, StoreError
-from mmbench.store.files import read_json
-from mmbench.store.running import is_left_behind
+from mmbench.store.files import is_unfinished, read_json
+from mmbench.store.stages import STAGES
 from mmbench.store.store import VERSION, Store, key_of
-from mmbench.sweep import enter, made
+from mmbench.sweep import enter, recreate
 
 
 def command(arguments: list[str]) -> None:
@@ -111,7 +111,8 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
         yield Waste(store.root / "sweeps" / f"{forget}.json", f"the sweep {forget}")
     for path in sorted((store.root / "stages").glob("*/*")):
         if (path.parent.name, path.name) not in kept:
-            yield Waste(path, console.STAGES.get(path.parent.name, path.parent.name))
+            kind = path.parent.name
+            yield Waste(path, STAGES[kind].results if kind in STAGES else kind)
     for path in sorted((store.root / "records").glob("*.json")):
         if path.stem not in runs:
             yield Waste(path, "records")
@@ -120,7 +121,7 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
     for path in sorted((store.root / "damaged").glob("*")):
         yield Waste(path, "damaged, set aside")
     for path in sorted((store.root / "tmp").glob("*")):
-        if is_left_behind(path.name):
+        if is_unfinished(path):
             yield Waste(path, "unfinished, of processes that are dead")
 
 
@@ -141,7 +142,7 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
         try:
             enter(sweep["folder"])
             for run_id, config in sweep["configs"].items():
-                run = made(run_id, config)
+                run = recreate(run_id, config)
                 kept |= {(kind, key_of(kind, inputs)) for kind, inputs in run.stages.items()}
         except (ConfigError, StoreError) as error:
             raise StoreError(

@@ -184,7 +184,7 @@ _failures: list[Exception | None] = []
 def _task(config: Any) -> None:
     """One run, in this process; with a `job`, the runs of one job of a sweep (see `mmbench.launcher.cluster`)."""
     from mmbench.config import parse
-    from mmbench.launcher.single import run_one
+    from mmbench.launcher.one_run import run_one
 
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)

@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mmbench import console
 from mmbench.cli.compose import hand_over, many_runs
+from mmbench.store.stages import STAGES
 
 
 def command(arguments: list[str]) -> int:
@@ -41,10 +42,10 @@ def print_plan(runs: list[Any], settings: Any) -> None:
         f"{planned.recorded} have their record in {escape(settings.results)} already."
     )
     table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
-    for kind, results in console.STAGES.items():
+    for kind, words in STAGES.items():
         stage = planned.stages.get(kind, StagePlan(0, 0, 0.0, 0, 0))
         counts = stage.distinct, stage.distinct - stage.missing, stage.missing
-        table.add_row(results, *map(str, counts), _cost(kind, stage))
+        table.add_row(words.results, *map(str, counts), _cost(kind, stage))
     console.out.print(table)
     for combination, count in sorted(planned.skipped.items()):
         console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")

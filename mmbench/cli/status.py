@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from mmbench import console
 from mmbench.cli.compose import composed, own_keys, store_of, yes_or_no
+from mmbench.store.stages import doing
 from mmbench.store.store import Store, look
 
 STATES = ("done", "failed", "skipped", "running", "interrupted", "missing")
@@ -56,7 +57,7 @@ def census(store: Store) -> Census:
     """Look at all records, sweeps and marks."""
     found = Census({run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()})
     for run_id, stage in store.running().items():  # before the records: a run that failed may be tried again now
-        found.states[run_id] = "running", console.DOING.get(stage, stage)
+        found.states[run_id] = "running", doing(stage)
         found.labels.setdefault(run_id, run_id)
     for path in sorted((store.root / "records").glob("*.json")):
         seen = look(path)
@@ -67,8 +68,7 @@ def census(store: Store) -> Census:
             store.tell(f"{path} {seen.reason}: it counts as missing")
     for mark in store.interrupted():
         if mark.run_id in found.labels:
-            doing = console.DOING.get(mark.stage, mark.stage)
-            found.states.setdefault(mark.run_id, ("interrupted", f"while {doing}, on {mark.host}"))
+            found.states.setdefault(mark.run_id, ("interrupted", f"while {doing(mark.stage)}, on {mark.host}"))
     for run_id in found.labels:
         found.states.setdefault(run_id, ("missing", "not started, or stopped between two stages"))
     return found

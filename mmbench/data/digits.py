@@ -6,7 +6,7 @@ stratified: 597 test and 200 validation images, of the other 1,000 the first `tr
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -18,7 +18,6 @@ from mmbench.data.base import DATASETS, Data, Dataset, InputShape, Progress, Spl
 class Digits(Dataset):
     """Handwritten digits, 8x8, ten classes."""
 
-    imports: ClassVar[tuple[str, ...]] = ("sklearn.datasets", "sklearn.model_selection")
 
     train_size: int = Field(1000, ge=10, le=1000)
     """Images trained on; fewer leave more headroom."""

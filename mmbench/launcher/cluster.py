@@ -1,8 +1,8 @@
-"""A sweep through a launcher that is not ours: Slurm by submitit, Ray, joblib, Hydra's own basic one.
+"""A sweep through one of Hydra's launchers: Slurm by submitit, Ray, joblib, the basic one.
 
-The runs are written down first, grouped into jobs that share an expanded model, and each job is told only its number:
-it reads its runs from the store (`run_job`) and writes their records there. What the launcher returns or raises decides
-nothing; what became of the runs is read from the store.
+The sweep is stored first, with its runs grouped into jobs that share an expanded model. A job gets only its number: it
+reads its runs from the store (`run_job`) and writes their records there. What the launcher returns or raises decides
+nothing: which runs are done, and which are still being computed, is read from the store.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import copy
 import re
 import signal
-import traceback
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,19 +23,26 @@ from rich.markup import escape
 from mmbench import console
 from mmbench.config import Settings
 from mmbench.launcher.local import summarise
+from mmbench.launcher.one_run import run_in
 from mmbench.launcher.outcome import Outcome, is_undefined, still_to_run
 from mmbench.launcher.schedule import grouped
-from mmbench.launcher.single import run_in
 from mmbench.run import Run, is_final
 from mmbench.store.store import Store
-from mmbench.sweep import frozen, thawed
+from mmbench.sweep import as_json, read_job
 from mmbench.tracking.follow import following
 
+LOOK = 2.0
+"""Seconds between two looks at the store, while runs are awaited that the launcher does not wait for."""
+GRACE = 180.0
+"""Seconds after which runs are given up that no process computes. A process counts as alive for a minute after its last
+heartbeat, a new one loads torch first, and Slurm starts a requeued job after two minutes by default."""
 
-class FrozenLoader:
-    """In place of Hydra's config loader: a job's config is the one that was composed before, and its number.
 
-    Launchers compose each job's config on the machine that runs it, from the YAML files as they are by then.
+class JobLoader:
+    """In place of Hydra's config loader: the config of a job is its number and the sweep's settings.
+
+    A launcher composes each job's config on the machine that runs the job, from the YAML files as they are by then.
+    This makes it independent of them.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -51,18 +58,21 @@ class FrozenLoader:
 
 
 def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
-    """Launch what is missing, wait for it, say what became of it. Exits with status 1 if a run failed or is missing.
+    """Launch what is missing, wait for it, and say what became of it.
 
     Args:
         launcher: a Hydra launcher that has been set up.
         runs: the sweep, without repeats.
         settings: results folder, device, threads.
+
+    Raises:
+        SystemExit: with status 1 if a run failed or has no record, 130 after Ctrl-C.
     """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
     outcome = Outcome()
     groups = grouped([run for run in runs if not is_undefined(run)])
-    sweep = store.write_sweep({**frozen(runs), "jobs": [[run.run_id for run in group] for group in groups]})
+    sweep = store.write_sweep({**as_json(runs), "jobs": [[run.run_id for run in group] for group in groups]})
     missing = {run.run_id for run in still_to_run(runs, store, outcome)}
     jobs = {number: rest for number, group in enumerate(groups) if (rest := missing & {run.run_id for run in group})}
     errors: list[str] = []
@@ -70,12 +80,14 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
         name = type(launcher).__name__
         console.say(f"Launching {len(missing)} runs in {len(jobs)} jobs of the sweep {sweep} through {name}.")
         launcher.hydra_context = copy.copy(launcher.hydra_context)
-        launcher.hydra_context.config_loader = FrozenLoader(settings)
+        launcher.hydra_context.config_loader = JobLoader(settings)
         try:
             with following(store, runs, settings.tracker, sweep):
-                errors = _launch(launcher, [[f"job={sweep}:{number}"] for number in jobs])
+                errors, all_ended = _launch(launcher, [[f"job={sweep}:{number}"] for number in jobs])
+                if not all_ended:
+                    _wait_for(missing, store, errors)
         except KeyboardInterrupt:  # Slurm's jobs live on
-            _interrupted(name, missing, store)
+            _say_interrupted(name, missing, store)
             raise SystemExit(130) from None
     else:
         console.say("Nothing to launch: every run has its record.")
@@ -84,13 +96,13 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
     summarise(outcome, settings, elsewhere=True)
     if lost:
         ended = sum(1 for rest in jobs.values() if rest & lost)
-        reason = "; ".join(dict.fromkeys(errors)) or "no reason was given"
+        reason = "; ".join(errors) or "no reason was given"
         console.say(
             f"[red]{len(lost)} runs of {ended} jobs ended without a record[/]: {escape(reason)}; the same command runs "
             "them again"
         )
     elif errors:
-        console.warn("; ".join(dict.fromkeys(errors)))
+        console.warn("; ".join(errors))
     if lost or outcome.statuses["failed"]:
         raise SystemExit(1)
 
@@ -98,31 +110,29 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
 def run_job(job: str, settings: Settings) -> None:
     """On the machine of a job `SWEEP:INDEX`: execute those of its runs that have no final record."""
     store = Store(Path(settings.results), tell=console.warn)
-    with _told_by_signals():
-        for run in thawed(store, job):
+    with _errors_of_signals():
+        for run in read_job(store, job):
             record = store.read_record(run.run_id)
             if record is None or not is_final(record):
-                run_in(
-                    Store(store.root, store.tell), run, settings
-                )  # a store of its own, which counts what it computes
+                run_in(Store(store.root, store.tell), run, settings)  # each counts what its run computes
 
 
 class _EndedError(BaseException):
-    """The launcher ends the job; nothing that a run has to do with, so that it must not be in its record."""
+    """The launcher ends the job. The run has not failed, so this must not be in its record."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
 
 
 @contextlib.contextmanager
-def _told_by_signals() -> Iterator[None]:
-    """Take an error that a launcher's signal handler raises past the run that is at work.
+def _errors_of_signals() -> Iterator[None]:
+    """Let an error that a launcher's signal handler raises end the job, and not fail the run that is being computed.
 
-    submitit's handler does so at the end of a job's time, wherever the job is then.
+    submitit's handler raises one at the end of a job's time, wherever the job is then.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
 
-    def heard(number: int, frame: Any) -> None:
+    def handle(number: int, frame: Any) -> None:
         handler: Any = before[signal.Signals(number)]
         try:
             handler(number, frame)
@@ -132,7 +142,7 @@ def _told_by_signals() -> Iterator[None]:
     ours = [number for number, handler in before.items() if callable(handler)]
     try:
         for number in ours:
-            signal.signal(number, heard)
+            signal.signal(number, handle)
         yield
     except _EndedError as end:
         raise end.error from None
@@ -142,7 +152,7 @@ def _told_by_signals() -> Iterator[None]:
 
 
 def _count(run_ids: set[str], store: Store, outcome: Outcome) -> set[str]:
-    """Count the runs that have been launched; those without a record are returned."""
+    """Count the runs that have been launched, and return those without a record."""
     lost = set()
     for run_id in run_ids:
         record = store.read_record(run_id)
@@ -153,50 +163,41 @@ def _count(run_ids: set[str], store: Store, outcome: Outcome) -> set[str]:
     return lost
 
 
-def _launch(launcher: Any, jobs: list[list[str]]) -> list[str]:
-    """Launch the jobs and wait until the last has ended; what went wrong with any of them, a line each."""
+def _launch(launcher: Any, jobs: list[list[str]]) -> tuple[list[str], bool]:
+    """Launch the jobs and wait for as long as the launcher does.
+
+    Returns:
+        What went wrong with any of them, a line each; and whether all of them have ended. The launchers of submitit and
+        Ray ask for the results one after the other, and raise at the first job that was killed while others run.
+    """
     try:
         returned = list(launcher.launch(jobs, initial_job_idx=0))
     except Exception as error:
-        handles = _handles(error)
-        if not handles:
-            return [_line(error)]
-        returned = [_awaited(handle) for handle in handles]
-    return [_line(problem) for job in returned if (problem := _error(job)) is not None]
+        return [_line(error)], False
+    errors = [_line(problem) for job in returned if (problem := _error(job)) is not None]
+    return list(dict.fromkeys(errors)), len(returned) >= len(jobs)
 
 
-def _handles(error: Exception) -> list[Any]:
-    """The jobs that a launcher was waiting for.
-
-    The launchers of submitit and Ray ask for the results one after the other and give up at the first job that was
-    killed, while the others are at work. Nothing but the launcher's own frame knows these.
-    """
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for name in ("jobs", "runs"):
-            value = frame.f_locals.get(name)
-            if isinstance(value, list) and value and (hasattr(value[0], "results") or _of_ray(value[0])):
-                return value
-    return []
-
-
-def _of_ray(handle: Any) -> bool:
-    return type(handle).__module__.partition(".")[0] == "ray"
-
-
-def _awaited(handle: Any) -> Any:
-    """What a job came to: Hydra's JobReturn, or an error."""
-    try:
-        if _of_ray(handle):
-            import ray
-
-            return ray.get(handle)
-        return handle.results()[0]
-    except Exception as error:
-        return error
+def _wait_for(run_ids: set[str], store: Store, errors: list[str]) -> None:
+    """Wait until each run has its record, or no process has computed any of the others for `GRACE` seconds."""
+    left = run_ids - store.record_ids()
+    if not left:
+        return
+    console.warn(
+        f"the launcher has ended ({'; '.join(errors) or 'without an error'}), and {len(left)} runs have no record yet: "
+        f"waiting until they have one, or until no process has computed any of them for {GRACE:g} s (Ctrl-C stops "
+        "waiting)"
+    )
+    alive = time.monotonic()
+    while left and time.monotonic() - alive < GRACE:
+        time.sleep(LOOK)
+        still = left - store.record_ids()
+        if still != left or still & store.running().keys():
+            left, alive = still, time.monotonic()
 
 
 def _error(job: Any) -> BaseException | None:
-    """The error of a job, given as itself or inside Hydra's JobReturn."""
+    """The error of a job, which a launcher returns as it is or inside Hydra's JobReturn."""
     value = getattr(job, "_return_value", job)
     return value if isinstance(value, BaseException) else None
 
@@ -207,7 +208,7 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(text.split())}"[:400]
 
 
-def _interrupted(name: str, run_ids: set[str], store: Store) -> None:
+def _say_interrupted(name: str, run_ids: set[str], store: Store) -> None:
     done = len(run_ids & store.record_ids())
     if name.startswith("Slurm"):
         console.warn(

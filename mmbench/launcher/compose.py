@@ -25,13 +25,13 @@ from mmbench.registry import unknown_name
 
 Config = dict[str, Any]
 Rule = dict[str, list[Any]]
-"""Keys and the values of each, of which one must be there."""
+"""For each key, the values of which a job must have one."""
 ONE_VALUE = ("sweeps", "tracker", "results", "device", "threads")
 """What all runs of a sweep share."""
 NOTHING = object()
 """The value of a key that is not there."""
 MOST_LOOKUPS = 8
-"""Nodes that refer to nodes, one after the other; more are a circle."""
+"""References that lead to references, one after the other; more are a circle."""
 
 
 class Composer:
@@ -46,13 +46,21 @@ class Composer:
         self._parts = lru_cache(maxsize=None)(self._compose_by_parts)
 
     def _parse_anew(self, text: str) -> Override:
-        return self._parser.parse_overrides([text])[0]  # unlike parse_override, it tells glob() where to look
+        return self._parser.parse_overrides([text])[0]  # parse_override would not know where glob() looks
 
     def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
-        """The cartesian product of the arguments' values, as lists of simple overrides; later arguments win.
+        """The cartesian product of the arguments' values; of two arguments for the same key, the later one counts.
 
-        Each of `pairs` is one axis more, along which several keys change together: `{"model": "mlp,vit", "training":
-        "sgd,adamw"}` is mlp with sgd, and vit with adamw.
+        Args:
+            arguments: Hydra overrides such as `model=mlp,vit`.
+            pairs: further axes of the product, along which several keys change together: `{"model": "mlp,vit",
+                "training": "sgd,adamw"}` is mlp with sgd, and vit with adamw.
+
+        Returns:
+            A list of simple overrides for each job.
+
+        Raises:
+            ConfigError: a value cannot be swept, or the columns of a pair differ in length.
         """
         axes: dict[str, list[tuple[str, ...]]] = {}
         for override in self._parser.parse_overrides(list(arguments)):
@@ -103,11 +111,15 @@ class Composer:
         return values if repeats else distinct
 
     def compose(self, overrides: Sequence[str]) -> tuple[Config, list[str]]:
-        """The job's resolved config, and the overrides that have no meaning for its choices.
+        """The resolved config of a job.
 
         An option that the choice does not have (`expansion.budget` with `expansion=none`) is left out, so that one
-        sweep can vary the options of some choices; the caller refuses options that no job has. So is an axis that this
-        operator does not have and another has (`expansion.axis=hidden` with `expansion=identity_block`).
+        sweep can vary the options of some choices; the caller refuses options that no job has. An axis that this
+        operator does not have but another has (`expansion.axis=hidden` with `expansion=identity_block`) is left out,
+        too.
+
+        Returns:
+            The config, and the overrides that were left out.
         """
         parsed = [self._parse(text) for text in overrides]
         if any(o.is_add() or o.is_force_add() or o.is_delete() for o in parsed):
@@ -144,10 +156,13 @@ class Composer:
         return config
 
     def _file_anew(self, group: str, name: str) -> Config | None:
-        """The YAML file of a choice, where it is no more than its options: no defaults list, no other package.
+        """The YAML file of a choice, if it holds nothing but options: no defaults list, no other package.
 
-        A group whose default choice is composed to exactly its file is one that no other file reaches into; then every
-        choice of it is its file, and Hydra, which takes 50 ms for each, need not be asked.
+        If the default choice of a group is composed to exactly its file, no other file reaches into the group. Then
+        every choice of it is its file, and Hydra, which takes 50 ms for each, need not be asked.
+
+        Returns:
+            The options; None if the file holds more, or if there is none.
         """
         for source in self._loader.get_sources():
             if source.is_config(f"{group}/{name}"):
@@ -174,7 +189,16 @@ class Composer:
 
 
 def matches(rule: Rule, config: Config, overrides: Sequence[str]) -> bool:
-    """Whether a job has, for each key of the rule, one of the values there: a group by the name of its choice."""
+    """Whether a job has, for each key of a rule, one of the rule's values.
+
+    Args:
+        rule: keys and their values; a group's value is the name of a choice.
+        config: of the job.
+        overrides: of the job, one `key=value` each.
+
+    Returns:
+        Whether the rule matches.
+    """
     chosen = dict(override.split("=", 1) for override in overrides) if rule.keys() & GROUPS.keys() else {}
     return all(_at(config, key) in values or chosen.get(key) in values for key, values in rule.items())
 
@@ -209,9 +233,13 @@ def _axis_of_another(config: Config, key: str, value: Any) -> bool:
 
 
 def _set(config: Config, key: str, value: Any) -> bool:
-    """Set a dotted key; False if it is an option that this choice of a group does not have.
+    """Set a dotted key. The dictionaries on the way are replaced by copies, since other jobs share them.
 
-    The dictionaries on the way are replaced by copies, since other jobs share them.
+    Returns:
+        False if it is an option that this choice of a group does not have.
+
+    Raises:
+        ConfigError: there is no such key.
     """
     *path, last = key.split(".")
     node: Any = config

@@ -1,4 +1,4 @@
-"""The live picture of a sweep: how far it is, what runs, what failed."""
+"""The live display of a sweep: its progress, what is being computed, what failed."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ from rich.text import Text
 
 from mmbench import console
 from mmbench.launcher.pool import Pool
+from mmbench.store.stages import STAGES
 
 COLOURS = {"done": "green", "failed": "red", "skipped": "yellow"}
-AT = {"base": "training", "expanded": "expanding", "score": "measuring", "trained": "training on"}
-"""The stages of a run, in a word: the picture may be narrow."""
 TOLD = 20
-"""Reasons that are told when they come up."""
+"""Reasons that are printed when they occur."""
 LOOK = 1.0
 """Seconds between two looks at the stages in the store."""
 
 
 class Display:
-    """A bar with counts, and a line for each busy slot; what fails is told once, and stays."""
+    """A bar with counts, and a line for each busy slot; each reason of a failure is printed once, above them."""
 
     def __init__(self, pool: Pool, total: int) -> None:
         self.pool, self.total = pool, total
         self._began, self._looked = time.monotonic(), 0.0
         self._stored = pool.outcome.ended
         self._stages: dict[str, str] = {}
-        self._told: set[tuple[str, str]] = set(pool.outcome.problems)
-        self._telling = TOLD
+        self._printed: set[tuple[str, str]] = set(pool.outcome.problems)
+        self._left_to_print = TOLD
         self._live = Live(console=console.err, refresh_per_second=4, transient=True, get_renderable=self._picture)
 
     def __enter__(self) -> Display:
@@ -44,19 +43,19 @@ class Display:
 
     def tick(self) -> None:
         """Look at the pool and its store."""
-        for problem in self.pool.outcome.problems.keys() - self._told:
-            self._told.add(problem)
-            self._tell(*problem)
+        for problem in self.pool.outcome.problems.keys() - self._printed:
+            self._printed.add(problem)
+            self._print(*problem)
         now = time.monotonic()
         if now - self._looked > LOOK and console.err.is_terminal:
             self._stages, self._looked = self.pool.store.running(), now
 
-    def _tell(self, status: str, reason: str) -> None:
-        self._telling -= 1
-        if self._telling >= 0:
+    def _print(self, status: str, reason: str) -> None:
+        self._left_to_print -= 1
+        if self._left_to_print >= 0:
             console.err.print(f"[{COLOURS[status]}]{status}[/]: {escape(str(reason))}", soft_wrap=True)
-        elif self._telling == -1:
-            console.warn("there are further reasons, which mmbench status names")
+        elif self._left_to_print == -1:
+            console.warn("there are further reasons; mmbench status lists them")
 
     def _picture(self) -> RenderableType:
         outcome, elapsed = self.pool.outcome, time.monotonic() - self._began
@@ -85,11 +84,12 @@ class Display:
             table.add_row("", "", "loading torch")
         for slot in self.pool.slots:
             if slot.job:
-                stage = "base" if slot.job.base_only else self._stages.get(slot.job.run.run_id, "")
+                kind = "base" if slot.job.base_only else self._stages.get(slot.job.run.run_id, "")
+                stage = STAGES[kind].short if kind in STAGES else ""
                 device = slot.settings.device.replace("auto", "cpu")
                 label = "base model of " * slot.job.base_only + slot.job.run.label
                 shortened = Text(label, no_wrap=True, overflow="ellipsis")
-                table.add_row(f"  {device}", _clock(now - slot.since), AT.get(stage, ""), shortened)
+                table.add_row(f"  {device}", _clock(now - slot.since), stage, shortened)
             elif slot.worker is None:
                 table.add_row("", "", "loading torch")
             elif self.pool.waiting:

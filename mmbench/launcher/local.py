@@ -17,8 +17,9 @@ from mmbench.launcher.outcome import Outcome
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
 from mmbench.run import Run
+from mmbench.store.stages import computed
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 from mmbench.tracking.follow import following
 
 SHOWN = 10
@@ -26,19 +27,21 @@ SHOWN = 10
 
 
 def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
-    """Run what is missing, show the progress, say what was done.
+    """Run what is missing, show the progress, and say what was done.
 
-    Ends the process with status 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM. The first Ctrl-C lets finish
-    what runs, the second stops it.
+    After the first Ctrl-C no more runs are started; the second stops those that are running.
 
     Args:
         runs: the sweep, without repeats.
         settings: results folder, device, threads.
         options: of the launcher.
+
+    Raises:
+        SystemExit: with status 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM.
     """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    sweep = store.write_sweep(frozen(runs))
+    sweep = store.write_sweep(as_json(runs))
     pool = Pool(runs, store, settings, options)
     signals = Signals(pool)
     with following(store, runs, settings.tracker, sweep) as tracking:
@@ -61,19 +64,19 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
         raise SystemExit(1)
 
 
-def options_of(found: dict[str, Any]) -> Options:
-    """The launcher's options, checked. Those of other launchers, which a sweep may hold, mean nothing here."""
-    for key in found.keys() - Options.model_fields:
-        console.warn(f"hydra.launcher.{key} means nothing to hydra/launcher=local")
-    return checked(Options, {key: found[key] for key in Options.model_fields if key in found}, "hydra.launcher")
+def options_of(given: dict[str, Any]) -> Options:
+    """The launcher's options, checked. A sweep may hold those of other launchers; they are ignored, with a warning."""
+    for key in given.keys() - Options.model_fields:
+        console.warn(f"hydra.launcher.{key} has no meaning for hydra/launcher=local")
+    return checked(Options, {key: given[key] for key in Options.model_fields if key in given}, "hydra.launcher")
 
 
 class _Stop(BaseException):
-    """Now, not when the runs have come to their end."""
+    """Stops the sweep now, without waiting for the runs."""
 
 
 class Signals:
-    """Ctrl-C once: no more runs are started. Twice, or SIGTERM: everything is stopped."""
+    """Ctrl-C once: no more runs are started. Twice, or SIGTERM: everything is stopped at once."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool, self.received = pool, 0
@@ -81,14 +84,14 @@ class Signals:
 
     def __enter__(self) -> Signals:
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._hear)
+            self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         first, self.received = not self.received, number
         if not first or number == signal.SIGTERM:
             raise _Stop
@@ -96,11 +99,18 @@ class Signals:
         running = sum(1 for slot in self.pool.slots if slot.job)
         if running:
             what, them = ("run that is", "it") if running == 1 else (f"{running} runs that are", "them")
-            console.warn(f"finishing the {what} at work; Ctrl-C again stops {them}")
+            console.warn(f"finishing the {what} being computed; Ctrl-C again stops {them}")
 
 
 def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> None:
-    """Say what became of the runs; what was computed `elsewhere`, by other processes, is not known here."""
+    """Say what became of the runs.
+
+    Args:
+        outcome: the counts.
+        settings: results folder.
+        elsewhere: whether processes of other machines computed the runs, so that it is not known here what was
+            computed and what was stored.
+    """
     problems = sorted(outcome.problems.items(), key=lambda item: (-item[1], item[0]))
     for (status, reason), count in problems[:SHOWN]:
         console.say(f"[{COLOURS[status]}]{status}[/] {count} runs: {escape(str(reason))}")
@@ -112,5 +122,5 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
         f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."
     )
     if not elsewhere:
-        console.say(f"Computed: {console.counted(outcome.computed, console.STAGES) or 'nothing'}.")
+        console.say(f"Computed: {computed(outcome.computed)}.")
     console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")

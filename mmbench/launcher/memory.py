@@ -1,4 +1,4 @@
-"""How much memory there is, for this machine or this container, and how much a process takes."""
+"""How much memory this machine or container has, and how much a process takes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CGROUPS = (
 
 
 def total_and_available() -> tuple[int, int]:
-    """Bytes that there are, and bytes that can be had without swapping."""
+    """Bytes of memory in all, and bytes that are available without swapping."""
     machine = psutil.virtual_memory()
     total, available = machine.total, machine.available
     for limit, usage in CGROUPS:
-        with contextlib.suppress(OSError, ValueError):  # "max" is no number: no limit
+        with contextlib.suppress(OSError, ValueError):  # "max" is not a number: there is no limit
             most = int(Path(limit).read_text())
             if most < total:
                 total, available = most, min(available, most - int(Path(usage).read_text()) + _cached())
@@ -30,7 +30,7 @@ def total_and_available() -> tuple[int, int]:
 
 
 def _cached() -> int:
-    """Bytes that the container's usage counts and the system would give back: files read not long ago."""
+    """Bytes that count as the container's usage and that the system would free: files read recently."""
     for path in ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             numbers = dict(line.split() for line in Path(path).read_text().splitlines())

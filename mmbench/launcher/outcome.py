@@ -17,7 +17,7 @@ class Outcome:
     """Counts, which grow as the runs end."""
 
     stored: int = 0
-    """Runs whose records were there already."""
+    """Runs whose records were stored already."""
     statuses: Counter[str] = field(default_factory=Counter)
     """Runs per status, the stored ones included."""
     problems: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -27,7 +27,7 @@ class Outcome:
 
     @property
     def ended(self) -> int:
-        """Runs that have come to their end."""
+        """Runs that have ended."""
         return self.statuses.total()
 
     def add(self, record: dict[str, Any]) -> None:
@@ -38,7 +38,16 @@ class Outcome:
 
 
 def still_to_run(runs: Iterable[Run], store: Store, outcome: Outcome) -> list[Run]:
-    """The runs that have no final record yet; the others are counted, and those without meaning recorded as such."""
+    """The runs that have no final record yet. Combinations without meaning get their record, `skipped`.
+
+    Args:
+        runs: the sweep.
+        store: where the records are; one that is not final is removed.
+        outcome: counts the runs that are not returned.
+
+    Returns:
+        The runs to compute.
+    """
     missing = []
     for run in runs:
         record = store.read_record(run.run_id)

@@ -11,7 +11,8 @@ from typing import Any
 from mmbench.config import Settings
 from mmbench.errors import UndefinedError
 from mmbench.run import Run, is_final
-from mmbench.store.store import Store, key_of, look, read_json
+from mmbench.store.files import read_json
+from mmbench.store.store import Store, key_of, look
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The Hydra side: a sweeper that checks every job before the first starts, and the launchers' common half."""
+"""Hydra's side: a sweeper that checks every job before the first starts, and the base class of our launchers."""
 
 from __future__ import annotations
 
@@ -43,14 +43,20 @@ class BaseSweeper(Sweeper):
         self.params, self.pairs, self.exclude = params or {}, pairs or [], exclude or []
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Called by Hydra."""
+        """Called by Hydra.
+
+        Args:
+            hydra_context: holds the config loader.
+            task_function: what Hydra would call for each job.
+            config: of the multirun.
+        """
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch the jobs; `ConfigError` with everything that is wrong with any of them, before any starts."""
+        """Launch the jobs; before any starts, `ConfigError` says everything that is wrong with any of them."""
         runs, settings = self._runs(arguments)
         if not runs:
             return None
@@ -71,30 +77,30 @@ class BaseSweeper(Sweeper):
         composer = Composer(self.hydra_context.config_loader, self.config)
         given = [*(f"{key}={as_text(value)}" for key, value in self.params.items()), *arguments]
         pairs, rules = _mappings("pairs", self.pairs), composer.rules(_mappings("exclude", self.exclude))
-        here = isinstance(self.launcher, BaseLauncher)
+        local = isinstance(self.launcher, BaseLauncher)
         distinct: dict[str, Run] = {}
         problems: list[str] = []
         jobs = composer.jobs(given, pairs)
-        out = 0
-        never_meant = {override.split("=")[0] for job in jobs for override in job}
-        idle = {key for rule in rules for key in rule}
+        left_out = 0
+        without_use = {override.split("=")[0] for job in jobs for override in job}
+        unknown = {key for rule in rules for key in rule}
         used: set[int] = set()
         for job in jobs:
             config, without_meaning = composer.compose(job)
-            idle -= {key for key in idle if known(config, key)}
+            unknown -= {key for key in unknown if known(config, key)}
             if matching := {i for i, rule in enumerate(rules) if matches(rule, config, job)}:
                 used |= matching
-                out += 1
+                left_out += 1
                 continue
-            never_meant -= {override.split("=")[0] for override in job if override not in without_meaning}
+            without_use -= {override.split("=")[0] for override in job if override not in without_meaning}
             try:
-                run, settings = parse(config, here)
+                run, settings = parse(config, local)
             except ConfigError as error:
                 problems += error.problems
             else:
                 distinct.setdefault(run.run_id, run)
-        problems += [f"hydra.sweeper.exclude: no job has the key {key!r}" for key in sorted(idle)]
-        problems += [_without_meaning(key, config) for key in sorted(never_meant)] if distinct else []
+        problems += [f"hydra.sweeper.exclude: no job has the key {key!r}" for key in sorted(unknown)]
+        problems += [_without_meaning(key, config) for key in sorted(without_use)] if distinct else []
         if problems:
             raise ConfigError(*problems)
         if not distinct:
@@ -102,20 +108,20 @@ class BaseSweeper(Sweeper):
         for i in range(len(rules)):
             if i not in used:
                 console.warn(f"hydra.sweeper.exclude: no job is {self.exclude[i]}")
-        if out:
-            console.say(f"{out} of {len(jobs)} combinations are left out by hydra.sweeper.exclude.")
+        if left_out:
+            console.say(f"{left_out} of {len(jobs)} combinations are left out by hydra.sweeper.exclude.")
         return list(distinct.values()), settings
 
 
 def _mappings(key: str, entries: Any) -> list[dict[str, Any]]:
     """A list of dictionaries, checked; empty ones would match everything."""
-    found = OmegaConf.to_container(OmegaConf.create(entries)) if not isinstance(entries, str) else entries
-    if not isinstance(found, list) or not all(isinstance(entry, dict) and entry for entry in found):
+    plain = OmegaConf.to_container(OmegaConf.create(entries)) if not isinstance(entries, str) else entries
+    if not isinstance(plain, list) or not all(isinstance(entry, dict) and entry for entry in plain):
         raise ConfigError(
-            f"hydra.sweeper.{key} = {found!r} is not allowed: must be a list of entries such as "
+            f"hydra.sweeper.{key} = {plain!r} is not allowed: must be a list of entries such as "
             "{model: vit, expansion: zero_pad}"
         )
-    return found
+    return plain
 
 
 def _without_meaning(key: str, config: dict[str, Any]) -> str:
@@ -128,7 +134,7 @@ def _without_meaning(key: str, config: dict[str, Any]) -> str:
 
 
 class BaseRetrySweeper(BaseSweeper):
-    """In place of new runs: those of the store that failed and are not bound to fail again, as they were frozen."""
+    """In place of new runs: those of the store that failed and may succeed now, as they are stored."""
 
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
         composer = Composer(self.hydra_context.config_loader, self.config)
@@ -144,7 +150,13 @@ class BaseLauncher(Launcher):
         self.options = options
 
     def setup(self, *, hydra_context: Any, task_function: Any, config: Any) -> None:
-        """Called by Hydra."""
+        """Called by Hydra.
+
+        Args:
+            hydra_context: holds the config loader.
+            task_function: what Hydra would call for each job.
+            config: of the multirun.
+        """
         self.config, self.hydra_context = config, hydra_context
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[Any]:

@@ -1,7 +1,7 @@
 """Runs in worker processes of this machine. Knows nothing of Hydra and shows nothing.
 
-A worker that dies, hangs beyond the time limit or takes too much memory is replaced, and takes down only the run that
-it was at. Between two sweeps on one store, or after any end of this one, the store decides what is left to do.
+A worker that dies, exceeds the time limit or takes too much memory is replaced, and only the run that it was computing
+fails. The store decides what is left to do: for two sweeps on one store, and after any end of this one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmbench.errors import StoreError
 from mmbench.launcher import memory
 from mmbench.launcher.outcome import Outcome, still_to_run
 from mmbench.launcher.schedule import Job, Schedule
-from mmbench.launcher.slots import Result, Slot, end_server, worker_context
+from mmbench.launcher.worker import Result, Slot, end_server, worker_context
 from mmbench.registry import Component
 from mmbench.run import Run
 from mmbench.store.store import Store
@@ -38,9 +38,9 @@ class Options(Component):
     on_error: Literal["continue", "stop"] = "continue"
     """After a failed run: go on, or finish what runs and stop."""
     retries: int = Field(0, ge=0, le=100)
-    """How often a failed run is tried again, unless it is bound to fail again."""
+    """How often a failed run is tried again, unless it would fail again in the same way."""
     time_limit: float | None = Field(None, gt=0)
-    """Seconds that a run may take; its worker is ended then."""
+    """Seconds that a run may take; then its worker is ended."""
     memory_limit: float | None = Field(None, gt=0)
     """GiB that a worker may take. Without it, the largest is ended only when the machine's memory is nearly used up."""
 
@@ -53,7 +53,7 @@ class Options(Component):
 
 
 class Pool:
-    """The sweep under way, for whoever shows or steers it."""
+    """A sweep that is running, for whoever shows or controls it."""
 
     def __init__(self, runs: list[Run], store: Store, settings: Settings, options: Options) -> None:
         self.store, self.settings, self.options = store, settings, options
@@ -68,12 +68,15 @@ class Pool:
     def run(self, tick: Callable[[], None]) -> Outcome:
         """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile.
 
+        Returns:
+            What became of the runs.
+
         Raises:
-            StoreError: the store can no longer be written to; what was at work has come to its end.
+            StoreError: the store can no longer be written to; the runs that were being computed have ended.
         """
         if not self._missing:
             return self.outcome
-        trouble: StoreError | None = None
+        failure: StoreError | None = None
         try:
             self._open(tick)
             while self._hand_out():
@@ -81,9 +84,9 @@ class Pool:
                     try:
                         self._collect(slot)
                     except StoreError as error:
-                        trouble, self.stopping = error, str(error)
+                        failure, self.stopping = error, str(error)
                 if self.stopping and not any(slot.job for slot in self.slots):
-                    break  # nobody waits for workers that are only being born
+                    break  # nobody waits for workers that only start
                 self._guard()
                 tick()
         except BaseException:
@@ -94,8 +97,8 @@ class Pool:
                 slot.close()
         else:
             self.kill()
-        if trouble:
-            raise trouble
+        if failure:
+            raise failure
         return self.outcome
 
     @property
@@ -104,17 +107,17 @@ class Pool:
         return self._schedule.waiting
 
     def kill(self) -> None:
-        """End all workers at once, whatever they are at."""
+        """End all workers at once, whatever they do."""
         end_server()
         for slot in self.slots:
             slot.stop()
         for slot in self.slots:
             slot.close()
             if slot.job:
-                self.store.clear_mark(slot.job.run.run_id)
+                self.store.remove_heartbeat(slot.job.run.run_id)
 
     def _open(self, tick: Callable[[], None]) -> None:
-        """Open the slots. The first worker says how many GPUs there are."""
+        """Open the slots. The first worker counts the GPUs."""
         context = worker_context(self._missing)
         devices = [self.settings.device]
         self.slots.append(Slot(context, self.settings))
@@ -126,15 +129,15 @@ class Pool:
             worker = self.slots[0].worker
             gpus = worker.gpus if worker else 0
             devices = [f"cuda:{i}" for i in range(gpus)] or [self.settings.device]
-        natural = len(devices) if devices[0].startswith("cuda") else max(1, cpus() // self.settings.threads)
-        count = natural if self.options.slots == "auto" else self.options.slots
+        auto = len(devices) if devices[0].startswith("cuda") else max(1, cpus() // self.settings.threads)
+        count = auto if self.options.slots == "auto" else self.options.slots
         for i in range(1, min(count, self._schedule.waiting)):
             device = devices[i % len(devices)]
             self.slots.append(Slot(context, self.settings.model_copy(update={"device": device})))
         self.slots[0].settings = self.settings.model_copy(update={"device": devices[0]})
 
     def _hand_out(self) -> bool:
-        """Give work to the free; False when all is done."""
+        """Give work to the slots that have none; False when all is done."""
         for number, slot in enumerate(self.slots):
             if slot.future is None and not self.stopping:
                 job = self._schedule.take(number)
@@ -155,9 +158,9 @@ class Pool:
         if job is None:
             return
         if isinstance(result, str):
-            self._bury(job, result)
+            self._record_death(job, result)
             return
-        for message in result.told:
+        for message in result.warnings:
             self.store.tell(message)
         self.outcome.computed += result.computed
         if result.busy:
@@ -173,10 +176,10 @@ class Pool:
         if not (retry and self._schedule.again(job)):
             self._add(result.record)
 
-    def _bury(self, job: Job, reason: str) -> None:
-        """Record as failed what the death of a worker has cost."""
-        if any(mark.run_id == job.run.run_id for mark in self.store.interrupted()):  # not another sweep's
-            self.store.clear_mark(job.run.run_id)
+    def _record_death(self, job: Job, reason: str) -> None:
+        """Record the runs that failed because their worker died."""
+        if any(beat.run_id == job.run.run_id for beat in self.store.interrupted()):  # not another sweep's
+            self.store.remove_heartbeat(job.run.run_id)
         if job.base_only:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):
@@ -201,7 +204,7 @@ class Pool:
                 slot.end(f"it took longer than hydra.launcher.time_limit = {limit:g} s")
         sizes = {slot.worker.pid: memory.resident(slot.worker.pid) for slot in running if slot.worker}
         total, available = memory.total_and_available()
-        # Where others take the most, no worker's end would help for long; every run would be ended in its turn.
+        # If other processes take most of the memory, ending one worker after the other would not help.
         ours = 2 * sum(sizes.values()) > total - available
         largest = max(sizes, key=sizes.__getitem__, default=None)
         for slot in running:
@@ -212,7 +215,7 @@ class Pool:
             elif ours and available < memory.SCARCE * total and slot.worker.pid == largest:
                 slot.end(
                     f"only {available / memory.GIB:.1f} of {total / memory.GIB:.1f} GiB of memory were left, and it "
-                    f"took most of all, {size:.1f}; fewer hydra.launcher.slots leave more for each"
+                    f"took the most, {size:.1f}; fewer hydra.launcher.slots leave more for each"
                 )
 
 

@@ -1,4 +1,4 @@
-"""The runs of a store that are worth another try, from the sweeps as they were written down."""
+"""The runs of a store to try again, made from the sweeps as they are stored."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from mmbench.config import Settings
 from mmbench.errors import ConfigError, StoreError
 from mmbench.run import Run, is_final
 from mmbench.store.store import Store, look
-from mmbench.sweep import enter, made
+from mmbench.sweep import enter, recreate
 
 
 def failed(settings: Settings) -> list[Run]:
-    """The failed runs that are not bound to fail again; says what is left out, and goes to the folder of their sweeps.
+    """The failed runs that may succeed now; says which are left out, and changes to the folder of their sweeps.
+
+    Returns:
+        The runs; none if there is nothing to try again.
 
     Raises:
         StoreError: there is no store, or its failed runs were started in different folders.
     """
     store = Store(Path(settings.results), tell=console.warn)
     if not store.root.is_dir():
-        raise StoreError(f"results = {settings.results!r} is no folder; name the folder of a sweep with results=DIR")
-    looked = [look(path).record for path in sorted((store.root / "records").glob("*.json"))]
-    records = {record["run_id"]: record for record in looked if record and record["status"] == "failed"}
+        raise StoreError(f"results = {settings.results!r} is not a folder; name the folder of a sweep with results=DIR")
+    rows = [look(path).record for path in sorted((store.root / "records").glob("*.json"))]
+    records = {row["run_id"]: row for row in rows if row and row["status"] == "failed"}
     final = Counter(str(record["error_type"]) for record in records.values() if is_final(record))
     for kind, count in sorted(final.items()):
-        console.say(f"{count} runs are left as they are: a {kind} comes again, however often they are tried.")
+        console.say(f"{count} runs are left as they are: trying them again gives the same {kind}.")
     wanted = {run_id for run_id, record in records.items() if not is_final(record)}
     folders: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for sweep in store.sweeps():
@@ -41,16 +44,16 @@ def failed(settings: Settings) -> list[Run]:
     if len(folders) > 1:
         raise StoreError(
             f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), from "
-            "which their paths start; give the commands of their sweeps again, each in its folder"
+            "which their relative paths start; give the commands of their sweeps again, each in its folder"
         )
     (folder, configs), results = folders.popitem(), store.root
     enter(folder)
-    return [run for run_id, config in configs.items() if (run := _made(run_id, config, results))]
+    return [run for run_id, config in configs.items() if (run := _recreated(run_id, config, results))]
 
 
-def _made(run_id: str, config: dict[str, Any], results: Path) -> Run | None:
+def _recreated(run_id: str, config: dict[str, Any], results: Path) -> Run | None:
     try:
-        return made(run_id, config)
+        return recreate(run_id, config)
     except (ConfigError, StoreError) as error:
         console.warn(f"{run_id} in {results} cannot be tried again: {error}")
         return None

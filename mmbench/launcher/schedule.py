@@ -1,9 +1,9 @@
-"""Which run a free worker takes next. Knows of no process and of no file.
+"""Which run a free worker takes next. Knows nothing of processes and files.
 
-Runs that share an expanded model form a group, which one worker does from end to end: it trains that model once, and
-its metrics share their work. A group is taken up once its base model is there. When no group and no base model is left
-to take up, free workers halve the groups that others are at. So a worker is without work only if all that is left waits
-for what others are doing.
+Runs that share an expanded model form a group, which one worker computes from end to end: it trains that model once,
+and its metrics share their work. A group can start once its base model is stored. When no group and no base model is
+left to start, a free worker takes half of the group of another. So a worker has no work only if everything that is left
+waits for what others compute.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mmbench.store.store import key_of
 T = TypeVar("T", bound="_Base | _Group")
 
 PAUSE = 0.5
-"""Seconds before something that another process is computing is asked for again."""
+"""Seconds before a result that another process is computing is asked for again."""
 DEATHS = 2
-"""Workers that a base model's training may take with it before its runs are given up."""
+"""Workers that may die at the training of a base model before its runs are given up."""
 
 
 def grouped(runs: Iterable[Run]) -> list[list[Run]]:
@@ -40,7 +40,7 @@ def grouped(runs: Iterable[Run]) -> list[list[Run]]:
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker does at a time: a run, or the training of its base model alone."""
+    """What a worker does next: a run, or the training of its base model alone."""
 
     run: Run
     base_only: bool = False
@@ -66,7 +66,7 @@ class _Group:
 
 
 class _Queue(Generic[T]):
-    """Hands out the first in rank of those whose time has come."""
+    """Hands out the item of the lowest rank among those whose time has come."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
@@ -80,7 +80,7 @@ class _Queue(Generic[T]):
 
 @dataclass
 class Schedule:
-    """Hands out jobs to slots, numbered from 0; each slot says what became of its job before it takes another."""
+    """Hands out jobs to slots, numbered from 0; each slot reports what became of its job before it takes another."""
 
     runs: list[Run]
     has_base: Callable[[Run], bool]
@@ -89,8 +89,8 @@ class Schedule:
     """How often a run that has failed is tried again."""
     clock: Callable[[], float] = time.monotonic
     waiting: int = field(default=0, init=False)
-    """Runs that have not been handed out; more slots than that have nothing to do."""
-    # A group is in one place: with its slot, in the queue, or with its base model while that is not there.
+    """Runs that have not been handed out; more slots than that would have nothing to do."""
+    # A group is in one place: with its slot, in the queue, or with its base model while that is not stored.
     _own: dict[int, _Group] = field(default_factory=dict, init=False)
     _ready: _Queue[_Group] = field(default_factory=_Queue, init=False)
     _bases: _Queue[_Base] = field(default_factory=_Queue, init=False)
@@ -114,9 +114,10 @@ class Schedule:
                 self._bases.put(base)
 
     def take(self, slot: int) -> Job | None:
-        """The next job: of the slot's own group, of a free one, a base model, of a group that another slot is at.
+        """The next job: of the slot's own group, of a free group, a base model, or of another slot's group.
 
-        None if all that is left waits for others.
+        Returns:
+            None if everything that is left waits for what others compute.
         """
         now = self.clock()
         group = self._own.pop(slot, None)
@@ -133,7 +134,7 @@ class Schedule:
         return Job(group.runs.popleft())
 
     def done(self, job: Job) -> None:
-        """The job has come to its end, good or bad."""
+        """The job has ended, well or not."""
         if job.base_only:
             self._release(self._of[job.run.run_id].base)
 
@@ -158,7 +159,11 @@ class Schedule:
         return True
 
     def died(self, job: Job) -> list[Run]:
-        """The worker died at the job: the runs that fail for it. One, or all of a base model that kills its workers."""
+        """The worker died at the job.
+
+        Returns:
+            The runs that fail because of it: one, or all those of a base model that kills its workers.
+        """
         if not job.base_only:
             return [] if self.again(job) else [job.run]
         base = self._of[job.run.run_id].base
@@ -172,13 +177,13 @@ class Schedule:
         return victims
 
     def _release(self, base: _Base) -> None:
-        """The base model is there, or its runs are to say why not."""
+        """The base model is stored, or could not be trained, and then its runs will record why."""
         for group in base.groups:
             if group.runs:
                 self._ready.put(group)
 
     def _half(self) -> _Group | None:
-        """Half of what waits in the longest of the groups that slots are at."""
+        """Half of what waits in the longest of the slots' groups."""
         group = max(self._own.values(), key=lambda group: len(group.runs), default=None)
         if group is None or not group.runs:
             return None

@@ -23,7 +23,6 @@ class ConvNeXt(Architecture):
     block's MLP. A depthwise convolution has one filter per channel of the stream.
     """
 
-    imports: ClassVar[tuple[str, ...]] = ("timm.models.convnext",)
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
         "width": ("channels", "hidden"),
         "stream": ("channels",),

@@ -23,7 +23,6 @@ class Mixer(Architecture):
     `blocks.B.channels` of its two MLPs. The patches are no channels: they do not grow.
     """
 
-    imports: ClassVar[tuple[str, ...]] = ("timm.models.mlp_mixer",)
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
         "width": ("embed_dim", "token_hidden", "channel_hidden"),
         "stream": ("embed_dim",),

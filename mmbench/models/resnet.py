@@ -27,7 +27,6 @@ class ResNet(Architecture):
     its own), and the inner widths of each block.
     """
 
-    imports: ClassVar[tuple[str, ...]] = ("mmbench.models._networks",)
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
         "width": ("channels", "inner"),
         "stream": ("channels",),

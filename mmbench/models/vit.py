@@ -23,7 +23,6 @@ class ViT(Architecture):
     (3, heads, head_dim).
     """
 
-    imports: ClassVar[tuple[str, ...]] = ("timm.models.vision_transformer",)
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
         "width": ("heads", "hidden"),
         "stream": ("embed_dim",),

@@ -26,8 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmbench.records.columns import COLUMNS, MixedError, joined, typed
-from mmbench.store.files import replacing
-from mmbench.store.store import read_json
+from mmbench.store.files import read_json, replacing
 
 File = tuple[int, int, int]
 

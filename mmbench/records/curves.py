@@ -14,7 +14,8 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mmbench.store.store import key_of, read_json
+from mmbench.store.files import read_json
+from mmbench.store.store import key_of
 
 POINTS = 60
 """Points of a curve: each is the mean loss of an equal share of the steps."""

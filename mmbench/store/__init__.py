@@ -1,1 +1,1 @@
-"""Results by content on disk: stages, records, sweeps, locks, who is at work."""
+"""Results on disk: stages, records, sweeps, locks, and which runs are being computed."""

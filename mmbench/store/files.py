@@ -1,9 +1,13 @@
-"""JSON files that prove themselves: one text per content, with its checksum. Written whole or not at all.
+"""JSON files with a checksum, and writing whole files or nothing.
 
     {"content":{...},"sha256":"..."}
 
-A file that is not, byte for byte, what `write_json` writes for some content is damaged: cut short, altered, of repeated
-keys, of another encoding, no file at all. Nothing here can execute code when read.
+Each content has exactly one such text. A file that is not, byte for byte, what `write_json` writes for some content is
+damaged: cut short, altered, with repeated keys, in another encoding, not a file. Nothing here can execute code when
+read.
+
+What is being written lies under a temporary name, which names the process that writes it. So a reader never sees half
+a file, and what a killed process has left is recognised and removed later (`remove_left_behind`).
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from mmbench.store.processes import is_left_behind, owner
 
 _HEAD, _MIDDLE, _TAIL = b'{"content":', b',"sha256":"', b'"}\n'
 _END = len(_MIDDLE) + 64 + len(_TAIL)
@@ -26,18 +33,60 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class DamagedError(ValueError):
-    """A file that is not what was once written there; `str(error)` says in which way."""
+    """A file that is not what was written there; `str(error)` says in which way."""
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; moved to `path` when the block succeeds, so that a reader sees all or nothing."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+def unfinished(folder: Path) -> Iterator[Path]:
+    """A new path in `folder`, for a file or a folder that is being written; removed at the end if it is still there.
+
+    Yields:
+        The path, at which there is nothing yet.
+    """
+    path = folder / f".{owner()}-{uuid.uuid4().hex[:12]}"
     try:
+        yield path
+    finally:
+        _remove(path)
+
+
+def remove_left_behind(folder: Path) -> None:
+    """Remove what killed processes have left unfinished in `folder`."""
+    for path in folder.glob(".*"):
+        if is_unfinished(path):
+            _remove(path)
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether the process that was writing this path is dead."""
+    return path.name.startswith(".") and is_left_behind(path.name[1:])
+
+
+@contextmanager
+def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
+    """A temporary path to write to; moved to `path` when the block succeeds, so that a reader sees all or nothing.
+
+    Args:
+        path: the file to make or to replace.
+        scratch: a folder for the temporary file, on the same file system, whose owner calls `remove_left_behind`.
+            Without it, the file's own folder, where what killed processes have left is removed now.
+
+    Yields:
+        The temporary path.
+    """
+    if scratch is None:
+        remove_left_behind(path.parent)
+    with unfinished(scratch or path.parent) as temporary:
         yield temporary
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def plain(value: Any) -> Any:
@@ -60,7 +109,13 @@ def digest(value: Any) -> str:
 
 
 def write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Make a new file, of the mode that the umask asks for. Durable: it outlasts a loss of power."""
+    """Make a new file, with the permissions that the umask leaves.
+
+    Args:
+        path: where there is no file yet.
+        data: its bytes.
+        durable: whether it must outlast a loss of power.
+    """
     with path.open("xb") as file:
         file.write(data)
         file.flush()
@@ -69,7 +124,13 @@ def write(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any], *, durable: bool = True) -> None:
-    """Make a new file that `read` returns the content of."""
+    """Make a new file, of which `read` returns the content.
+
+    Args:
+        path: where there is no file yet.
+        content: JSON data without NaN and infinities.
+        durable: whether it must outlast a loss of power.
+    """
     text = canonical(content).encode()
     sha256 = hashlib.sha256(text).hexdigest().encode()
     write(path, _HEAD + text + _MIDDLE + sha256 + _TAIL, durable=durable)
@@ -78,9 +139,12 @@ def write_json(path: Path, content: dict[str, Any], *, durable: bool = True) -> 
 def read(path: Path) -> dict[str, Any]:
     """The content of a file written by `write_json`.
 
+    Returns:
+        The content.
+
     Raises:
         DamagedError: it is missing or is not what was written.
-        OSError: the system does not let us read it, so that nothing can be said about it.
+        OSError: the system does not let us read it, so that nothing is known about it.
     """
     data = _bytes(path)
     text, end = data[len(_HEAD) : -_END], data[-_END:]
@@ -92,7 +156,7 @@ def read(path: Path) -> dict[str, Any]:
             return content
     except (ValueError, RecursionError):
         pass
-    raise DamagedError("it is no JSON object in the form that is written here")
+    raise DamagedError("it is not a JSON object in the form that is written here")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -104,15 +168,20 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def check(path: Path, sha256: str) -> None:
-    """Compare a file with its checksum; raises as `read` does."""
+    """Compare a file with its checksum.
+
+    Raises:
+        DamagedError: it is missing or has another checksum.
+        OSError: the system does not let us read it.
+    """
     if hashlib.sha256(_bytes(path)).hexdigest() != sha256:
         raise DamagedError(f"{path.name} does not match its checksum")
 
 
 def _bytes(path: Path) -> bytes:
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe, say, would be waited for without end
-            raise DamagedError(f"{path.name} is no file")
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe, say, would never end
+            raise DamagedError(f"{path.name} is not a file")
         return path.read_bytes()
     except OSError as error:
         if error.errno in _ABSENT:

@@ -1,6 +1,10 @@
-"""A lock between the processes of one file system, which only spares double work: nothing wrong comes of its failure.
+"""A lock between the processes of one file system. It only saves double work: no result is wrong if it fails.
 
-Where the file system knows no locks (some network and user-space ones), work goes on without.
+Where the file system has no locks (some network and user-space ones), work goes on without.
+
+The package filelock does not replace this file. Around it, 58 of these 70 lines would be needed; it asks 20 times a
+second for a lock that is held, which opens a file on a shared file system each time, and waits without end where
+`flock` answers EACCES.
 """
 
 from __future__ import annotations
@@ -27,10 +31,13 @@ class HeldError(Exception):
 
 @contextlib.contextmanager
 def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock for the block's duration; gives whether there is a lock at all.
+    """Hold the lock for the block's duration.
 
-    The file is removed at the end, so that they do not pile up. Who waited for a removed file sees that it has no name
-    any more, and takes the lock of the file that others will find.
+    The file is removed at the end, so that lock files do not pile up. A process that waited for a removed file sees
+    that the file has no name any more, and takes the lock of the file that others will find.
+
+    Yields:
+        Whether there is a lock at all.
 
     Raises:
         HeldError: another process holds it, and `wait` is false.
@@ -52,7 +59,7 @@ def _acquire(path: Path, wait: bool) -> int | None:
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)  # the umask takes its share
         except PermissionError:
-            return None  # another user's lock file: nothing to be had, and no harm done
+            return None  # another user's lock file: go on without a lock
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             if os.fstat(file).st_nlink:
@@ -63,7 +70,7 @@ def _acquire(path: Path, wait: bool) -> int | None:
                 raise HeldError from None
             if error.errno in _NO_LOCKS:
                 return None
-            if error.errno != errno.ESTALE:  # that is how a network file system says that the file was removed
+            if error.errno != errno.ESTALE:  # a network file system says so that the file was removed
                 raise
         else:
             os.close(file)

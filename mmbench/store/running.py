@@ -1,34 +1,31 @@
-"""Who is at work on what: one small file per running run. For people and for launchers; no result depends on it.
+"""Which runs are being computed now: a heartbeat file for each. For people and for launchers; no result depends on it.
 
-A process of this machine is looked for by its number and start, which no other process shares. A process elsewhere
-shows that it lives by touching its file every ten seconds; the file's age is measured against a file that is touched
-now, so that the clocks of machines, and their jumps, do not matter.
+Whether a process of this machine is alive is asked of the system. A process elsewhere shows that it is alive by
+touching its file every ten seconds. The age of a file is measured against a file that is touched now, so that the
+clocks of machines, and their jumps, do not matter.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import socket
 import threading
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from mmbench.store.files import digest, read_json
+from mmbench.store.files import read_json, unfinished
+from mmbench.store.processes import is_alive, machine, this_process
 
 BEAT, STALE = 10.0, 60.0
-"""Seconds between two signs of life, and after which a process counts as dead."""
+"""Seconds between two heartbeats, and after which a process without one counts as dead."""
 
 
 @dataclass(frozen=True)
-class Mark:
-    """A process at a stage of a run. If it is not alive, it was interrupted there."""
+class Heartbeat:
+    """A process that computes a stage of a run. If it is not alive, it was interrupted there."""
 
     run_id: str
     stage: str
@@ -37,126 +34,72 @@ class Mark:
     alive: bool
 
 
-@functools.cache
-def place() -> str:
-    """Where process numbers mean what they mean here: this machine, since its start, in this container."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts += [
-            Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
-            str(Path("/proc/self/ns/pid").readlink()),
-        ]
-    return digest(parts)[:12]
-
-
-def started(pid: int) -> int | None:
-    """When a process of this machine started, in ticks of a clock that nobody sets; None if there is none."""
-    try:
-        state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None if Path("/proc/self/stat").exists() else _started_elsewhere(pid)
-    return None if state in (b"Z", b"X") else int(numbers[18])  # killed, and not yet buried by its parent
-
-
-def lives(pid: int, start: int | None) -> bool | None:
-    """Whether the process of this machine that started then is alive; None where we may not know."""
-    now = started(pid)
-    if now is None and Path("/proc/self/stat").exists() and not Path(f"/proc/{pid}").exists():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:  # another user's, which this /proc does not show (hidepid, usual on clusters)
-            return None
-    return now is not None and now == start
-
-
-def _started_elsewhere(pid: int) -> int | None:
-    try:
-        return int(psutil.Process(pid).create_time())
-    except psutil.Error:
-        return None
-
-
-def owner() -> str:
-    """This process, as a part of a file's name."""
-    return f"{place()}-{os.getpid()}-{started(os.getpid())}"
-
-
-def is_left_behind(name: str) -> bool:
-    """Whether a file whose name begins with `owner()` belongs to a process of this machine that is dead."""
-    where, _, rest = name.partition("-")
-    pid, _, rest = rest.partition("-")
-    start = rest.partition("-")[0]
-    return where == place() and pid.isdecimal() and start.isdecimal() and lives(int(pid), int(start)) is False
-
-
-class Marks:
-    """The marks of a store. `replace` writes a JSON file whole or not at all."""
+class Heartbeats:
+    """The heartbeat files of a store. `replace` writes a JSON file whole or not at all."""
 
     def __init__(self, folder: Path, replace: Callable[[Path, dict[str, Any]], None]) -> None:
         self._folder, self._replace = folder, replace
-        self._held: set[Path] = set()
+        self._ours: set[Path] = set()
         self._lock = threading.Lock()
         self._heart: threading.Thread | None = None
 
-    def set(self, run_id: str, stage: str) -> None:
-        """Say that this process is at a stage of a run, until `clear`."""
-        path = self._path(run_id)
-        pid = os.getpid()
-        mark = {"stage": stage, "host": socket.gethostname(), "place": place(), "pid": pid, "started": started(pid)}
-        self._replace(path, mark)
+    def write(self, run_id: str, stage: str) -> None:
+        """Say that this process computes a stage of a run, until `remove`."""
+        path, (pid, start) = self._path(run_id), this_process()
+        content = {"stage": stage, "host": socket.gethostname(), "machine": machine(), "pid": pid, "started": start}
+        self._replace(path, content)
         with self._lock:
-            self._held.add(path)
+            self._ours.add(path)
             if self._heart is None or not self._heart.is_alive():  # or left behind in the parent by a fork
                 self._heart = threading.Thread(target=self._beat, daemon=True)
                 self._heart.start()
 
-    def clear(self, run_id: str) -> bool:
-        """Take the mark away; whether there was one."""
+    def remove(self, run_id: str) -> bool:
+        """Remove the file of a run.
+
+        Returns:
+            Whether there was one.
+        """
         with self._lock:
-            self._held.discard(self._path(run_id))
+            self._ours.discard(self._path(run_id))
         try:
             self._path(run_id).unlink()
         except OSError:
             return False
         return True
 
-    def all(self) -> list[Mark]:
-        """All marks, of the living and the dead; what is damaged is left out."""
-        found: list[tuple[str, dict[str, Any], float]] = []
+    def all(self) -> list[Heartbeat]:
+        """All heartbeats, of living and of dead processes; damaged files are left out."""
+        files: list[tuple[str, dict[str, Any], float]] = []
         for path in sorted(self._folder.glob("*.json")):
-            mark = read_json(path)
-            with contextlib.suppress(OSError):  # taken away meanwhile
-                if mark is not None and mark.keys() >= {"stage", "host", "place", "pid", "started"}:
-                    found.append((path.stem, mark, path.stat().st_mtime))
-        now = self._now(max(seen for *_, seen in found)) if found else 0.0
+            content = read_json(path)
+            with contextlib.suppress(OSError):  # removed meanwhile
+                if content is not None and content.keys() >= {"stage", "host", "machine", "pid", "started"}:
+                    files.append((path.stem, content, path.stat().st_mtime))
+        now = self._now(max(touched for *_, touched in files)) if files else 0.0
         return [
-            Mark(run_id, mark["stage"], mark["host"], mark["pid"], _lives(mark, now - seen))
-            for run_id, mark, seen in found
+            Heartbeat(run_id, content["stage"], content["host"], content["pid"], _is_alive(content, now - touched))
+            for run_id, content, touched in files
         ]
 
     def _now(self, otherwise: float) -> float:
-        """The time by the file system's own clock; where nothing can be written, the newest sign of life."""
-        probe = self._folder.parent / "tmp" / f"{owner()}-{uuid.uuid4().hex[:8]}"
+        """The time by the file system's own clock; where nothing can be written, the newest heartbeat."""
         try:
-            probe.touch()
-            return probe.stat().st_mtime
+            with unfinished(self._folder.parent / "tmp") as probe:
+                probe.touch()
+                return probe.stat().st_mtime
         except OSError:
             return otherwise
-        finally:
-            with contextlib.suppress(OSError):
-                probe.unlink()
 
     def _beat(self) -> None:
         pause = threading.Event()
         while not pause.wait(BEAT):
             with self._lock:
-                if not self._held:
+                if not self._ours:
                     self._heart = None
                     return
-                held = list(self._held)
-            for path in held:
+                ours = list(self._ours)
+            for path in ours:
                 with contextlib.suppress(OSError):
                     os.utime(path)
 
@@ -164,8 +107,8 @@ class Marks:
         return self._folder / f"{run_id}.json"
 
 
-def _lives(mark: dict[str, Any], age: float) -> bool:
-    here = lives(mark["pid"], mark["started"]) if mark["place"] == place() else None
+def _is_alive(content: dict[str, Any], age: float) -> bool:
+    here = is_alive(content["pid"], content["started"]) if content["machine"] == machine() else None
     if here is not None:
         return here
-    return abs(age) <= STALE  # a sign of life from the future was left there before a clock was set back
+    return abs(age) <= STALE  # a heartbeat from the future was left there before a clock was set back

@@ -1,13 +1,13 @@
-"""Results by content: one folder per stage result, named by the hash of the stage's inputs; one file per run's record.
+"""Results on disk: a folder per stage result, named by the hash of the stage's inputs, and a file per run's record.
 
     DIR/stages/KIND/KEY/result.json       inputs, values, checksums
     DIR/stages/KIND/KEY/*.safetensors     tensors (weights, loss curves)
     DIR/records/RUN_ID.json               the run's row
     DIR/sweeps/*.json                     the runs that each sweep asked for
 
-Everything is written under `DIR/tmp` and renamed into place, so a reader never sees half a result, and a process killed
-at any moment loses only what it had not finished. The first to rename wins; locks only spare double work. Everything is
-checked when read: what is damaged, lies under another's name or comes from another version is set aside under
+Everything is written under `DIR/tmp` and renamed into place: a reader never sees half a result, and a process that is
+killed loses only what it had not finished. The first to rename wins; locks only save double work. Everything is checked
+when it is read: what is damaged, lies under another result's name or comes from another version is moved to
 `DIR/damaged` and computed again. Nothing here can execute code when read: JSON and safetensors only.
 """
 
@@ -17,11 +17,11 @@ import contextlib
 import errno
 import hashlib
 import os
-import shutil
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,15 +29,24 @@ import torch
 from safetensors.torch import load_file, save
 
 from mmbench.errors import BusyError, StoreError
-from mmbench.store.files import DamagedError, canonical, check, digest, plain, read, read_json, write, write_json
+from mmbench.store.files import (
+    DamagedError,
+    check,
+    digest,
+    plain,
+    read,
+    read_json,
+    remove_left_behind,
+    replacing,
+    unfinished,
+    write,
+    write_json,
+)
 from mmbench.store.locks import HeldError, lock
-from mmbench.store.running import Mark, Marks, is_left_behind, owner
+from mmbench.store.running import Heartbeat, Heartbeats
 
 Tensors = Mapping[str, torch.Tensor]
 Computed = tuple[dict[str, Any], dict[str, Tensors]]
-
-__all__ = ["VERSION", "Found", "Mark", "Stage", "Store", "canonical", "digest", "key_of", "look", "plain", "read_json"]
-__all__ += ["seed_of"]
 
 VERSION = 3
 """Part of every key. Raise it when a stage's meaning changes, so that older results are not taken for new ones."""
@@ -49,40 +58,40 @@ def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
 
 
 def seed_of(*parts: Any) -> int:
-    """A 62-bit seed from a hash of its inputs."""
+    """A seed of at most 60 bits: a hash of the parts."""
     return int(digest(list(parts))[:15], 16)
 
 
-class Found(NamedTuple):
-    """What lies at a record's path."""
+class RecordFile(NamedTuple):
+    """What a record's file holds."""
 
     state: Literal["ok", "damaged", "older", "foreign"]
-    """`older`: of another version of the store, to be made anew; `foreign`: the record of another run."""
+    """`older`: of another version of the store, to be computed again; `foreign`: the record of another run."""
     record: dict[str, Any] | None
-    """The row, if it is ok."""
+    """The row, if the state is `ok`."""
     reason: str
-    """What is wrong with it, as the end of a sentence that begins with its path."""
+    """What is wrong with the file, as the end of a sentence that begins with its path."""
 
 
-def look(path: Path) -> Found:
+def look(path: Path) -> RecordFile:
     """Read the file of a record, whatever it holds; changes nothing. One that cannot be read counts as damaged."""
     try:
         return _look(path)
     except OSError as error:
-        return Found("damaged", None, f"cannot be read: {error.strerror}")
+        return RecordFile("damaged", None, f"cannot be read: {error.strerror}")
 
 
-def _look(path: Path) -> Found:
+def _look(path: Path) -> RecordFile:
     try:
         record = read(path)
     except DamagedError as damage:
-        return Found("damaged", None, f"is damaged: {damage}")
+        return RecordFile("damaged", None, f"is damaged: {damage}")
     if record.get("store_version") != VERSION:
         version = record.get("store_version", "unknown")
-        return Found("older", None, f"is of another version of the store ({version}, not {VERSION})")
+        return RecordFile("older", None, f"is of another version of the store ({version}, not {VERSION})")
     if record.get("run_id") != path.stem:
-        return Found("foreign", None, "is the record of another run, copied here")
-    return Found("ok", record, "")
+        return RecordFile("foreign", None, "is the record of another run, copied here")
+    return RecordFile("ok", record, "")
 
 
 @dataclass(frozen=True)
@@ -106,24 +115,26 @@ class Store:
         self.tell = tell
         self.computed: Counter[str] = Counter()
         """How many results of each kind this object has computed, rather than found."""
-        self._marks = Marks(self.root / "running", lambda path, mark: self._replace(path, mark, durable=False))
-        self._told_of_locks = False
+        self._scratch = self.root / "tmp"
+        self._heartbeats = Heartbeats(self.root / "running", partial(self._replace, durable=False))
+        self._warned_of_locks = False
 
     def prepare(self) -> None:
-        """Make the folder, and sweep up what killed processes left in it; `StoreError` if it cannot be written to."""
+        """Make the folder, and remove what killed processes have left unfinished in it.
+
+        Raises:
+            StoreError: it cannot be written to.
+        """
         try:
             for name in ("stages", "records", "sweeps", "locks", "tmp", "running"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self._scratch_path()
-            probe.touch()
-            probe.unlink()
+            with unfinished(self._scratch) as probe:
+                probe.touch()
         except OSError as error:
             raise StoreError(
                 f"results = {str(self.root)!r} cannot be written to: {error.strerror}; choose another folder"
             ) from None
-        for path in (self.root / "tmp").iterdir():
-            if is_left_behind(path.name):
-                _remove(path)
+        remove_left_behind(self._scratch)
 
     # -- stages -------------------------------------------------------------------------------------------------------
 
@@ -136,44 +147,48 @@ class Store:
             kind: the name of the stage.
             inputs: everything that the result depends on, as JSON data.
             compute: returns the values (JSON data) and named groups of tensors.
-            wait: for a result that another process is computing; else `BusyError`.
+            wait: whether to wait for a result that another process is computing.
+
+        Returns:
+            The stored result.
 
         Raises:
             BusyError: another process is computing the result, and `wait` is false.
             StoreError: the result cannot be read or written.
         """
         key = key_of(kind, inputs)
-        found = self.load(kind, key)
-        if found is None:
+        stage = self.load(kind, key)
+        if stage is None:
             with self._locked(f"{kind}-{key}", wait):
-                found = self.load(kind, key)
-                if found is None:
+                stage = self.load(kind, key)
+                if stage is None:
                     values, tensors = compute()
-                    found = self._save(kind, key, inputs, values, tensors)
+                    stage = self._save(kind, key, inputs, values, tensors)
                     self.computed[kind] += 1
-        return found
+        return stage
 
     def has(self, kind: str, inputs: dict[str, Any]) -> bool:
-        """Whether a result lies there; not checked, for planning."""
+        """Whether the result is stored; for planning, so it is not checked."""
         return os.path.lexists(self._folder(kind, key_of(kind, inputs)) / "result.json")
 
     def load(self, kind: str, key: str) -> Stage | None:
-        """The result of that key, checked; None if there is none or what lies there is none, and was set aside."""
+        """The result of that key, checked.
+
+        Returns:
+            None if there is none, or if what lies there is not this result and was moved to `DIR/damaged`.
+
+        Raises:
+            StoreError: it cannot be read, or not moved.
+        """
         folder = self._folder(kind, key)
         if not os.path.lexists(folder):
             return None
         try:
-            content = read(folder / "result.json")
-            named = key_of(kind, content["inputs"]) if content.keys() >= {"inputs", "values", "files"} else ""
-            if (content.get("version"), content.get("kind"), named) != (VERSION, kind, key):
-                raise DamagedError("it is the result of other inputs or of another version, copied here")
-            for name, sha256 in content["files"].items():
-                check(folder / name, sha256)
-            return Stage(kind, content["values"], folder)
+            return _read_stage(folder)
         except DamagedError as damage:
             self._set_aside(folder, f"is damaged: {damage}")
         except OSError as error:
-            raise _unreadable(folder, error) from None
+            raise StoreError(_unreadable(folder, error)) from None
         return None
 
     def _folder(self, kind: str, key: str) -> Path:
@@ -188,11 +203,9 @@ class Store:
                 raise BusyError(f"another process is computing {name}") from None
             except OSError as error:
                 raise self._unwritable(error) from error
-            if not there and not self._told_of_locks:
-                self._told_of_locks = True
-                self.tell(
-                    f"{self.root} has no file locks: processes may compute the same result, and one of it is kept"
-                )
+            if not there and not self._warned_of_locks:
+                self._warned_of_locks = True
+                self.tell(f"{self.root} has no file locks: two processes may compute the same result; one copy is kept")
             yield
 
     def _save(
@@ -200,8 +213,8 @@ class Store:
     ) -> Stage:
         values, inputs = plain(values), plain(inputs)
         if key_of(kind, inputs) != key:
-            raise TypeError(f"the inputs of {kind} are no JSON data: {inputs}")
-        with self._scratch() as scratch:
+            raise TypeError(f"the inputs of {kind} are not JSON data: {inputs}")
+        with self._writing(), unfinished(self._scratch) as scratch:
             scratch.mkdir()
             files = {}
             for name, group in tensors.items():
@@ -213,45 +226,59 @@ class Store:
             return self._publish(scratch, kind, key, values)
 
     def _publish(self, scratch: Path, kind: str, key: str, values: dict[str, Any]) -> Stage:
-        """Rename a result into place. One that another process has finished meanwhile stays, and counts."""
+        """Rename a result into place, unless another process has finished it meanwhile: then that one is returned."""
         target = self._folder(kind, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             scratch.rename(target)
         except OSError:
-            found = self.load(kind, key)  # sets aside what is in the way, if it is no result
-            if found is not None:
-                return found
+            theirs = self.load(kind, key)  # moves away what lies there, if it is not this result
+            if theirs is not None:
+                return theirs
             scratch.rename(target)
         return Stage(kind, values, target)
 
     # -- records and sweeps -------------------------------------------------------------------------------------------
 
     def write_record(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Store a run's row, replacing an older one, and return the row that stands: a run that is done stays so."""
+        """Store a run's row and replace an older one, unless the run is done and the new row says that it is not.
+
+        Returns:
+            The row that is stored now.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
         record = plain({**record, "store_version": VERSION})
-        found = self.read_record(record["run_id"])
-        if found is not None and found["status"] == "done" and record["status"] != "done":
-            return found  # another sweep was luckier with it
+        older = self.read_record(record["run_id"])
+        if older is not None and older["status"] == "done" and record["status"] != "done":
+            return older  # another sweep succeeded with it
         self._replace(self._record(record["run_id"]), record)
         return record
 
     def read_record(self, run_id: str) -> dict[str, Any] | None:
-        """A run's row, or None; what is not this run's row is set aside."""
+        """A run's row.
+
+        Returns:
+            None if there is none, or if what lies there is not this run's row and was moved to `DIR/damaged`.
+
+        Raises:
+            StoreError: it cannot be read, or not moved.
+        """
         path = self._record(run_id)
         if not os.path.lexists(path):
             return None
         try:
-            found = _look(path)
+            file = _look(path)
         except OSError as error:
-            raise _unreadable(path, error) from None
-        if found.state == "ok":
-            return found.record
-        self._set_aside(path, found.reason)
+            raise StoreError(_unreadable(path, error)) from None
+        if file.state == "ok":
+            return file.record
+        self._set_aside(path, file.reason)
         return None
 
     def forget_record(self, run_id: str) -> None:
-        """Take away the row of a run that is to be tried again; a run that is done keeps its row."""
+        """Remove the row of a run that is to be tried again; a run that is done keeps its row."""
         record = self.read_record(run_id)
         if record is not None and record["status"] != "done":
             self._record(run_id).unlink(missing_ok=True)
@@ -261,7 +288,11 @@ class Store:
         return {path.stem for path in (self.root / "records").glob("*.json")}
 
     def write_sweep(self, sweep: dict[str, Any]) -> str:
-        """Remember which runs a sweep asked for, so that `status` can tell what is missing; the sweep's name."""
+        """Remember which runs a sweep asked for, so that `status` knows what is missing.
+
+        Returns:
+            The sweep's name.
+        """
         sweep = {**sweep, "store_version": VERSION}
         name = digest(sweep)[:16]
         self._replace(self.root / "sweeps" / f"{name}.json", sweep)
@@ -273,55 +304,52 @@ class Store:
 
     def sweeps(self) -> list[dict[str, Any]]:
         """All sweeps that were started on this store."""
-        found = []
+        intact = []
         for path in sorted((self.root / "sweeps").glob("*.json")):
             sweep = read_json(path)
             if sweep is None or digest(sweep)[:16] != path.stem or not isinstance(sweep.get("runs"), dict):
                 self.tell(f"{path} is damaged: runs that only it asked for are not counted")
             else:
-                found.append(sweep)
-        return found
+                intact.append(sweep)
+        return intact
 
     def _record(self, run_id: str) -> Path:
         return self.root / "records" / f"{run_id}.json"
 
-    # -- who is at work -----------------------------------------------------------------------------------------------
+    # -- what is being computed ---------------------------------------------------------------------------------------
 
-    def mark(self, run_id: str, stage: str) -> None:
-        """Say that this process is at a stage of a run, until `clear_mark`."""
-        self._marks.set(run_id, stage)
+    def write_heartbeat(self, run_id: str, stage: str) -> None:
+        """Say that this process computes a stage of a run, until `remove_heartbeat`."""
+        self._heartbeats.write(run_id, stage)
 
-    def clear_mark(self, run_id: str) -> bool:
-        """Take the mark away; whether there was one."""
-        return self._marks.clear(run_id)
+    def remove_heartbeat(self, run_id: str) -> bool:
+        """Say that nobody computes the run any more.
+
+        Returns:
+            Whether there was a heartbeat.
+        """
+        return self._heartbeats.remove(run_id)
 
     def running(self) -> dict[str, str]:
         """The stage of each run whose process is alive, here or on another machine."""
-        return {mark.run_id: mark.stage for mark in self._marks.all() if mark.alive}
+        return {beat.run_id: beat.stage for beat in self._heartbeats.all() if beat.alive}
 
-    def interrupted(self) -> list[Mark]:
-        """The marks of processes that are dead; their runs may have a record by now, from another process."""
-        return [mark for mark in self._marks.all() if not mark.alive]
+    def interrupted(self) -> list[Heartbeat]:
+        """The heartbeats of processes that are dead; their runs may have a record by now, from another process."""
+        return [beat for beat in self._heartbeats.all() if not beat.alive]
 
     # -- files --------------------------------------------------------------------------------------------------------
 
     def _replace(self, path: Path, content: dict[str, Any], *, durable: bool = True) -> None:
-        with self._scratch() as scratch:
-            write_json(scratch, plain(content), durable=durable)
-            scratch.replace(path)
-
-    def _scratch_path(self) -> Path:
-        return self.root / "tmp" / f"{owner()}-{uuid.uuid4().hex[:12]}"
+        with self._writing(), replacing(path, self._scratch) as temporary:
+            write_json(temporary, plain(content), durable=durable)
 
     @contextlib.contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        path = self._scratch_path()
+    def _writing(self) -> Iterator[None]:
         try:
-            yield path
+            yield
         except OSError as error:
             raise self._unwritable(error) from error
-        finally:
-            _remove(path)
 
     def _unwritable(self, error: OSError) -> StoreError:
         mend = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of the quota"}
@@ -335,21 +363,24 @@ class Store:
         try:
             aside.parent.mkdir(exist_ok=True)
             path.rename(aside)
-        except FileNotFoundError:  # another process has set it aside already
+        except FileNotFoundError:  # another process has moved it already
             return
         except OSError as error:
-            raise StoreError(f"{path} {reason}; it cannot be moved away: {error.strerror}; remove it") from None
+            raise StoreError(f"{path} {reason}; it cannot be moved away ({error.strerror}): remove it") from None
         self.tell(f"{path} {reason}; set aside as {aside}; it will be computed again")
 
 
-def _unreadable(path: Path, error: OSError) -> StoreError:
-    """Not set aside: it may be as good as new, and another user's."""
-    return StoreError(f"{path} cannot be read: {error.strerror}; make it readable, or remove it to have it made anew")
+def _read_stage(folder: Path) -> Stage:
+    """The stage result in a folder `KIND/KEY`, if it is intact and the result of that kind and key."""
+    content, kind = read(folder / "result.json"), folder.parent.name
+    key = key_of(kind, content["inputs"]) if content.keys() >= {"inputs", "values", "files"} else ""
+    if (content.get("version"), content.get("kind"), key) != (VERSION, kind, folder.name):
+        raise DamagedError("it is the result of other inputs or of another version, copied here")
+    for name, sha256 in content["files"].items():
+        check(folder / name, sha256)
+    return Stage(kind, content["values"], folder)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with contextlib.suppress(OSError):
-            path.unlink()
+def _unreadable(path: Path, error: OSError) -> str:
+    """Such a file is not set aside: it may be intact, and another user's."""
+    return f"{path} cannot be read: {error.strerror}; make it readable, or remove it to compute it again"

@@ -1,4 +1,4 @@
-"""The versions of what computes, for the records: without them nobody can say later what a number came from."""
+"""The versions of the software, for the records: without them nobody can say later where a number came from."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ PACKAGES = ("mmbench", "torch", "timm")
 
 @cache
 def versions() -> dict[str, str]:
-    """`torch_version` and the like, and the platform; of packages that are installed, without loading them."""
-    found = {"python_version": platform.python_version(), "platform": platform.platform()}
+    """`torch_version` and the like, and the platform. The packages are not loaded for it."""
+    known = {"python_version": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:
-            found[f"{name}_version"] = version(name)
+            known[f"{name}_version"] = version(name)
         except PackageNotFoundError:  # mmbench on the path, not installed
-            found[f"{name}_version"] = "not installed"
-    return found
+            known[f"{name}_version"] = "not installed"
+    return known

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import re
 import shutil
-import uuid
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from mmbench.store.files import digest, read_json, write_json
+from mmbench.store.files import digest, read_json, replacing, write_json
 from mmbench.store.locks import lock
-from mmbench.store.running import owner
 from mmbench.tracking.options import Wandb
 
 MOST_RUNS = 10_000
@@ -53,12 +51,8 @@ class Ledger:
         """Replace a note whole."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.root / "tmp").mkdir(exist_ok=True)
-        scratch = self.root / "tmp" / f"{owner()}-{uuid.uuid4().hex[:12]}"
-        try:
-            write_json(scratch, note)
-            scratch.replace(self.folder / f"{name}.json")
-        finally:
-            scratch.unlink(missing_ok=True)
+        with replacing(self.folder / f"{name}.json", self.root / "tmp") as temporary:
+            write_json(temporary, note)
 
     def lock(self, run_id: str) -> AbstractContextManager[bool]:
         """Of several processes that want to log one run, one at a time does: W&B leaves it open what becomes of two."""

@@ -10,8 +10,6 @@ import functools
 import multiprocessing
 import os
 import signal
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -19,7 +17,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from mmbench.store.running import started
+from mmbench.store.processes import Process, end_with, this_process
 from mmbench.tracking.client import Logged, log
 from mmbench.tracking.content import Key, Models
 from mmbench.tracking.ledger import Ledger
@@ -51,8 +49,8 @@ class Worker:
         while self.mode != "disabled":
             try:
                 if self._pool is None:
-                    context, parent = multiprocessing.get_context("spawn"), (os.getpid(), started(os.getpid()))
-                    self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=parent)
+                    context, parent = multiprocessing.get_context("spawn"), this_process()
+                    self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=(parent,))
                 arguments = [self.root, self.tracker, self.mode, *given]
                 return self._pool.schedule(task, args=arguments, timeout=self.tracker.time_limit).result()
             except (Exception, CancelledError) as error:
@@ -105,7 +103,7 @@ def _reason(error: BaseException, limit: float) -> str:
 # -- in the process --------------------------------------------------------------------------------------------------
 
 
-def _begin(parent: int, born: int | None) -> None:
+def _begin(parent: Process) -> None:
     """Be silent, and leave Ctrl-C to the parent: in a session of its own, so that the client's helper does, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
@@ -113,14 +111,7 @@ def _begin(parent: int, born: int | None) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    threading.Thread(target=_end_with, args=(parent, born), daemon=True).start()
-
-
-def _end_with(parent: int, born: int | None) -> None:
-    """Nobody is left to set a limit to what the client does, once the command has been killed."""
-    while started(parent) == born:
-        time.sleep(1)
-    os._exit(1)
+    end_with(parent)  # once the command has been killed, nobody else limits what the client does
 
 
 @functools.cache

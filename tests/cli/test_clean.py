@@ -10,8 +10,9 @@ from mmbench.errors import ConfigError, StoreError
 from mmbench.launcher.outcome import Outcome, still_to_run
 from mmbench.run import execute
 from mmbench.store.files import read_json
+from mmbench.store.processes import owner
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 from tests.launcher.small import DIVERGES, FIRST, SECOND, copied, small, swept
 
 
@@ -114,7 +115,7 @@ def test_in_a_terminal_it_asks(store, names, monkeypatch, answer):
 
 def test_while_something_runs_it_refuses(store, names):
     before = files(store)
-    store.mark(FIRST[0].run_id, "base")
+    store.write_heartbeat(FIRST[0].run_id, "base")
     with pytest.raises(StoreError, match="1 runs are at work"):
         clean(store.root, names[0], True)
     assert files(store) - before == {f"running/{FIRST[0].run_id}.json"}
@@ -124,7 +125,7 @@ def test_what_starts_while_it_asks_stops_it(store, names, monkeypatch):
     before = files(store)
 
     def slow(*args, **options):
-        store.mark(FIRST[0].run_id, "base")
+        store.write_heartbeat(FIRST[0].run_id, "base")
         return True
 
     monkeypatch.setattr(type(clean_module.console.out), "is_terminal", True)
@@ -153,7 +154,7 @@ def test_with_a_damaged_sweep_nothing_goes_until_it_is_forgotten(store, names, c
 
 
 def test_a_sweep_whose_folder_is_gone_keeps_everything(store, tmp_path):
-    sweep = frozen([small(5)])
+    sweep = as_json([small(5)])
     name = store.write_sweep({**sweep, "folder": str(tmp_path / "gone")})
     before = files(store)
     with pytest.raises(StoreError, match=f"cannot be told what the sweep {name} refers to.*gone(?s:.*)forget={name}"):
@@ -162,7 +163,7 @@ def test_a_sweep_whose_folder_is_gone_keeps_everything(store, tmp_path):
 
 
 def test_a_sweep_whose_data_are_gone_keeps_everything(store, tmp_path):
-    sweep = frozen([small(5)])
+    sweep = as_json([small(5)])
     (run_id,) = sweep["configs"]
     sweep["configs"][run_id]["dataset"] = {"name": "parquet", "path": str(tmp_path / "lost")}
     name = store.write_sweep(sweep)
@@ -178,10 +179,13 @@ def test_what_the_dead_and_damage_left_behind_goes(store):
 
     code = (
         "from pathlib import Path; from mmbench.store.store import Store\n"
-        f"store = Store(Path({str(store.root)!r})); store.mark('x', 'base'); store._scratch_path().mkdir()"
+        f"store = Store(Path({str(store.root)!r})); store.write_heartbeat('x', 'base')\n"
+        "import os; from mmbench.store.files import unfinished\n"
+        "with unfinished(store.root / 'tmp') as folder: folder.mkdir(); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-    (ours := store._scratch_path()).mkdir()  # of this process, which lives
+    ours = store.root / "tmp" / f".{owner()}-x"  # of this process, which is alive
+    ours.mkdir()
     (store.root / "damaged").mkdir()
     (store.root / "damaged" / "old").write_text("x")
     assert {thing.what for thing in find(store)} == {

@@ -299,7 +299,7 @@ def test_a_worker_that_is_killed_fails_its_own_run_only(mmbench, tmp_path):
     while not store.running():
         assert time.monotonic() < deadline and sweep.poll() is None, sweep.stdout.read()
         time.sleep(0.02)
-    from mmbench.store.store import read_json
+    from mmbench.store.files import read_json
 
     mark = read_json(next((tmp_path / "results" / "running").glob("*.json")))
     psutil.Process(mark["pid"]).kill()

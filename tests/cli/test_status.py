@@ -8,7 +8,7 @@ import pytest
 
 from mmbench.cli.status import census, print_status
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 from tests.launcher.small import DIVERGES, FIRST, small, swept
 
 
@@ -25,15 +25,16 @@ def state(store, run):
 
 def marked_by_the_dead(store, run, stage):
     """A mark of a process that is no more."""
-    code = f"from pathlib import Path; from mmbench.store.store import Store; Store(Path({str(store.root)!r})).mark"
-    subprocess.run([sys.executable, "-c", f"{code}({run.run_id!r}, {stage!r})"], check=True)
+    code = f"from pathlib import Path; from mmbench.store.store import Store; store = Store(Path({str(store.root)!r}))"
+    code += f"; store.write_heartbeat({run.run_id!r}, {stage!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_states_of_runs(store):
     waiting, running, interrupted, failed = small(6), small(7), small(8), small(9)
     _, _ = swept(store.root, [*FIRST, DIVERGES])
-    store.write_sweep(frozen([waiting, running, interrupted, failed]))
-    store.mark(running.run_id, "score")
+    store.write_sweep(as_json([waiting, running, interrupted, failed]))
+    store.write_heartbeat(running.run_id, "score")
     marked_by_the_dead(store, interrupted, "trained")
     store.write_record({**failed.identity(), "status": "failed", "error": "ValueError: no", "error_type": "ValueError"})
     found = census(store)
@@ -55,11 +56,11 @@ def test_the_states_of_runs(store):
 
 def test_a_failed_run_that_is_tried_again_is_running(store):
     run = small()
-    store.write_sweep(frozen([run]))
+    store.write_sweep(as_json([run]))
     store.write_record({**run.identity(), "status": "failed", "error": "ValueError: no", "error_type": "ValueError"})
-    store.mark(run.run_id, "base")
+    store.write_heartbeat(run.run_id, "base")
     assert state(store, run)[0] == "running"
-    store.clear_mark(run.run_id)
+    store.remove_heartbeat(run.run_id)
     assert state(store, run)[0] == "failed"
 
 
@@ -93,7 +94,7 @@ def test_a_damaged_sweep_is_told(store):
 
 def test_every_reason_names_some_of_its_runs_or_all(store, capsys):
     runs = [small(seed) for seed in range(5)]
-    store.write_sweep(frozen(runs))
+    store.write_sweep(as_json(runs))
     print_status(store.root)
     said = capsys.readouterr().out
     assert "5 runs in" in said

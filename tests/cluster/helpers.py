@@ -17,7 +17,7 @@ def records(folder, without=TIMES):
     return {run_id: {k: v for k, v in record.items() if k not in without} for run_id, record in found.items()}
 
 
-def wait_for(what, condition, seconds=180, process=None):
+def wait_for(what, condition, seconds=1800, process=None):
     """Wait until the condition is true, and return what it is; fail if that takes long, or the process ends first."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

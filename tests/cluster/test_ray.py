@@ -35,7 +35,7 @@ def test_a_worker_that_is_killed_costs_its_job_only_and_the_same_command_goes_on
     runs = [*SMALL, "training.steps=8000", "seed=0,1,2", *ON_RAY]
     sweep = start(*runs, "+hydra.launcher.ray.remote.max_retries=0")
     killed_while_training(sweep, tmp_path / "results")
-    said, _ = sweep.communicate(timeout=300)
+    said, _ = sweep.communicate(timeout=3000)
     assert sweep.returncode == 1, said
     assert "3 runs: 2 done, 1 missing" in said, "mmbench waited for the others"
     assert "1 runs of 1 jobs ended without a record: WorkerCrashedError: " in flat(said), said
@@ -54,7 +54,7 @@ def test_ray_tries_a_killed_task_again_and_it_goes_on_with_what_is_stored(start,
     trained = tmp_path / "results" / "stages" / "base"
     killed_while_training(sweep, tmp_path / "results")
     before = {path: path.stat().st_mtime_ns for path in trained.glob("*/result.json")}
-    said, _ = sweep.communicate(timeout=300)
+    said, _ = sweep.communicate(timeout=3000)
     assert sweep.returncode == 0, said
     assert "2 runs: 2 done" in said
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -87,7 +87,7 @@ def test_a_read_only_store_can_be_read_and_says_what_it_is(disk, capsys):
     store.prepare()
     records = [execute(run, store) for run in runs]
     store.write_sweep({"runs": {run.run_id: run.label for run in runs}})
-    store.mark("x", "base")
+    store.write_heartbeat("x", "base")
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     with pytest.raises(StoreError, match="cannot be written to: Read-only file system; choose another folder"):
         store.prepare()

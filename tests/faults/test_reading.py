@@ -34,7 +34,7 @@ def test_pickles_named_as_a_stores_files_are_not_loaded(tmp_path):
     store = opened(tmp_path / "results")
     record = execute(run, store)
     store.write_sweep({"runs": {run.run_id: run.label}})
-    store.mark(run.run_id, "base")
+    store.write_heartbeat(run.run_id, "base")
     files = [path for path in store.root.rglob("*") if path.is_file()]
     assert {path.parent.name for path in files} >= {"records", "sweeps", "running"}
     assert {path.suffix for path in files} == {".json", ".safetensors"}

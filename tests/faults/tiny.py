@@ -12,7 +12,8 @@ from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
-from mmbench.store.store import Store, key_of, look, read_json
+from mmbench.store.files import read_json
+from mmbench.store.store import Store, key_of, look
 from mmbench.training.recipes import SGD
 
 ARGUMENTS = ["model.hidden=[4]", "dataset.train_size=128", "training.steps=10", "training.warmup_steps=2"]
@@ -33,9 +34,9 @@ def tiny(seed: int = 0, **changes: Any) -> Run:
     return Run(**{**parts, **changes})
 
 
-def several(seeds: int = 2) -> list[Run]:
+def several(seeds: int = 2, steps: int = 10) -> list[Run]:
     return [
-        tiny(seed, expansion=expansion, metric=metric)
+        tiny(seed, expansion=expansion, metric=metric, training=SGD(steps=steps, warmup_steps=2))
         for seed in range(seeds)
         for expansion in (Net2Wider(), ZeroPad())
         for metric in (Parameters(), Sharpness(images=64))

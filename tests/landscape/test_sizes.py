@@ -21,7 +21,7 @@ from mmbench.landscape.sizes import (
     size_of,
     standard_error,
 )
-from mmbench.store.store import plain
+from mmbench.store.files import plain
 
 PLAIN = Rule((1.0,), normaliser="none")
 

@@ -16,7 +16,7 @@ from mmbench.launcher.pool import Options, Pool
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.models.mlp import MLP
 from mmbench.run import Run
-from mmbench.store.running import started
+from mmbench.store.processes import started
 from mmbench.store.store import Store
 from mmbench.training.recipes import SGD
 
@@ -67,7 +67,7 @@ def act(does):
     if does.startswith("sleeps "):
         time.sleep(float(does.removeprefix("sleeps ")))
     if does.startswith("waits for "):
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not Path(does.removeprefix("waits for ")).exists() and time.monotonic() < deadline:
             time.sleep(0.01)
 
@@ -103,7 +103,7 @@ def records(root):
     return {run_id: store.read_record(run_id) for run_id in store.record_ids()}
 
 
-def gone(processes, seconds=10.0):
+def gone(processes, seconds=300.0):
     """Whether all of them end in time. In a container, the dead may never be buried."""
     deadline = time.monotonic() + seconds
     while any(started(process.pid) is not None for process in processes) and time.monotonic() < deadline:

@@ -13,7 +13,7 @@ from mmbench.metrics.random import Random
 from mmbench.models.mlp import MLP
 from mmbench.run import Run, execute
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 from mmbench.training.recipes import SGD
 
 
@@ -35,7 +35,7 @@ def swept(root, *sweeps):
     store.prepare()
     names = []
     for runs in sweeps:
-        names.append(store.write_sweep(frozen(runs)))
+        names.append(store.write_sweep(as_json(runs)))
         for run in runs:
             execute(run, store)
     return store, names

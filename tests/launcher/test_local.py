@@ -59,7 +59,7 @@ def test_ctrl_c_once_finishes_what_runs_and_twice_stops_it_and_the_sweep_goes_on
     sweep.blow(signal.SIGINT)
     status, said = sweep.end()
     assert status == 130
-    assert "finishing the run that is at work; Ctrl-C again stops it" in said
+    assert "finishing the run that is being computed; Ctrl-C again stops it" in said
     finished = len(sweep.store.record_ids())
     assert finished == 1
     assert f"stopped: {finished} of 4 runs have their record" in said

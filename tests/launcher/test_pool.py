@@ -17,7 +17,7 @@ import pytest
 from mmbench.errors import MmbenchError, StoreError
 from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
-from mmbench.launcher.slots import STARTS, Worker, end_server
+from mmbench.launcher.worker import STARTS, Worker
 from mmbench.metrics.hessian_trace import HessianTrace
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
@@ -44,12 +44,11 @@ def left_over(root, *but):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_server():
-    """All sweeps here share one server of workers; starting one takes seconds."""
+def one_server(worker_server):
+    """All sweeps here share one server of workers, which none of them ends; starting one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool_module, "end_server", lambda: None)
         yield
-    end_server()
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ def faults(tmp_path_factory):
     ("does", "said"),
     [
         ("raises", "ZeroDivisionError: seven by zero"),
-        ("dies", "the worker process died (SIGKILL: perhaps for want of memory)"),
+        ("dies", "the worker process died (SIGKILL: perhaps out of memory)"),
         ("crashes", "the worker process died (exit code 7)"),
         ("exits", "SystemExit: 3"),
         ("hangs", "it took longer than hydra.launcher.time_limit = 6 s"),
@@ -166,7 +165,7 @@ def test_a_record_that_cannot_be_written_by_the_launcher_ends_the_sweep(tmp_path
 
 def test_workers_that_cannot_start_end_the_sweep_with_a_message(tmp_path, monkeypatch):
     births = []
-    monkeypatch.setattr("mmbench.launcher.slots._introduce", crash)
+    monkeypatch.setattr("mmbench.launcher.worker._introduce", crash)
     begin = pool_module.Slot.__init__
 
     def counted(self, *args):
@@ -177,7 +176,7 @@ def test_workers_that_cannot_start_end_the_sweep_with_a_message(tmp_path, monkey
     with pytest.raises(MmbenchError, match=r"no worker process can start: the worker process died \(exit code 5\)"):
         executed(tmp_path, [quick()], slots=1)
     assert len(births) == 1
-    assert births[0]._births == STARTS
+    assert births[0]._starts == STARTS
     assert records(tmp_path) == {}
 
 
@@ -314,7 +313,7 @@ def test_the_largest_worker_ends_when_memory_is_nearly_used_up(tmp_path, monkeyp
     first, second = guarded(tmp_path, monkeypatch, {1: 20, 2: 40}, 64, 1)
     assert first is None
     assert second == (
-        "only 1.0 of 64.0 GiB of memory were left, and it took most of all, 40.0; fewer hydra.launcher.slots leave "
+        "only 1.0 of 64.0 GiB of memory were left, and it took the most, 40.0; fewer hydra.launcher.slots leave "
         "more for each"
     )
 
@@ -348,10 +347,10 @@ def test_workers_end_by_themselves_when_the_launcher_is_killed(tmp_path):
     code = LAUNCHER.format(path=[str(Path(__file__).parents[2])], root=str(tmp_path))
     launcher = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
     store = pool_of(tmp_path, []).store
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while sorted(store.running().values()) != ["score", "score"]:
         assert time.monotonic() < deadline and launcher.poll() is None, launcher.communicate()[1]
-        time.sleep(0.05)
+        time.sleep(0.1)
     workers = psutil.Process(launcher.pid).children(recursive=True)
     assert len(workers) >= 3, "two workers and their server"
     launcher.kill()

@@ -6,7 +6,7 @@ from mmbench.config import Settings
 from mmbench.errors import StoreError
 from mmbench.launcher.retry import failed
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 
 from .small import DIVERGES, FIRST, small, swept
 
@@ -30,7 +30,7 @@ def failing(store, run, kind="ProcessExpired"):
 
 def test_what_failed_is_made_again_from_what_was_written_down(store):
     runs = [small(5), small(6), small(7)]
-    store.write_sweep(frozen(runs))
+    store.write_sweep(as_json(runs))
     failing(store, runs[0])
     failing(store, runs[2], "ValueError")
     assert {run.run_id for run in failed(settings(store))} == {runs[0].run_id, runs[2].run_id}
@@ -40,14 +40,14 @@ def test_what_is_bound_to_fail_again_is_left(store, capsys):
     swept(store.root, [*FIRST, DIVERGES])
     assert failed(settings(store)) == []
     said = capsys.readouterr().out
-    assert "1 runs are left as they are: a DivergedError comes again" in said
+    assert "1 runs are left as they are: trying them again gives the same DivergedError" in said
     assert "Nothing to retry." in said
 
 
 def test_runs_of_two_folders_are_told(store, tmp_path):
     for number in (1, 2):
         (tmp_path / str(number)).mkdir()
-        store.write_sweep({**frozen([small(number)]), "folder": str(tmp_path / str(number))})
+        store.write_sweep({**as_json([small(number)]), "folder": str(tmp_path / str(number))})
         failing(store, small(number))
     with pytest.raises(StoreError, match="started in 2 folders"):
         failed(settings(store))
@@ -56,7 +56,7 @@ def test_runs_of_two_folders_are_told(store, tmp_path):
 def test_the_folder_of_the_sweep_is_entered(store, tmp_path, monkeypatch):
     from pathlib import Path
 
-    store.write_sweep(frozen([small(5)]))
+    store.write_sweep(as_json([small(5)]))
     failing(store, small(5))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -65,7 +65,7 @@ def test_the_folder_of_the_sweep_is_entered(store, tmp_path, monkeypatch):
 
 
 def test_a_run_that_cannot_be_made_any_more_is_told_and_left(store, tmp_path, capsys):
-    sweep = frozen([small(5), small(6)])
+    sweep = as_json([small(5), small(6)])
     lost = small(5).run_id
     sweep["configs"][lost]["dataset"] = {"name": "parquet", "path": str(tmp_path / "lost")}
     store.write_sweep(sweep)
@@ -76,19 +76,19 @@ def test_a_run_that_cannot_be_made_any_more_is_told_and_left(store, tmp_path, ca
 
 
 def test_without_a_store_there_is_nothing(tmp_path):
-    with pytest.raises(StoreError, match="is no folder"):
+    with pytest.raises(StoreError, match="is not a folder"):
         failed(Settings(results=str(tmp_path / "nowhere")))
 
 
-def test_retry_through_the_command_line(mmbench, tmp_path):
+def test_retry_through_the_command_line(mmbench_here, worker_server, tmp_path):
     (tmp_path / "sub").mkdir()
     store = Store(tmp_path / "results")
     store.prepare()
-    store.write_sweep({**frozen([small(5), small(6)]), "folder": str(tmp_path)})
+    store.write_sweep({**as_json([small(5), small(6)]), "folder": str(tmp_path)})
     failing(store, small(5))
-    done = mmbench("retry", "results=../results", "hydra.launcher.slots=1", cwd=tmp_path / "sub")
+    done = mmbench_here("retry", "results=../results", "hydra.launcher.slots=1", folder="sub")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 runs: 1 done" in done.stdout
     assert Store(tmp_path / "results").record_ids() == {small(5).run_id}, "what is missing is no failure"
     assert not (tmp_path / "sub" / "results").exists()
-    assert "Nothing to retry." in mmbench("retry").stdout
+    assert "Nothing to retry." in mmbench_here("retry").stdout

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
-import sys
 
 import pytest
 from hydra import initialize_config_dir
@@ -17,7 +15,9 @@ from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.launcher.compose import Composer
 from mmbench.launcher.plugins import BaseLauncher, BaseSweeper
+from mmbench.launcher.pool import Pool
 from mmbench.paths import choices, root
+from mmbench.store.store import Store
 
 TINY = ["dataset.train_size=128", "training.steps=5", "training.warmup_steps=1"]
 
@@ -289,29 +289,21 @@ def test_pairs_and_exclusions_in_a_file(mmbench_here, tmp_path):
     assert "3 runs: 3 defined" in plan.stdout
 
 
-# -- frozen ------------------------------------------------------------------------------------------------------------
-
-EDITED = """
-import sys
-import mmbench.cli.main
-from mmbench.launcher.pool import Pool
-run = Pool.run
-def spying(self, tick):
-    open({mine!r}, "w").write("no: [yaml")
-    return run(self, tick)
-Pool.run = spying
-mmbench.cli.main(["run", "-m", "-cd", ".", "sweeps=mine", *{tiny!r}])
-"""
+# -- what was composed stands ------------------------------------------------------------------------------------------
 
 
-def test_what_is_edited_while_a_sweep_runs_changes_nothing(tmp_path):
-    from mmbench.store.store import Store
-
+def test_what_is_edited_while_a_sweep_runs_changes_nothing(mmbench_here, worker_server, monkeypatch, tmp_path):
     (tmp_path / "sweeps").mkdir()
     mine = tmp_path / "sweeps" / "mine.yaml"
     mine.write_text("# @package _global_\nseed: 7\nhydra:\n  sweeper:\n    params:\n      metric: parameters,random\n")
-    code = EDITED.format(mine=str(mine), tiny=TINY)
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    run = Pool.run
+
+    def edit_and_run(self, tick):
+        mine.write_text("no: [yaml")
+        return run(self, tick)
+
+    monkeypatch.setattr(Pool, "run", edit_and_run)
+    done = mmbench_here("run", "-m", "-cd", ".", "sweeps=mine", *TINY)
     assert done.returncode == 0, done.stdout + done.stderr
     assert mine.read_text() == "no: [yaml"
     store = Store(tmp_path / "results")

@@ -1,12 +1,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import stat
 
 import pytest
 
-from mmbench.store.files import DamagedError, canonical, digest, plain, read, read_json, write_json
+from mmbench.store.files import (
+    DamagedError,
+    canonical,
+    digest,
+    plain,
+    read,
+    read_json,
+    replacing,
+    write_json,
+)
 
 CONTENT = {"run_id": "a", "score": 1.5, "text": "\u00e9"}
 
@@ -101,3 +111,34 @@ def test_a_file_has_the_mode_that_the_umask_asks_for(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "shared.json").stat().st_mode) == 0o664
+
+
+# -- whole or not at all ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(path):
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert read(path) == CONTENT
+    with replacing(path) as temporary:
+        temporary.write_text("whole")
+        assert read(path) == CONTENT
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_the_next_that_writes_there(path):
+    def killed():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            os._exit(1)
+
+    process = multiprocessing.get_context("fork").Process(target=killed)
+    process.start()
+    process.join()
+    with replacing(path.with_name("b.json")) as alive:
+        alive.touch()
+        assert list(path.parent.glob(".*")) == [alive], "the other's is gone"
+    assert {found.name for found in path.parent.iterdir()} == {"a.json", "b.json"}
+    assert read(path) == CONTENT

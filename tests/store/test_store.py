@@ -115,7 +115,7 @@ def test_files_that_do_not_belong_to_a_result_do_no_harm(store, told):
 
 
 def test_inputs_that_are_no_json_data_are_not_stored_where_they_are_not_found(store):
-    with pytest.raises(TypeError, match="no JSON data"):
+    with pytest.raises(TypeError, match="not JSON data"):
         store.stage("base", {"sizes": {9: 1, 10: 2}}, compute)
 
 
@@ -302,7 +302,7 @@ def test_a_group_can_read_and_go_on_with_what_the_umask_lets_it(tmp_path):
         store.prepare()
         store.stage("base", INPUTS, compute)
         store.write_record({"run_id": "a", "status": "done"})
-        store.mark("a", "base")
+        store.write_heartbeat("a", "base")
     finally:
         os.umask(before)
     for path in [store.root, *store.root.rglob("*")]:

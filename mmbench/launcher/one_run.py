@@ -1,4 +1,4 @@
-"""One run in this process, told as it goes."""
+"""One run in this process, with its progress shown."""
 
 from __future__ import annotations
 
@@ -9,43 +9,53 @@ from rich.markup import escape
 from mmbench import console
 from mmbench.config import Settings, prepare
 from mmbench.run import Run, execute, is_final
+from mmbench.store.stages import computed, doing
 from mmbench.store.store import Store
-from mmbench.sweep import frozen
+from mmbench.sweep import as_json
 from mmbench.tracking.follow import following
 
 
 def run_one(run: Run, settings: Settings) -> bool:
-    """Execute a run and say what was done and where it lies; whether it did not fail."""
+    """Execute a run, and say what was done and where the record is.
+
+    Returns:
+        False if it failed.
+    """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
-    sweep = store.write_sweep(frozen([run]))
+    sweep = store.write_sweep(as_json([run]))
     with following(store, [run], settings.tracker, sweep):
         return run_in(store, run, settings)
 
 
 def run_in(store: Store, run: Run, settings: Settings) -> bool:
-    """`run_one` on a store that knows of the run."""
-    found = store.read_record(run.run_id)
+    """As `run_one`, on a store that knows of the run.
+
+    Args:
+        store: counts what is computed.
+        run: what to execute, unless it has a final record.
+        settings: device, threads.
+
+    Returns:
+        False if it failed.
+    """
+    record = store.read_record(run.run_id)
     console.say(f"[bold]{escape(run.label)}[/]")
-    if found is not None and is_final(found):
-        record = found
-    else:
-        with console.err.status("loading torch") as status:
-            record = execute(
-                run, store, prepare(settings), console.track, lambda stage: status.update(console.DOING[stage])
-            )
+    if record is None or not is_final(record):
+        with console.err.status("loading the data") as status:
+            device = prepare(settings)
+            record = execute(run, store, device, console.track, lambda stage: status.update(doing(stage)))
     if record["status"] != "done":
         console.say(f"[yellow]{record['status']}[/]: {escape(str(record['error']))}")
     else:
-        _tell(record)
+        _show(record)
     where = store.root / "records" / f"{run.run_id}.json"
-    computed = console.counted(store.computed, console.STAGES) or "nothing"
-    console.say(f"  computed         {computed}; what was stored already was not computed again")
+    console.say(f"  computed         {computed(store.computed)}; what was stored already was not computed again")
     console.say(f"  record           {escape(str(where))}")
     return bool(record["status"] != "failed")
 
 
-def _tell(r: dict[str, object]) -> None:
+def _show(r: dict[str, object]) -> None:
     n = console.number
     error = f" +- {n(r['score_stderr'], 2)}" if r["score_stderr"] is not None else ""
     console.say(

@@ -1,7 +1,7 @@
 """A slot: one worker process on one device, which does one job after the other and is replaced if it dies.
 
-The process comes from a pebble pool of one. So it is known which worker does what, a job that has to end takes no
-other with it, and the runs of one expanded model find in one process what they share.
+The process comes from a pebble pool of one. So it is known which worker does what, ending a job ends no other job, and
+the runs of one expanded model share in one process what they can.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import pkgutil
 import signal
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -25,12 +23,11 @@ import psutil
 import torch
 from pebble import ProcessExpired, ProcessPool
 
-from mmbench import models
 from mmbench.config import Settings, prepare
 from mmbench.errors import BusyError, MmbenchError
 from mmbench.launcher.schedule import Job
 from mmbench.run import Run, execute, is_final, train_base
-from mmbench.store.running import started
+from mmbench.store.processes import Process, end_with, this_process
 from mmbench.store.store import Store
 
 STARTS = 3
@@ -38,25 +35,27 @@ STARTS = 3
 
 
 class Result(NamedTuple):
-    """What a worker says of a job."""
+    """What a worker returns for a job."""
 
     record: dict[str, Any] | None
-    """Status, reason, and whether it is final; None after a base model alone, or where another sweep is at it."""
+    """Status, reason, and whether it is final; None after a base model alone, or if `busy`."""
     busy: bool
+    """Whether another process is computing what the job needs."""
     computed: Counter[str]
-    told: list[str]
-    """What the store had to say."""
+    """Stage results, by kind."""
+    warnings: list[str]
+    """Of the store."""
 
 
 class Worker(NamedTuple):
-    """What a worker says of itself."""
+    """A worker process, and how many GPUs it sees."""
 
     pid: int
     gpus: int
 
 
 class Slot:
-    """Its `future` is of the worker's birth first, then of one job after the other; None while it has no work."""
+    """Its `future` is the start of the worker first, then one job after the other; None while it has no work."""
 
     def __init__(self, context: Any, settings: Settings) -> None:
         self.settings = settings
@@ -65,9 +64,9 @@ class Slot:
         self.since = 0.0
         self.ended_because: str | None = None
         """Why the launcher ended the job."""
-        self._births = 0
-        parent = (os.getpid(), started(os.getpid()), Path.cwd())
-        self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=parent)
+        self._starts = 0
+        arguments = (this_process(), Path.cwd())
+        self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=arguments)
         self.future: Future[Any] | None = self._pool.schedule(_introduce)
 
     def start(self, job: Job, store: Store) -> None:
@@ -76,16 +75,19 @@ class Slot:
         self.future = self._pool.schedule(_work, args=(job, store.root, self.settings))
 
     def end(self, reason: str) -> None:
-        """Kill the worker for the job that it is at."""
+        """Kill the worker because of its job."""
         self.ended_because = reason
         assert self.future is not None
         self.future.cancel()
 
     def collect(self) -> tuple[Job | None, Result | str]:
-        """After the future has ended: the job, and its result or why the worker died; None is the worker's birth.
+        """What came of the future, which has ended.
+
+        Returns:
+            The job, or None if the worker was starting; and the job's result, or why the worker died.
 
         Raises:
-            MmbenchError: the job's, which every other job would meet, too; or no worker can start.
+            MmbenchError: an error of the job that every other job would have, too; or no worker can start.
         """
         assert self.future is not None
         job, future, self.job, self.future = self.job, self.future, None, None
@@ -94,7 +96,7 @@ class Slot:
             if error is None and job is not None:
                 return job, future.result()
             if error is None:
-                self.worker, self._births = future.result(), 0
+                self.worker, self._starts = future.result(), 0
                 return None, ""
             if isinstance(error, MmbenchError):
                 raise error
@@ -102,14 +104,14 @@ class Slot:
                 self.ended_because = f"the worker process died ({_exit(error.exitcode)})"
             else:
                 self.ended_because = f"{type(error).__name__}: {error}"
-        self._births += job is None
-        if self._births >= STARTS:
+        self._starts += job is None
+        if self._starts >= STARTS:
             raise MmbenchError(f"no worker process can start: {self.ended_because}; is there too little memory?")
         self.worker, self.future = None, self._pool.schedule(_introduce)
         return job, self.ended_because or ""
 
     def stop(self) -> None:
-        """End the worker, whatever it is at."""
+        """End the worker, whatever it does."""
         self._pool.stop()
 
     def close(self) -> None:
@@ -123,34 +125,35 @@ def _exit(code: int) -> str:
         return f"exit code {code}"
     with contextlib.suppress(ValueError):
         name = signal.Signals(-code).name
-        return f"{name}: perhaps for want of memory" if name == "SIGKILL" else name
+        return f"{name}: perhaps out of memory" if name == "SIGKILL" else name
     return f"signal {-code}"
 
 
 def worker_context(runs: Iterable[Run]) -> Any:
-    """Workers are forked from a clean server that has loaded torch and the like once, where the system can do that."""
+    """The `multiprocessing` context of the workers.
+
+    On Linux, workers are forked from a server process that has loaded torch and the like once. It also loads the
+    modules of the runs' own components, which may come from another package.
+
+    Returns:
+        The context.
+    """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    needed = {module for run in runs for part in (run.model, run.dataset) for module in part.imports}
-    needed |= {f"mmbench.landscape.{name}" for name in ("gauss_newton", "lanczos", "traces")}
-    # What every run comes to load: the families, one of which reads a network; torch._dynamo, by some layers of torch.
-    needed |= {"mmbench.training.flat", "timm", "torch._dynamo"}
-    # What metrics import inside functions: loaded here, it is not part of the seconds that the first of them takes.
-    needed |= {"scipy.linalg", "scipy.optimize", "scipy.special"}
-    needed |= {f"mmbench.models.{module.name}" for module in pkgutil.iter_modules(models.__path__)}
-    context.set_forkserver_preload(["mmbench.launcher.slots", "torch", *sorted(needed)])
-    # The server loads for seconds before it minds signals: born deaf to Ctrl-C, it does not print where it was hit.
-    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parts = {type(part) for run in runs for part in (run.model, run.dataset, run.expansion, run.metric)}
+    context.set_forkserver_preload(["mmbench.launcher.preload", *sorted({part.__module__ for part in parts})])
+    # The server loads for seconds before it handles signals. If it ignores Ctrl-C, it prints no traceback meanwhile.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, heard)
+        signal.signal(signal.SIGINT, before)
     return context
 
 
 def end_server() -> None:
-    """End the server of workers: it may still be loading, to serve workers that nobody waits for any more."""
+    """End the server of workers: it may still be loading, for workers that nobody waits for any more."""
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             if "multiprocessing.forkserver" in " ".join(child.cmdline()):
@@ -160,20 +163,13 @@ def end_server() -> None:
 # -- in the worker ---------------------------------------------------------------------------------------------------
 
 
-def _begin(parent: int, born: int | None, folder: Path) -> None:
+def _begin(parent: Process, folder: Path) -> None:
     os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which decides
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")  # where memory ends, a worker goes, not the launcher
-    threading.Thread(target=_follow, args=(parent, born), daemon=True).start()
-
-
-def _follow(parent: int, born: int | None) -> None:
-    """Nobody is left to hand out work, or to stop it, once the launcher has been killed."""
-    while started(parent) == born:
-        time.sleep(1)
-    os._exit(1)
+        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a worker ends, not the launcher
+    end_with(parent)
 
 
 def _introduce() -> Worker:
@@ -181,15 +177,15 @@ def _introduce() -> Worker:
 
 
 def _work(job: Job, root: Path, settings: Settings) -> Result:
-    told: list[str] = []
-    store, device = Store(root, told.append), prepare(settings)
-    record, busy = None, False
+    warnings: list[str] = []
+    store, device = Store(root, warnings.append), prepare(settings)
+    outcome, busy = None, False
     try:
         if job.base_only:
             train_base(job.run, store, device)
         else:
-            found = execute(job.run, store, device, wait=False)
-            record = {key: found[key] for key in ("status", "error")} | {"final": is_final(found)}
+            record = execute(job.run, store, device, wait=False)
+            outcome = {key: record[key] for key in ("status", "error")} | {"final": is_final(record)}
     except BusyError:
         busy = True
-    return Result(record, busy, store.computed, told)
+    return Result(outcome, busy, store.computed, warnings)

@@ -1,0 +1,37 @@
+"""The stages of a run, and what people read about them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import NamedTuple
+
+
+class Description(NamedTuple):
+    """A stage in words."""
+
+    results: str
+    """Its results, after a number."""
+    doing: str
+    """What a process does that computes it."""
+    short: str
+    """The same in one or two words: the live display may be narrow."""
+
+
+STAGES = {
+    "base": Description("base models trained", "training the base model", "training"),
+    "expanded": Description("expansions", "expanding the base model", "expanding"),
+    "score": Description("scores", "measuring the expanded model", "measuring"),
+    "trained": Description("expanded models trained", "training the expanded model", "training on"),
+}
+"""In the order in which they are computed; `Run.stages` holds the inputs of each."""
+
+
+def computed(counts: Counter[str]) -> str:
+    """`3 base models trained, 24 scores`; a stage that was computed zero times is left out."""
+    parts = [f"{counts[kind]:,} {stage.results}" for kind, stage in STAGES.items() if counts[kind]]
+    return ", ".join(parts) or "nothing"
+
+
+def doing(kind: str) -> str:
+    """What a process does that computes this stage; the name itself, if another version of mmbench wrote it."""
+    return STAGES[kind].doing if kind in STAGES else kind
