@@ -19,7 +19,8 @@ from typing import Any
 from rich.markup import escape
 
 from mmbench import console
-from mmbench.cli.compose import composed, own_keys, stores_of, tracker_of
+from mmbench.cli.compose import composed, own_keys, stores_of
+from mmbench.tracking.options import logging, tracker_of
 
 LONGER = 5
 """How many times tracker.time_limit an analysis may take to be logged, with all its tables and files."""
@@ -31,7 +32,7 @@ def command(arguments: list[str]) -> None:
     # is, so that it needs no quotes but the shell's.
     own, rest = own_keys(arguments, "where")
     config = composed(rest)
-    stores, tracker = stores_of(config), tracker_of(config)
+    stores, tracker = stores_of(config), logging(tracker_of(config))
     from mmbench.report.analyze import analyze
     from mmbench.report.page import correlation_table
 

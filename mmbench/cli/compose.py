@@ -23,6 +23,7 @@ from mmbench.cli.hydra_errors import problems_of
 from mmbench.errors import ConfigError, MmbenchError, StoreError
 from mmbench.paths import GROUP_NAMES, root
 from mmbench.registry import checked
+from mmbench.tracking.options import Wandb, logging, tracker_of
 
 MULTIRUN = ("-m", "--multirun")
 """Hydra's flag for many runs."""
@@ -94,12 +95,13 @@ def stores_of(config: Any) -> list[Path]:
         ConfigError: none is named, or a name is not a text.
         StoreError: a folder is missing.
     """
-    from mmbench.config import Settings
-
     named = config["results"] if isinstance(config["results"], list) else [config["results"]]
-    folders = [Path(checked(Settings, {"results": name}, "").results) for name in named]
-    if not folders:
+    if not named:
         raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
+    for name in named:  # as `mmbench.config` checks it, which loads torch
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"results = {name!r} is not allowed: must be a text of length >= 1")
+    folders = [Path(name) for name in named]
     for folder in folders:
         if not folder.is_dir():
             raise StoreError(
@@ -108,14 +110,11 @@ def stores_of(config: Any) -> list[Path]:
     return folders
 
 
-def tracker_of(config: Any, needed: bool = False) -> Any:
-    """The W&B tracker of a config, or None if it logs nothing; if it is `needed`, that is a `ConfigError`."""
-    from mmbench.config import tracker_of as configured
-    from mmbench.tracking.options import logging
-
-    tracker = configured(config)
+def needed_tracker(config: Any) -> Wandb:
+    """The W&B tracker of a config; `ConfigError` if it logs nothing."""
+    tracker = tracker_of(config)
     active = logging(tracker)
-    if needed and active is None:
+    if active is None:
         what = "tracker.mode = 'disabled'" if tracker.name == "wandb" else f"tracker = {tracker.name!r}"
         raise ConfigError(f"{what} logs nothing, which this command is for; add tracker=wandb (mode: online, offline)")
     return active

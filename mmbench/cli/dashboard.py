@@ -14,15 +14,16 @@ from pathlib import Path
 from rich.markup import escape
 
 from mmbench import console
-from mmbench.cli.compose import composed, store_of, tracker_of
+from mmbench.cli.compose import composed, needed_tracker, store_of
+from mmbench.records.frame import load_records
+from mmbench.tracking.worker import Worker
 
 
 def command(arguments: list[str]) -> None:
     """Write the definition of the workspace and the report, and send them if W&B can be reached."""
     config = composed(arguments)
-    root, tracker = store_of(config).absolute(), tracker_of(config, needed=True)
-    from mmbench.tracking import dashboard
-    from mmbench.tracking.worker import Worker
+    root, tracker = store_of(config).absolute(), needed_tracker(config)
+    from mmbench.tracking import dashboard  # loads the W&B client, which takes a second
 
     worker = Worker(root, tracker, console.warn, "dashboard")
     try:
@@ -42,8 +43,10 @@ def command(arguments: list[str]) -> None:
 
 def _metrics(root: Path) -> list[str]:
     """The metrics that the store has scores of; all there are for one that has none yet."""
-    from mmbench.metrics.base import METRICS
-    from mmbench.records.frame import load_records
-
     frame = load_records(root)
-    return sorted(frame.loc[frame["score"].notna(), "metric"].dropna().unique()) or METRICS.names()
+    measured = sorted(frame.loc[frame["score"].notna(), "metric"].dropna().unique())
+    if measured:
+        return measured
+    from mmbench.metrics.base import METRICS
+
+    return METRICS.names()
