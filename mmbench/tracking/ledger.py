@@ -68,13 +68,13 @@ class Ledger:
         (self.root / "locks").mkdir(exist_ok=True)
         return lock(self.root / "locks" / f"tracking-{self.folder.name}-{run_id}")
 
-    def supersede(self, run_id: str, but: Path | None = None) -> None:
-        """Remove the files of a run that were never uploaded: two offline folders of one id would fight at the sync.
+    def supersede(self, run_id: str) -> None:
+        """Remove the files of a run that were never uploaded: `wandb sync` must not find two folders of one id.
 
         They are those of an interrupted or a failed attempt, or hold less than what is logged now.
         """
         for folder in self.files.glob(f"*run-*-{run_id}"):
-            if folder != but and not _synced(folder):
+            if not _synced(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
