@@ -12,49 +12,22 @@ scores = mmbench.measure_all(model, (images, labels), ["hessian_trace", "top_eig
 
 from __future__ import annotations
 
+import ast
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from mmbench.advice.advise import advise
-    from mmbench.expansions.apply import expand
-    from mmbench.metrics.base import Estimate, measure, measure_all
-    from mmbench.models.reading import build, configuration
-    from mmbench.records.frame import load_records
-    from mmbench.statistics.judge import correlate, judge
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
-__all__ = [
-    "Estimate",
-    "advise",
-    "build",
-    "configuration",
-    "correlate",
-    "expand",
-    "judge",
-    "load_records",
-    "measure",
-    "measure_all",
-]
 
-_HOMES = {
-    "load_records": "mmbench.records.frame",
-    "correlate": "mmbench.statistics.judge",
-    "judge": "mmbench.statistics.judge",
-    "expand": "mmbench.expansions.apply",
-    "configuration": "mmbench.models.reading",
-    "build": "mmbench.models.reading",
-    "Estimate": "mmbench.metrics.base",
-    "measure": "mmbench.metrics.base",
-    "measure_all": "mmbench.metrics.base",
-    "advise": "mmbench.advice.advise",
-}
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_MODULES = {name.name: node.module for node in _STUB.body if isinstance(node, ast.ImportFrom) for name in node.names}
+__all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: the command line must answer before torch or pandas could be loaded.
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(str(_MODULES[name])), name)
     raise AttributeError(f"module 'mmbench' has no attribute {name!r}")
 
 

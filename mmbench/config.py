@@ -18,7 +18,7 @@ from mmbench.models.base import MODELS
 from mmbench.paths import choices
 from mmbench.registry import Component, Registry, checked, unknown_name
 from mmbench.run import Run
-from mmbench.tracking.options import TRACKERS, NoTracker, Tracker
+from mmbench.tracking.options import NoTracker, Tracker, tracker_of
 from mmbench.training.recipes import TRAININGS
 
 GROUPS: dict[str, Registry[Any]] = {
@@ -58,11 +58,17 @@ class Seed(Component):
 
 
 def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
-    """The run and its settings; one `ConfigError` lists everything that is wrong with them.
+    """A composed config as a checked run.
 
     Args:
         config: the composed config, or a run's own `config`, whose settings are the defaults.
         here: whether this machine computes the run, and must have the device.
+
+    Returns:
+        The run and its settings.
+
+    Raises:
+        ConfigError: lists everything that is wrong with the config.
     """
     problems: list[str] = []
 
@@ -100,14 +106,6 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
     if problems:
         raise ConfigError(*(problem.removeprefix(".") for problem in problems))
     return Run(**parts, seed=seed.seed), settings
-
-
-def tracker_of(config: Mapping[str, Any]) -> Tracker:
-    """The tracker that a composed config names."""
-    options = config.get("tracker")
-    if not isinstance(options, Mapping):
-        raise ConfigError(f"tracker is missing; choose one of: {', '.join(choices('tracker'))}")
-    return TRACKERS.create(options)
 
 
 def _component(group: str, options: Mapping[str, Any]) -> Any:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-GROUP_NAMES = ("model", "dataset", "expansion", "metric", "training", "tracker", "sweeps")
-"""The config groups."""
+COMPONENT_GROUPS = ("model", "dataset", "expansion", "metric", "training")
+"""The config groups that a run is composed of; also the kinds of components."""
+GROUP_NAMES = (*COMPONENT_GROUPS, "tracker", "sweeps")
+"""All config groups."""
 TOP_KEYS = ("results", "seed", "device", "threads", "deterministic")
 """The config keys outside the groups."""
 

@@ -1,15 +1,18 @@
 """Components by name: every model, dataset, expansion, metric and training recipe is a typed, registered class.
 
-A component's fields are its options: typed, with ranges, checked by pydantic when it is made. A file of one of the
-component packages registers its class with a decorator and is found by lying there (an underscore before the file's
-name keeps it out):
+A component's fields are its options: typed, with ranges, checked by pydantic when it is made. Every file of a component
+package is searched for components, unless its name starts with an underscore; a decorator registers the class:
 
     @METRICS.register("hessian_trace")
     class HessianTrace(Metric):
         probes: int = Field(32, ge=2)
 
-Component files import torch inside the functions that compute, so that a sweep of thousands of runs is checked and
-planned without it.
+A package of your own does the same, and names its modules in an entry point:
+
+    [project.entry-points."mmbench.components"]
+    mine = "my_package.metrics"
+
+These modules are imported when a name is asked for that is not one of mmbench's, or when all names are listed.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -47,22 +52,38 @@ class Component(BaseModel):
 
 C = TypeVar("C", bound=Component)
 
+ENTRY_POINTS = "mmbench.components"
+"""The group of entry points by which other packages name the modules that register components."""
+
 
 class Registry(Generic[C]):
     """The components of one kind, by name."""
+
+    by_kind: ClassVar[dict[str, Registry[Any]]] = {}
+    """All registries that have been made."""
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self._package = package
         self._classes: dict[str, type[C]] = {}
         self._discovered = False
+        self.by_kind[kind] = self
 
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
-        """Class decorator: make the component known under `name`."""
+        """Class decorator: make the component known under `name`.
+
+        Returns:
+            The decorator; it raises `ValueError` if another class has the name.
+        """
 
         def add(cls: type[C]) -> type[C]:
+            if not _is_ours(cls):
+                self._discover()  # so that a name that is taken is noticed in whatever order files are loaded
             if name in self._classes:
-                raise ValueError(f"{self.kind} {name!r} is registered twice")
+                raise ValueError(
+                    f"{self.kind} {name!r} is registered twice: in {self._classes[name].__module__} and in "
+                    f"{cls.__module__}; choose another name"
+                )
             cls.name = name
             self._classes[name] = cls
             return cls
@@ -70,30 +91,42 @@ class Registry(Generic[C]):
         return add
 
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """All registered names, those of other packages included, sorted."""
+        self._discover()
+        load_outside()
+        return sorted(self._classes)
+
+    def outside(self) -> dict[str, type[C]]:
+        """The components that are not part of mmbench, by name."""
+        load_outside()
+        return {name: cls for name, cls in sorted(self._classes.items()) if not _is_ours(cls)}
+
+    def _discover(self) -> None:
+        """Import all files of the package."""
         if not self._discovered:
             for module in self._modules():
                 importlib.import_module(module)
             self._discovered = True
-        return sorted(self._classes)
 
     def _modules(self) -> list[str]:
         """The files of the package that may hold components."""
         package = importlib.import_module(self._package)
-        found = (module.name for module in pkgutil.iter_modules(getattr(package, "__path__", [])))
-        return [f"{self._package}.{name}" for name in found if not name.startswith("_")]
+        files = (module.name for module in pkgutil.iter_modules(getattr(package, "__path__", [])))
+        return [f"{self._package}.{name}" for name in files if not name.startswith("_")]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a component of that name. Most lie in a file of their own name: then no other is loaded."""
+        """Whether there is a component of that name. Most have a file of their own name: then no other is loaded."""
         module = f"{self._package}.{name}"
         if name not in self._classes and module in self._modules():
             importlib.import_module(module)
+        if name not in self._classes:
+            self._discover()
         return name in self._classes or name in self.names()
 
     def __getitem__(self, name: str) -> type[C]:
         """The class of that name; an unknown name is a `ConfigError` that lists the known ones."""
         if not isinstance(name, str) or name not in self:
-            raise ConfigError(unknown_name(f"{self.kind}.name", str(name), self.names()))
+            raise ConfigError(unknown_name(f"{self.kind}.name", str(name), self.names()), *load_outside())
         return self._classes[name]
 
     def create(self, options: Mapping[str, Any]) -> C:
@@ -104,8 +137,55 @@ class Registry(Generic[C]):
         return checked(cls, {k: v for k, v in options.items() if k != "name"}, self.kind)
 
 
+def _is_ours(cls: type[Component]) -> bool:
+    """Whether a component is part of mmbench."""
+    return cls.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+@cache
+def load_outside() -> tuple[str, ...]:
+    """Import the modules that other packages name in the entry points `mmbench.components`.
+
+    Returns:
+        A message for each that cannot be imported; its components are missing, and nothing else.
+    """
+    return tuple(problem for point in entry_points(group=ENTRY_POINTS) if (problem := _load(point)))
+
+
+def _load(point: EntryPoint) -> str | None:
+    """Import an entry point's module; what is wrong with it."""
+    try:
+        point.load()
+    except Exception as error:
+        package = f" of the package {point.dist.name}" if point.dist else ""
+        return (
+            f"the components of the entry point {point.name} = {point.value!r}{package} cannot be loaded "
+            f"({type(error).__name__}: {error}); mend or uninstall the package"
+        )
+    return None
+
+
+def outside(kind: str) -> dict[str, type[Component]]:
+    """The components of a kind that are not part of mmbench, by name; loads nothing else."""
+    load_outside()
+    registry = Registry.by_kind.get(kind)
+    return registry.outside() if registry else {}
+
+
 def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
-    """Make `cls` from options; wrong ones raise one `ConfigError` that names each key, its value and its range."""
+    """Make a component from options.
+
+    Args:
+        cls: its class.
+        options: name to value.
+        key: the config key of the component, for messages; empty at the top of the config.
+
+    Returns:
+        The component.
+
+    Raises:
+        ConfigError: wrong options; names each key, its value and what is allowed.
+    """
     try:
         return cls.model_validate(dict(options))
     except ValidationError as error:
@@ -113,7 +193,16 @@ def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
 
 
 def unknown_name(key: str, found: str, allowed: Iterable[str]) -> str:
-    """The message for a name that does not exist: what was found, what is allowed, the closest match."""
+    """The message for a name that does not exist.
+
+    Args:
+        key: the config key.
+        found: the name that was given.
+        allowed: the names that exist.
+
+    Returns:
+        One sentence with what was found, what is allowed and the closest match.
+    """
     allowed = sorted(allowed)
     if not allowed:
         return f"{key} = {found!r} is unknown: there is nothing to set here"

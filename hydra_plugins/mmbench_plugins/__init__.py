@@ -1,59 +1,46 @@
-"""mmbench's launchers and sweeper, where Hydra looks for plugins; the work is done in `mmbench.launcher`.
+"""mmbench's launchers and sweepers, where Hydra looks for plugins; the work is done in `mmbench.launcher`.
 
 Hydra instantiates plugins by class path, and only from the namespace package `hydra_plugins`; that is why this module
-exists, and why the configuration below names classes.
+exists, and why the configuration below names classes. Hydra imports it whatever the command, in every application: so
+the classes here load what they need when they are instantiated.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-
-from mmbench.launcher.plugins import BaseLauncher, BaseRetrySweeper, BaseSweeper
-
-
-class Sweeper(BaseSweeper):
-    """`hydra/sweeper=mmbench`."""
+from hydra.plugins import launcher, sweeper
 
 
-class RetrySweeper(BaseRetrySweeper):
-    """`hydra/sweeper=retry`, of `mmbench retry`."""
+def _loaded_when_made(kind: type, name: str) -> type:
+    """A plugin class that Hydra can list; to make one is to make an object of the class of that name in `_plugins`."""
+
+    def make(cls: type, *args: Any, **options: Any) -> Any:
+        return getattr(import_module(f"{__name__}._plugins"), name)(*args, **options)
+
+    never_called = dict.fromkeys(getattr(kind, "__abstractmethods__", ()))
+    return type(name, (kind,), {"__new__": make, "__module__": __name__, **never_called})
 
 
-class LocalLauncher(BaseLauncher):
-    """`hydra/launcher=local`: run the jobs on this machine."""
+Sweeper = _loaded_when_made(sweeper.Sweeper, "Sweeper")
+RetrySweeper = _loaded_when_made(sweeper.Sweeper, "RetrySweeper")
+LocalLauncher = _loaded_when_made(launcher.Launcher, "LocalLauncher")
+PlanLauncher = _loaded_when_made(launcher.Launcher, "PlanLauncher")
 
-    def launch_runs(self, runs: list[Any], settings: Any) -> None:
-        """Run them in worker processes."""
-        from mmbench.launcher.local import options_of, run_sweep
-
-        run_sweep(runs, settings, options_of(self.options))
-
-
-class PlanLauncher(BaseLauncher):
-    """`hydra/launcher=plan`: say what the jobs would do."""
-
-    def launch_runs(self, runs: list[Any], settings: Any) -> None:
-        """Start nothing."""
-        from mmbench.launcher.plan import print_plan
-
-        print_plan(runs, settings)
-
-
-_HERE = "hydra_plugins.mmbench_plugins"
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "hydra/sweeper/mmbench": {"_target_": f"{_HERE}.Sweeper", "params": {}, "pairs": [], "exclude": []},
-    "hydra/sweeper/retry": {"_target_": f"{_HERE}.RetrySweeper"},
+    "hydra/sweeper/mmbench": {"_target_": f"{__name__}.Sweeper", "params": {}, "pairs": [], "exclude": []},
+    "hydra/sweeper/retry": {"_target_": f"{__name__}.RetrySweeper"},
     "hydra/launcher/local": {
-        "_target_": f"{_HERE}.LocalLauncher",
+        "_target_": f"{__name__}.LocalLauncher",
         "slots": "auto",
         "on_error": "continue",
         "retries": 0,
         "time_limit": None,
         "memory_limit": None,
     },
-    "hydra/launcher/plan": {"_target_": f"{_HERE}.PlanLauncher"},
+    "hydra/launcher/plan": {"_target_": f"{__name__}.PlanLauncher"},
 }
 for _path, _node in _OPTIONS.items():
     _group, _, _name = _path.rpartition("/")

@@ -1,64 +1,76 @@
-"""The command `mmbench advise`: a ranking of the expansions of a checkpoint, told and written down."""
+"""Rank the expansions of a checkpoint.
+
+usage: mmbench advise model.checkpoint=FILE [model=... dataset=...] [budget=2.0] [OVERRIDES]
+
+Rank the expansions of a trained network at one parameter budget, before any of them is trained: the operators that fit
+its family are applied and scored, and those that may be the best are measured again. Prints the ranking with its
+errors, what it cost, and what following the metric has cost and gained in the sweeps of the store; writes
+DIR/advice/advice.html and advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves them.
+
+  mmbench advise model=vit model.checkpoint=vit.safetensors dataset=digits budget=2.0 save=best
+  mmbench advise model=resnet model.checkpoint=resnet.pt metric=jacob_cov metric.steps=50 evidence=my_results
+
+  budget=2.0        parameters as a multiple of the checkpoint's
+  metrics=a,b       rank by these metrics (or by one with its options: metric=NAME metric.OPTION=VALUE)
+  expansions=a,b    consider these operators only
+  seconds=600       stop when this time is used up
+  save=best|all     write candidates, ready to train, as safetensors
+  evidence=DIR      a store of sweeps to judge the metric by; by default the store itself
+
+{groups}
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
 from mmbench import console
 from mmbench.advice.advise import DEFAULT, advise, metric_for_advice
-from mmbench.config import prepare
-from mmbench.errors import ConfigError
+from mmbench.advice.evidence import track_record
+from mmbench.advice.page import BRIEF, costs, shown, write_advice
+from mmbench.cli.compose import composed, own_keys, set_environment
+from mmbench.config import Settings, parse, prepare
+from mmbench.errors import ConfigError, StoreError
 from mmbench.metrics.base import METRICS
 from mmbench.models.checkpoint import KEY, load_checkpoint
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from mmbench.config import Settings
-    from mmbench.run import Run
+from mmbench.records.frame import load_records
+from mmbench.run import Run, load_data
 
 OWN = ("budget", "seconds", "save", "metrics", "expansions", "evidence", KEY)
-"""Keys of this command that are no part of a run's config."""
+"""Keys of this command that are not part of a run's config."""
 
 
-def print_advice(run: Run, settings: Settings, own: Mapping[str, str], metric_given: bool) -> None:
-    """Rank the expansions of a checkpoint, print the ranking, and write it to results/advice.
-
-    Args:
-        run: its model, data set, training and seed; with `metric_given` its metric, too.
-        settings: where and on what.
-        own: the values of `OWN` that were given, as text.
-        metric_given: whether the command names a metric by its group.
-    """
-    from mmbench.run import load_data
-
+def command(arguments: list[str]) -> None:
+    """Rank the expansions of a checkpoint, print the ranking, and write it to results/advice."""
+    own, rest = own_keys(arguments, *OWN)
+    run, settings = parse(composed(rest))
     if KEY not in own:
         raise ConfigError(f"{KEY} is missing: give the file of the trained weights, {KEY}=FILE")
+    set_environment()
     budget, seconds = _number(own, "budget", 2.0), _number(own, "seconds", None)
-    metrics: list[Any] = _names(own, "metrics") or ([run.metric] if metric_given else list(DEFAULT))
+    names_a_metric = any(argument.startswith(("metric=", "metric.")) for argument in rest)
+    metrics: list[Any] = _names(own, "metrics") or ([run.metric] if names_a_metric else list(DEFAULT))
     folder = Path(settings.results) / "advice"
     evidence = _evidence(own.get("evidence"), settings, run, metrics)
-    with console.err.status("loading torch"):
+    with console.err.status("loading the checkpoint and the data"):
         device = prepare(settings)
         data = load_data(run.dataset, device)
         model = load_checkpoint(run.model.build(data.shape), own[KEY]).to(device)
     table = advise(
-        model, (data.train.images, data.train.labels), budget if budget is not None else 2.0,
+        model, (data.train.images, data.train.labels), budget,
         metrics=metrics, expansions=_names(own, "expansions"), training=run.training,
         validation=(data.validation.images, data.validation.labels), seconds=seconds, seed=run.seed,
         save=own.get("save", "none"), folder=folder, progress=console.track,
     )  # fmt: skip
-    _tell(table, evidence, run, budget or 2.0, own[KEY], folder)
+    _print(table, evidence, run, budget, own[KEY], folder)
 
 
-def _tell(table: Any, evidence: list[str], run: Run, budget: float, checkpoint: str, folder: Path) -> None:
-    from mmbench.advice.page import BRIEF, costs, shown, write_advice
-    from mmbench.errors import StoreError
-
+def _print(table: Any, evidence: list[str], run: Run, budget: float, checkpoint: str, folder: Path) -> None:
     growth = f"{budget:g} times its parameters, on {run.dataset.title}"
     about = f"Expansions of the {run.model.name} in {checkpoint} to {growth}."
     try:
@@ -77,27 +89,22 @@ def _tell(table: Any, evidence: list[str], run: Run, budget: float, checkpoint: 
     for row in unscored:
         console.warn(f"{row['expansion']} {row['axis']} has no score: {row['reason']}")
     if left := table.attrs["left_out"]:
-        console.say(f"{len(left)} ways do not fit this network or budget; the page says why.")
+        console.say(f"{len(left)} expansions do not fit this network or budget; the page says why.")
     for file in (name for name in table.get("file", []) if isinstance(name, str)):
         console.say(f"Saved: {escape(file)}")
     console.say(f"Page: [bold]{escape(str(page))}[/]")
 
 
 def _evidence(named: str | None, settings: Settings, run: Run, metrics: list[Any]) -> list[str]:
-    """What earlier sweeps say of the metrics; read before anything is computed: a wrong folder is told at once."""
-    from mmbench.advice.evidence import track_record
-    from mmbench.records.frame import load_records
-
+    """What earlier sweeps say of the metrics; read before anything is computed, so a wrong folder costs no time."""
     folder = Path(named or settings.results)
     if named is None and not (folder / "records").is_dir():
         return [f"There is no evidence: no sweeps are stored in {folder}; evidence=DIR names a store of sweeps."]
-    known = [
-        metric_for_advice(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS.names()
-    ]
+    known = [metric_for_advice(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS]
     return track_record(load_records(folder), run.model.name, {metric.name: metric.definition for metric in known})
 
 
-def _number(own: Mapping[str, str], key: str, default: float | None) -> float | None:
+def _number(own: Mapping[str, str], key: str, default: Any) -> Any:
     if key not in own:
         return default
     try:

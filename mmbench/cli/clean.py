@@ -1,38 +1,49 @@
-"""Takes away what no sweep of a store refers to, after showing it."""
+"""Remove what no sweep refers to, after showing it.
+
+usage: mmbench clean [results=DIR] [forget=SWEEP] [yes=true]
+
+Show the stored results and records that no sweep of the store refers to, and what dead processes and damage have left
+behind; ask, and remove it. With forget=SWEEP that sweep is removed, too, with what it alone refers to (the files in
+DIR/sweeps are named after the sweeps). With yes=true nothing is asked.
+"""
 
 from __future__ import annotations
 
 import shutil
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.prompt import Confirm
 from rich.table import Table
 
-from mmbench import console
+from mmbench import console, text
+from mmbench.cli.compose import composed, own_keys, store_of, yes_or_no
 from mmbench.errors import ConfigError, StoreError
 from mmbench.store.files import is_unfinished, read_json
 from mmbench.store.stages import STAGES
 from mmbench.store.store import VERSION, Store, key_of
 from mmbench.sweep import enter, recreate
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+
+def command(arguments: list[str]) -> None:
+    """Clean a store."""
+    own, rest = own_keys(arguments, "forget", "yes")
+    clean(store_of(composed(rest)), own.get("forget"), yes_or_no(own, "yes"))
 
 
 @dataclass(frozen=True)
 class Waste:
-    """Something that can go, and what it is."""
+    """Something that can be removed, and what it is."""
 
     path: Path
     what: str
 
     @property
     def size(self) -> int:
-        """In bytes, of all files."""
+        """In bytes, of all its files."""
         files = self.path.rglob("*") if self.path.is_dir() and not self.path.is_symlink() else [self.path]
         return sum(file.lstat().st_size for file in files if not file.is_dir())
 
@@ -49,12 +60,12 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
 
     Args:
         results: the store's folder.
-        forget: the name of a sweep that shall count no more.
+        forget: the name of a sweep to remove, too.
         agreed: whether the user has agreed beforehand, and is not asked.
 
     Raises:
         ConfigError: there is no such sweep.
-        StoreError: something runs in the store, or it cannot be told what a sweep refers to.
+        StoreError: something runs in the store, or what a sweep refers to is unknown.
     """
     store = Store(results, tell=console.warn)
     _check_idle(store)
@@ -77,14 +88,24 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
 
 def _check_idle(store: Store) -> None:
     if running := store.running():
-        raise StoreError(f"{len(running)} runs are at work in {store.root}; wait for them, or stop them, then clean")
+        raise StoreError(
+            f"{text.count(len(running), 'run')} still active in {store.root}; wait for the end or stop them, then clean"
+        )
 
 
 def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
-    """What no sweep refers to; with `forget`, that sweep, too, and what it alone refers to."""
+    """What no sweep refers to; with `forget`, that sweep, too, and what it alone refers to.
+
+    Yields:
+        Files and folders that can be removed.
+
+    Raises:
+        ConfigError: there is no such sweep.
+        StoreError: what a sweep refers to is unknown, since it is damaged or cannot be made again.
+    """
     names = [path.stem for path in sorted((store.root / "sweeps").glob("*.json"))]
     if forget is not None and forget not in names:
-        raise ConfigError(f"forget = {forget!r} is no sweep of this store (allowed: {', '.join(names) or 'none'})")
+        raise ConfigError(f"forget = {forget!r} is not a sweep of this store (allowed: {', '.join(names) or 'none'})")
     kept, runs = _referred_to(store, [name for name in names if name != forget])
     if forget is not None:
         yield Waste(store.root / "sweeps" / f"{forget}.json", f"the sweep {forget}")
@@ -111,7 +132,10 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
     for name in names:
         sweep = read_json(store.root / "sweeps" / f"{name}.json")
         if sweep is None:
-            raise StoreError(f"the sweep {name} is damaged, so it cannot be told what it refers to; forget={name}?")
+            raise StoreError(
+                f"the sweep {name} is damaged, so what it refers to is unknown; to remove it: "
+                f"mmbench clean forget={name}"
+            )
         runs |= sweep["runs"].keys()
         if sweep.get("store_version") != VERSION:
             continue  # none of the results that it refers to can be used any more
@@ -122,8 +146,7 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
                 kept |= {(kind, key_of(kind, inputs)) for kind, inputs in run.stages.items()}
         except (ConfigError, StoreError) as error:
             raise StoreError(
-                f"it cannot be told what the sweep {name} refers to: {error}\nIf it is no longer wanted: "
-                f"mmbench clean forget={name}"
+                f"what the sweep {name} refers to is unknown: {error}\nTo remove the sweep: mmbench clean forget={name}"
             ) from None
     return kept, runs
 

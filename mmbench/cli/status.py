@@ -1,28 +1,39 @@
-"""What has become of all runs that a store was ever asked for, and why those that are not done are not."""
+"""What is done, failed (with the reason), running, missing.
+
+usage: mmbench status [results=DIR] [all=true]
+
+Of all runs that were ever asked for in a store: how many are done, and why each of the others is not: failed or skipped
+with the reason, running or interrupted with the stage, missing. With all=true every run is named.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 
 from mmbench import console
+from mmbench.cli.compose import composed, own_keys, store_of, yes_or_no
 from mmbench.store.stages import doing
 from mmbench.store.store import Store, look
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 STATES = ("done", "failed", "skipped", "running", "interrupted", "missing")
 SHOWN = 3
 """Runs that are named per reason, unless all are asked for."""
 
 
+def command(arguments: list[str]) -> None:
+    """Print the status of a store."""
+    own, rest = own_keys(arguments, "all")
+    print_status(store_of(composed(rest)), everything=yes_or_no(own, "all"))
+
+
 @dataclass
 class Census:
-    """Every run of a store with its state, and the reason of that."""
+    """Every run of a store with its state and the reason."""
 
     labels: dict[str, str]
     """Run id to its label."""
@@ -31,15 +42,15 @@ class Census:
 
     def count(self, state: str) -> int:
         """Runs in a state."""
-        return sum(1 for found, _ in self.states.values() if found == state)
+        return sum(1 for its_state, _ in self.states.values() if its_state == state)
 
     def reasons(self, state: str) -> dict[str, list[str]]:
         """The reasons of a state, each with its runs' labels, sorted."""
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for run_id, (its, reason) in self.states.items():
-            if its == state:
-                found[reason].append(self.labels[run_id])
-        return {reason: sorted(labels) for reason, labels in sorted(found.items())}
+        by_reason: defaultdict[str, list[str]] = defaultdict(list)
+        for run_id, (its_state, reason) in self.states.items():
+            if its_state == state:
+                by_reason[reason].append(self.labels[run_id])
+        return {reason: sorted(labels) for reason, labels in sorted(by_reason.items())}
 
 
 def census(store: Store) -> Census:
@@ -88,6 +99,6 @@ def print_status(results: Path, everything: bool = False) -> None:
             if len(labels) > len(shown):
                 console.say(f"    and {len(labels) - len(shown)} more (mmbench status all=true names them)")
     if found.count("failed"):
-        console.say("`mmbench retry` runs again what failed and is not bound to fail again.")
+        console.say("`mmbench retry` runs again what failed and may succeed.")
     if (found.count("missing") or found.count("interrupted")) and not found.count("running"):
         console.say("The same `mmbench run` command computes what is missing.")

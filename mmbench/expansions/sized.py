@@ -37,10 +37,10 @@ class Sized(Expansion):
     @field_validator("match")
     @classmethod
     def _is_an_operator(cls, name: str | None) -> str | None:
+        if name is None or (name in EXPANSIONS and "match" in EXPANSIONS[name].model_fields):
+            return name
         sized = [other for other in EXPANSIONS.names() if "match" in EXPANSIONS[other].model_fields]
-        if name is not None and name not in sized:
-            raise ValueError(unknown_name("expansion.match", name, sized))
-        return name
+        raise ValueError(unknown_name("expansion.match", name, sized))
 
     @model_validator(mode="after")
     def _one_goal(self) -> Self:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from scipy.linalg import eigh_tridiagonal
 from torch import Tensor
 
 from mmbench.errors import ScoreError
@@ -85,6 +84,8 @@ class Lanczos:
         A run that was exhausted before has fewer. Within its residual norm of each Ritz value lies an eigenvalue. The
         weights sum to 1: sum_i tau_i^2 f(theta_i) is Gauss's quadrature of q' f(A) q (Golub and Meurant, 1994).
         """
+        from scipy.linalg import eigh_tridiagonal
+
         k = min(steps, self.steps)
         values, vectors = eigh_tridiagonal(np.array(self.alphas[:k]), np.array(self.betas[: k - 1]))
         return values, vectors[0] ** 2, np.abs(self.betas[k - 1] * vectors[-1])

@@ -27,7 +27,6 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
@@ -209,6 +208,8 @@ def _united(tensors: list[tuple[Tensor, Tensor, list[Part]]]) -> list[tuple[Tens
 
 def _assigned(gains: Tensor) -> Tensor:
     """For each row its column, none of them twice, with the largest sum."""
+    from scipy.optimize import linear_sum_assignment
+
     return torch.from_numpy(linear_sum_assignment(gains.numpy(), maximize=True)[1])
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from scipy.special import ndtri, stdtrit
 from torch import Tensor
 
 from mmbench.landscape.hessian import rademacher
@@ -152,6 +151,8 @@ def _until(goal: Goal, estimate: Callable[[int], tuple[float, float]], cost: int
 
 def _mean(draws: Tensor) -> tuple[float, float]:
     """Mean and standard error, widened as Student's t asks, so that twice the error covers with few draws, too."""
+    from scipy.special import ndtri, stdtrit
+
     wider = stdtrit(len(draws) - 1, 0.975) / ndtri(0.975)
     return float(draws.mean()), float(wider * draws.std() / len(draws) ** 0.5)
 

@@ -21,7 +21,6 @@ from omegaconf import OmegaConf
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.paths import choices
 from mmbench.registry import unknown_name
 
 Config = dict[str, Any]
@@ -104,7 +103,8 @@ class Composer:
             raise ConfigError(f"{override.input_line}: only lists, choice(), range() and glob() can be swept")
         values = [f"{key}={value}" for value in override.sweep_string_iterator()]
         if not values:
-            raise ConfigError(f"{override.input_line} matches nothing (allowed: {', '.join(choices(key))})")
+            names = self._loader.get_group_options(key)
+            raise ConfigError(f"{override.input_line} matches nothing (allowed: {', '.join(names)})")
         distinct = list(dict.fromkeys(values))
         if len(distinct) > 1 and key.split(".")[0] in ONE_VALUE:
             raise ConfigError(f"{override.input_line}: {key} cannot be swept; start one sweep for each value")

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
-from mmbench import console
 from mmbench.config import Settings
 from mmbench.errors import UndefinedError
 from mmbench.run import Run, is_final
 from mmbench.store.files import read_json
-from mmbench.store.stages import STAGES
 from mmbench.store.store import Store, key_of, look
 
 
-def print_plan(runs: list[Run], settings: Settings) -> None:
-    """Print the plan of a sweep."""
+@dataclass(frozen=True)
+class StagePlan:
+    """What a sweep needs of one kind of stage."""
+
+    distinct: int
+    """Different results."""
+    missing: int
+    """Those that are not stored."""
+    seconds: float
+    """What the missing ones take on one CPU thread, as far as the store has timed their like."""
+    untimed: int
+    """Missing ones that nothing in the store compares with."""
+    untimed_steps: int
+    """Training steps of these."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep would do."""
+
+    runs: int
+    recorded: int
+    """Runs that have their final record."""
+    skipped: Counter[str]
+    """Number of runs by undefined combination and the reason."""
+    stages: dict[str, StagePlan]
+    """By kind; one that no run needs is left out."""
+
+
+def plan(runs: list[Run], settings: Settings) -> Plan:
+    """The plan of a sweep over a store, which is only read."""
     store = Store(Path(settings.results))
     skipped: Counter[str] = Counter()
     wanted: defaultdict[str, dict[str, Run]] = defaultdict(dict)
-    stored_runs = 0
+    recorded = 0
     for run in runs:
         try:
             run.target()
@@ -32,23 +57,20 @@ def print_plan(runs: list[Run], settings: Settings) -> None:
             skipped[f"{run.model.name} x {run.expansion.name}: {reason}"] += 1
             continue
         record = look(store.root / "records" / f"{run.run_id}.json").record
-        stored_runs += record is not None and is_final(record)
+        recorded += record is not None and is_final(record)
         for kind, inputs in run.stages.items():
             wanted[kind].setdefault(key_of(kind, inputs), run)
-
-    console.say(
-        f"[bold]{len(runs)} runs[/]: {len(runs) - sum(skipped.values())} defined, {sum(skipped.values())} skipped; "
-        f"{stored_runs} have their record in {escape(settings.results)} already."
-    )
-    table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
     known = _seconds_by_stage(store)
-    for kind, stage in STAGES.items():
-        missing = {key: run for key, run in wanted[kind].items() if not store.has(kind, run.stages[kind])}
-        counts = (len(wanted[kind]), len(wanted[kind]) - len(missing), len(missing))
-        table.add_row(stage.results, *map(str, counts), _cost(kind, missing, known))
-    console.out.print(table)
-    for combination, count in sorted(skipped.items()):
-        console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")
+    stages = {kind: _stage(kind, list(needed.values()), store, known) for kind, needed in wanted.items()}
+    return Plan(len(runs), recorded, skipped, stages)
+
+
+def _stage(kind: str, needed: list[Run], store: Store, known: dict[tuple[str, str, str], float]) -> StagePlan:
+    missing = [run for run in needed if not store.has(kind, run.stages[kind])]
+    keys = [(kind, run.model.name, run.metric.name if kind == "score" else "") for run in missing]
+    untimed = [run for run, key in zip(missing, keys, strict=True) if key not in known]
+    seconds = sum(known.get(key, 0.0) for key in keys)
+    return StagePlan(len(needed), len(missing), seconds, len(untimed), sum(run.training.steps for run in untimed))
 
 
 def _seconds_by_stage(store: Store) -> dict[tuple[str, str, str], float]:
@@ -67,22 +89,3 @@ def _model_and_metric(inputs: dict[str, Any]) -> tuple[str, str]:
     while "model" not in base:
         base = base["expanded"] if "expanded" in base else base["base"]
     return base["model"]["name"], inputs.get("metric", {}).get("name", "")
-
-
-def _cost(kind: str, missing: dict[str, Run], known: dict[tuple[str, str, str], float]) -> str:
-    """Seconds of one CPU thread, if the store has times of such stages; else the training steps."""
-    if kind == "expanded" or not missing:
-        return "-"
-    seconds, untimed = 0.0, []
-    for run in missing.values():
-        key = (kind, run.model.name, run.metric.name if kind == "score" else "")
-        if key in known:
-            seconds += known[key]
-        else:
-            untimed.append(run)
-    parts = [f"{seconds:.2g} s"] if seconds else []
-    if untimed and kind == "score":
-        parts.append(f"{len(untimed)} not timed yet")
-    elif untimed:
-        parts.append(f"{sum(run.training.steps for run in untimed):,} steps not timed yet")
-    return " + ".join(parts)

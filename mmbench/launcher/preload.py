@@ -3,6 +3,9 @@
 import pkgutil
 from importlib import import_module
 
+import scipy.linalg  # loaded here, since it would count as the time of the first metric that imports it
+import scipy.optimize
+import scipy.special  # noqa: F401
 import timm  # noqa: F401
 import torch._dynamo  # some layers of torch load it
 import torch.utils.flop_counter  # noqa: F401

@@ -25,9 +25,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import torch
-from safetensors.torch import load_file, save
-
 from mmbench.errors import BusyError, StoreError
 from mmbench.store.files import (
     DamagedError,
@@ -45,7 +42,8 @@ from mmbench.store.files import (
 from mmbench.store.locks import HeldError, lock
 from mmbench.store.running import Heartbeat, Heartbeats
 
-Tensors = Mapping[str, torch.Tensor]
+Tensors = Mapping[str, Any]
+"""Tensors of torch by name; torch itself is loaded only where tensors are read or written."""
 Computed = tuple[dict[str, Any], dict[str, Tensors]]
 
 VERSION = 3
@@ -102,8 +100,10 @@ class Stage:
     values: dict[str, Any]
     folder: Path
 
-    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+    def tensors(self, name: str) -> Tensors:
         """The tensors stored as `name`."""
+        from safetensors.torch import load_file
+
         return load_file(self.folder / f"{name}.safetensors")
 
 
@@ -211,6 +211,8 @@ class Store:
     def _save(
         self, kind: str, key: str, inputs: dict[str, Any], values: dict[str, Any], tensors: dict[str, Tensors]
     ) -> Stage:
+        from safetensors.torch import save
+
         values, inputs = plain(values), plain(inputs)
         if key_of(kind, inputs) != key:
             raise TypeError(f"the inputs of {kind} are not JSON data: {inputs}")

@@ -1,4 +1,4 @@
-"""Shows in Weights & Biases what a store holds. The store is the truth: all is read there, and nothing depends on this.
+"""Logs to Weights & Biases what a store holds. Everything is read from the store, and no result depends on it.
 
-One process beside the sweep talks to the client, for a limited time per model; whatever becomes of it, no run notices.
+One process beside the sweep talks to the client, for a limited time per model; whatever happens there, no run notices.
 """

@@ -49,7 +49,7 @@ def content_of(analysis: Analysis, tags: list[str]) -> Content:
     parts = [(analysis.folder / name).read_text(encoding="utf-8") for name in ("records.csv", "correlations.csv")]
     statuses = {f"runs/{status}": int(n) for status, n in frame["status"].value_counts().items()}
     bars = _bars(analysis.correlations)
-    found = {f"spearman/{row[0]}": row[1] for row in bars.rows if row[1] is not None}
+    spearman = {f"spearman/{row[0]}": row[1] for row in bars.rows if row[1] is not None}
     left_out = max(0, len(frame) - MOST_ROWS)
     where = frame.attrs.get("where")
     return Content(
@@ -58,7 +58,7 @@ def content_of(analysis: Analysis, tags: list[str]) -> Content:
         job_type="analysis",
         tags=["analysis", *tags],
         config={"where": where, "stores": ", ".join(frame.attrs.get("stores", []))[:LONGEST]},
-        summary={"runs/all": len(frame), **statuses, **found} | ({"records_left_out": left_out} if left_out else {}),
+        summary={"runs/all": len(frame), **statuses, **spearman} | ({"records_left_out": left_out} if left_out else {}),
     )
 
 
@@ -102,7 +102,18 @@ def _bars(correlations: pd.DataFrame) -> Table:
 
 
 def log_analysis(root: Path, tracker: Wandb, mode: str, content: Content, shown: Tables) -> Logged:
-    """The worker's task: log an analysis."""
+    """The worker's task: log an analysis.
+
+    Args:
+        root: the store's folder.
+        tracker: where to log.
+        mode: `online` or `offline`.
+        content: the W&B run.
+        shown: its tables and files.
+
+    Returns:
+        Where it was logged.
+    """
     import wandb
 
     ledger = Ledger(root, tracker)

@@ -17,11 +17,11 @@ RETRIES = 2
 
 
 class UploadError(Exception):
-    """The client came to its end, and not everything has arrived."""
+    """The client has ended before everything was uploaded."""
 
 
 class Logged(NamedTuple):
-    """What became of a W&B run."""
+    """The state of a W&B run after a task."""
 
     where: str
     """`online`, `offline`, or `stored` if it was logged before."""
@@ -29,18 +29,22 @@ class Logged(NamedTuple):
 
 
 def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str | None, extra: Any = None) -> Logged:
-    """Log a run unless it was, and write that down. Nothing is reopened: what has grown is logged anew and whole.
+    """Log a run that was not logged before, and note it. A run that has grown is logged again as a whole.
 
     Args:
         content: the run.
-        tracker: where to.
-        mode: `online` or `offline`, which may be less than the tracker asks for.
-        ledger: of what was logged.
+        tracker: where to log.
+        mode: `online` or `offline`, whatever the tracker asks for.
+        ledger: the notes of what was logged.
         group: the W&B group.
-        extra: called with the W&B run, to log what is no plain value.
+        extra: called with the W&B run, to log what is not a plain value.
+
+    Returns:
+        Where it is, and its address if it is online.
 
     Raises:
-        Exception: whatever the client raises; nothing was written down.
+        UploadError: the client ended before everything was uploaded; nothing is noted. The client's own errors pass
+            through.
     """
     with ledger.lock(content.id):
         if ledger.holds(content.id, content.digest, mode):

@@ -30,13 +30,13 @@ MEASURED = (
     *("base_loss", "base_validation_accuracy", "parameters", "base_parameters", "depth", "flops", "base_flops"),
     *("max_difference", "train_steps", "train_seconds", "base_seconds", "expand_seconds"),
 )
-"""Columns that say what became of it: the W&B run's summary, beside the scores."""
+"""Columns that say how it trained: the W&B run's summary, beside the scores."""
 POINTS = 100
 """Points of a curve: each is the mean loss of an equal share of the steps."""
 LONGEST = 2000
-"""Signs of a text: W&B wants values below 1 MB, and nobody reads more."""
+"""Characters of a text: W&B wants values below 1 MB, and nobody reads more."""
 TAG = 64
-"""The most signs that W&B takes in a tag."""
+"""The most characters that W&B takes in a tag."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +121,14 @@ class Models:
 
 
 def scores(records: list[dict[str, Any]]) -> dict[str, Any]:
-    """`score/NAME` with its standard error and its cost; of a metric with several definitions, one for each.
+    """The metrics of one model.
 
-    What went wrong with a metric is under `error/NAME`.
+    Args:
+        records: all records of the model.
+
+    Returns:
+        `score/NAME` with its standard error and seconds, and `error/NAME` where a metric failed. Several definitions of
+        one metric are told apart by `NAME-ID`, and `definition/NAME-ID` says what each is.
     """
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:

@@ -40,6 +40,9 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
 
     Args:
         metrics: names as in `score/NAME`.
+
+    Returns:
+        Panels of wandb-workspaces by the section's title.
     """
     operator = wr.Config("expansion")
     places = {
@@ -128,7 +131,17 @@ def definition(tracker: Wandb, metrics: list[str]) -> dict[str, Any]:
 
 
 def write_definition(root: Path, tracker: Wandb, mode: str, metrics: list[str]) -> Path:
-    """The worker's task: write what would be sent to `dashboard.json`; its path."""
+    """The worker's task: write what would be sent to `dashboard.json`.
+
+    Args:
+        root: the store's folder.
+        tracker: names the project.
+        mode: not used; every task has it.
+        metrics: names as in `score/NAME`.
+
+    Returns:
+        The path of the file.
+    """
     path = Ledger(root, tracker).folder / "dashboard.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(definition(tracker, metrics), indent=1) + "\n", encoding="utf-8")
@@ -136,9 +149,16 @@ def write_definition(root: Path, tracker: Wandb, mode: str, metrics: list[str]) 
 
 
 def save(root: Path, tracker: Wandb, mode: str, metrics: list[str]) -> list[str] | None:
-    """The worker's task: make the workspace and the report, or update those made before; their addresses.
+    """The worker's task: make the workspace and the report, or update those made before.
 
-    None offline: there is nothing to send to.
+    Args:
+        root: the store's folder.
+        tracker: names the project.
+        mode: `online` or `offline`.
+        metrics: names as in `score/NAME`.
+
+    Returns:
+        Their addresses; None offline.
     """
     if mode != "online":
         return None

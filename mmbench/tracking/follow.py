@@ -6,15 +6,16 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+
+from rich.markup import escape
 
 from mmbench import console
 from mmbench.run import Run
 from mmbench.store.store import Store
 from mmbench.tracking.content import Key, key_of_model
-from mmbench.tracking.ledger import MOST_RUNS, Ledger
+from mmbench.tracking.messages import summary, too_many
 from mmbench.tracking.options import Tracker, Wandb, logging
-from mmbench.tracking.worker import Worker, all_models, log_model
+from mmbench.tracking.worker import Worker, log_model
 
 EVERY = 2.0
 """Seconds between two looks at the records of a sweep."""
@@ -36,11 +37,12 @@ class Follower:
 
     def start(self) -> None:
         """Begin to look."""
-        warn_of_many(self.store.root, self.tracker, len(self._waiting))
+        if warning := too_many(self.store.root, self.tracker, len(self._waiting)):
+            console.warn(warning)
         self._thread.start()
 
     def finish(self) -> None:
-        """Log what has ended and is not logged yet, say what was logged. Ctrl-C leaves the rest."""
+        """Log what has ended and is not logged yet, and print a summary. Ctrl-C leaves the rest."""
         self._ended.set()
         try:
             if self._thread.is_alive():
@@ -48,7 +50,7 @@ class Follower:
                     self._thread.join()
         except KeyboardInterrupt:
             self.abandon()
-        say_logged(self.counts, self.store.root, self.tracker)
+        console.say(escape(summary(self.counts, self.store.root, self.tracker)))
 
     def abandon(self) -> None:
         """Stop at once; what was not logged is logged by the next command."""
@@ -85,6 +87,15 @@ def following(store: Store, runs: Iterable[Run], tracker: Tracker, sweep: str) -
     """Log the models of a sweep while the block computes them, and what is left after it.
 
     An error or an exit inside the block passes through, and what is not logged then is left to the next command.
+
+    Args:
+        store: receives the records.
+        runs: the sweep.
+        tracker: where to log.
+        sweep: its name, the W&B group unless the tracker has one.
+
+    Yields:
+        The follower, or None if the tracker logs nothing.
     """
     wandb = logging(tracker)
     if wandb is None:
@@ -98,36 +109,3 @@ def following(store: Store, runs: Iterable[Run], tracker: Tracker, sweep: str) -
         follower.abandon()
         raise
     follower.finish()
-
-
-def track(root: Path, tracker: Wandb) -> Counter[str]:
-    """Log all models of a store that are not logged yet; how many were, by where."""
-    worker, counts = Worker(root, tracker, console.warn), Counter[str]()
-    try:
-        models = worker.do(all_models) or []
-        warn_of_many(root, tracker, len(models))
-        for key in console.track(models, "logging to W&B"):
-            if logged := worker.do(log_model, key, None, False):
-                counts[logged.where] += 1
-    finally:
-        worker.stop()
-    return counts
-
-
-def warn_of_many(root: Path, tracker: Wandb, more: int) -> None:
-    """Tell where a project gets more runs than W&B is made for."""
-    count = max(Ledger(root, tracker).count(), more)
-    if count > MOST_RUNS:
-        console.warn(
-            f"{count:,} W&B runs in tracker.project = {tracker.project!r}: W&B is slow beyond {MOST_RUNS:,}; log parts "
-            "of the store to projects of their own, or leave tracker=none and read `mmbench analyze`"
-        )
-
-
-def say_logged(counts: Counter[str], root: Path, tracker: Wandb) -> None:
-    """How many models were logged, and how those that lie offline get online."""
-    before = f" ({counts['stored']} before)" * bool(counts["stored"])
-    where = ", ".join(f"{counts[where]} {where}" for where in ("online", "offline") if counts[where]) or "nothing new"
-    console.say(f"W&B: {where}{before}.")
-    if counts["offline"]:
-        console.say(f"  to upload        wandb sync {Ledger(root, tracker).files}")

@@ -33,7 +33,16 @@ class Ledger:
         """Where the client writes, and `wandb sync` reads."""
 
     def holds(self, run_id: str, content: str, mode: str) -> bool:
-        """Whether content of that digest was logged; one that lies offline is not yet online, unless it was synced."""
+        """Whether a W&B run was logged as it is now.
+
+        Args:
+            run_id: of the W&B run.
+            content: the digest of its content.
+            mode: `online` or `offline`; what is offline counts as online once `wandb sync` has uploaded it.
+
+        Returns:
+            Whether nothing is left to log.
+        """
         note = self.read(run_id)
         if note is None or note.get("digest") != content:
             return False
@@ -55,17 +64,17 @@ class Ledger:
             write_json(temporary, note)
 
     def lock(self, run_id: str) -> AbstractContextManager[bool]:
-        """Of several processes that want to log one run, one at a time does: W&B leaves it open what becomes of two."""
+        """Let one process at a time log a run: W&B does not say what happens if two do."""
         (self.root / "locks").mkdir(exist_ok=True)
         return lock(self.root / "locks" / f"tracking-{self.folder.name}-{run_id}")
 
-    def supersede(self, run_id: str, but: Path | None = None) -> None:
-        """Remove the files of a run that were never uploaded: two offline folders of one id would fight at the sync.
+    def supersede(self, run_id: str) -> None:
+        """Remove the files of a run that were never uploaded: `wandb sync` must not find two folders of one id.
 
         They are those of an interrupted or a failed attempt, or hold less than what is logged now.
         """
         for folder in self.files.glob(f"*run-*-{run_id}"):
-            if folder != but and not _synced(folder):
+            if not _synced(folder):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

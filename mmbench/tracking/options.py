@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from mmbench.errors import ConfigError
 from mmbench.registry import Component, Registry
 
 FORBIDDEN = "/\\#?%:"
-"""Signs that W&B refuses in the name of a project."""
+"""Characters that W&B refuses in the name of a project."""
 
 
 class Tracker(Component):
@@ -57,6 +59,14 @@ class Wandb(Tracker):
     def target(self) -> list[str | None]:
         """What tells one place to log to from another."""
         return [self.project, self.entity]
+
+
+def tracker_of(config: Mapping[str, Any]) -> Tracker:
+    """The tracker that a composed config names; `ConfigError` if it names none."""
+    options = config.get("tracker")
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"tracker is missing; choose one of: {', '.join(TRACKERS.names())}")
+    return TRACKERS.create(options)
 
 
 def logging(tracker: Tracker) -> Wandb | None:

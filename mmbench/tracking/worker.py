@@ -1,11 +1,12 @@
-"""The process beside a command that talks to the W&B client: what it is asked, and who asks it.
+"""The process that talks to the W&B client, and the object that gives it tasks.
 
-The client hangs, dies or prints as it likes: its process is ended when a model takes too long, and the next begins with
-a new one. Where W&B cannot be reached, the rest is logged offline, after one warning.
+The client may hang, die or print: its process is ended when a model takes too long, and the next task gets a new one.
+Where W&B cannot be reached, the rest is logged offline, after one warning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -28,13 +29,13 @@ FAILURES = 3
 
 
 class Worker:
-    """Runs tasks in the client's process, one at a time. Never raises what a task raises: it tells.
+    """Runs tasks in the client's process, one at a time. What a task raises becomes a warning.
 
     Args:
         root: the store's folder.
         tracker: what to log to.
         tell: receives a warning.
-        command: what is to be called again when W&B is back.
+        command: which command the user is to repeat when W&B can be reached again.
     """
 
     def __init__(self, root: Path, tracker: Wandb, tell: Callable[[str], None], command: str = "track") -> None:
@@ -45,7 +46,15 @@ class Worker:
         self._pool: ProcessPool | None = None
 
     def do(self, task: Callable[..., Any], *given: Any) -> Any:
-        """What `task(root, tracker, mode, *given)` returns there, or None if it came to nothing, after a warning."""
+        """Run a task in the process, which has tracker.time_limit seconds for it.
+
+        Args:
+            task: a function of a module; called with the store's folder, the tracker, the mode, then `given`.
+            given: its other arguments.
+
+        Returns:
+            What the task returns; None if it failed, after a warning.
+        """
         while self.mode != "disabled":
             try:
                 if self._pool is None:
@@ -62,7 +71,7 @@ class Worker:
         return None
 
     def _failed(self, reason: str) -> bool:
-        """Tell of a failure, once of each kind; whether the task is to be tried again."""
+        """Warn of a failure, once of each kind; whether the task is to be tried again."""
         if self.mode == "online":
             self.mode = "offline"
             self.tell(
@@ -83,7 +92,7 @@ class Worker:
         self.stop()
 
     def stop(self) -> None:
-        """End the process, whatever it is at."""
+        """End the process, whatever it is doing."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()
@@ -91,7 +100,7 @@ class Worker:
 
 
 def _reason(error: BaseException, limit: float) -> str:
-    """Why a task came to nothing, in one line."""
+    """Why a task failed, in one line."""
     if isinstance(error, TimeoutError):
         return f"no answer within tracker.time_limit = {limit:g} s"
     if isinstance(error, ProcessExpired):
@@ -111,6 +120,8 @@ def _begin(parent: Process) -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
+    with contextlib.suppress(ImportError):  # the task says so
+        import wandb  # noqa: F401  (before the first task, whose time is limited)
     end_with(parent)  # once the command has been killed, nobody else limits what the client does
 
 
@@ -120,12 +131,33 @@ def _models(root: Path) -> Models:
 
 
 def all_models(root: Path, tracker: Wandb, mode: str) -> list[Key]:
-    """The task: the models of the store."""
+    """The task: find the models of the store.
+
+    Args:
+        root: the store's folder.
+        tracker: not used; every task has it.
+        mode: not used.
+
+    Returns:
+        A key for each model.
+    """
     return _models(root).look()
 
 
 def log_model(root: Path, tracker: Wandb, mode: str, key: Key, group: str | None, new: bool) -> Logged | None:
-    """The task: log one model, of which there may be `new` records; None if the store has none of it."""
+    """The task: log one model.
+
+    Args:
+        root: the store's folder.
+        tracker: where to log.
+        mode: `online` or `offline`.
+        key: the model.
+        group: the W&B group if the tracker has none; None is the name of a sweep that asked for the model.
+        new: whether there may be records of the model that were not read yet.
+
+    Returns:
+        Where it was logged; None if the store has no record of it.
+    """
     models = _models(root)
     if new or key not in models.records:
         models.look()

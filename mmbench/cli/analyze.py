@@ -1,0 +1,90 @@
+"""Tables, figures and a report from the stored results.
+
+usage: mmbench analyze [results=DIR] [where=CONDITION]
+
+Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
+records.csv, correlations.csv and the other tables, report.html and the figures. A sweep that is still running, or one
+with failures, is analyzed as far as it is.
+
+  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
+  mmbench analyze results=[first,second]                  several stores together, into first/analysis
+  mmbench analyze tracker=wandb                           the same as a run in Weights & Biases
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+
+from mmbench import console
+from mmbench.cli.compose import composed, own_keys, stores_of
+from mmbench.tracking.options import logging, tracker_of
+
+LONGER = 5
+"""How many times tracker.time_limit an analysis may take to be logged, with all its tables and files."""
+
+
+def command(arguments: list[str]) -> None:
+    """Analyze the stores, and print what was found and where it lies."""
+    # A condition is full of characters that Hydra's grammar reserves, and not part of a run's config: it is taken as it
+    # is, so that it needs no quotes but the shell's.
+    own, rest = own_keys(arguments, "where")
+    config = composed(rest)
+    stores, tracker = stores_of(config), logging(tracker_of(config))
+    from mmbench.report.analyze import analyze
+    from mmbench.report.page import correlation_table
+
+    with console.err.status("reading the store, correlating, drawing"):
+        analysis = analyze(stores, own.get("where"))
+    counts = analysis.frame["status"].value_counts()
+    console.out.print(correlation_table(analysis.correlations))
+    console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
+    _warn_of_gaps(analysis.frame)
+    for sentence in analysis.judgement.words:
+        console.warn(sentence)
+    console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
+    if tracker:
+        _log(analysis, stores[0].absolute(), tracker)
+
+
+def _warn_of_gaps(frame: Any) -> None:
+    """Say what is not in the frame, or is averaged there."""
+    from mmbench.statistics.judge import mixed
+
+    attrs = frame.attrs
+    if attrs["filtered"]:
+        console.warn(f"{attrs['filtered']} runs are left out by where={attrs['where']}")
+    for path in attrs["damaged"]:
+        console.warn(f"{path} is damaged and was left out; run its sweep again")
+    if older := attrs["other_versions"]:
+        versions = ", ".join(sorted({record["version"] for record in older}))
+        console.warn(
+            f"{len(older)} records of version {versions} of the store are left out, the first {older[0]['path']}; "
+            "run their sweep again"
+        )
+    for metric in mixed(frame):
+        console.warn(f"{metric} has several scores for one configuration and seed; they are averaged")
+
+
+def _log(analysis: Any, root: Path, tracker: Any) -> None:
+    """Log an analysis to W&B, and say where it is."""
+    from mmbench.tracking.analysis import content_of, log_analysis, tables_of
+    from mmbench.tracking.ledger import Ledger
+    from mmbench.tracking.worker import Worker
+
+    patient = tracker.model_copy(update={"time_limit": LONGER * tracker.time_limit})
+    worker = Worker(root, patient, console.warn, "analyze")
+    try:
+        with console.err.status("logging to W&B"):
+            logged = worker.do(log_analysis, content_of(analysis, tracker.tags), tables_of(analysis))
+    except Exception as error:
+        console.warn(f"the analysis is not logged to W&B ({type(error).__name__}: {error}); it is in {analysis.folder}")
+        return
+    finally:
+        worker.stop()
+    if logged is not None:
+        places = {"stored": "logged before, nothing has changed", "online": logged.url or "online"}
+        offline = f"offline; wandb sync {Ledger(root, tracker).files} uploads it"
+        console.say(f"W&B: {escape(places.get(logged.where, offline))}")

@@ -1,0 +1,217 @@
+"""From a command's arguments to a config, or to Hydra, which composes it and calls the sweeper or runs the task.
+
+What loads torch is imported inside functions: a wrong name is reported before that.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mmbench import console
+from mmbench.cli import sources
+from mmbench.cli.hydra_errors import problems_of
+from mmbench.errors import ConfigError, MmbenchError, StoreError
+from mmbench.paths import GROUP_NAMES, root
+from mmbench.registry import checked
+from mmbench.tracking.options import Wandb, logging, tracker_of
+
+MULTIRUN = ("-m", "--multirun")
+"""Hydra's flag for many runs."""
+WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name", "-i", "--info")
+"""Hydra's flags that are followed by a value."""
+
+
+def split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Flags (each with its value) and overrides; Hydra's parser wants the overrides in one piece."""
+    flags: list[str] = []
+    overrides: list[str] = []
+    for position, argument in enumerate(arguments):
+        is_value = position > 0 and arguments[position - 1] in WITH_VALUE and "=" not in argument
+        (flags if argument.startswith("-") or is_value else overrides).append(argument)
+    return flags, overrides
+
+
+def own_keys(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
+    """The values of the command's own keys, which are not part of a run's config, and the other arguments."""
+    pairs = {argument: argument.partition("=") for argument in arguments}
+    own = {key: value for key, equals, value in pairs.values() if equals and key in keys}
+    return own, [argument for argument in arguments if pairs[argument][0] not in own]
+
+
+def yes_or_no(own: dict[str, str], key: str) -> bool:
+    """The value of a command's own key that is true or false, by default false."""
+    value = own.get(key, "false").lower()
+    if value not in ("true", "false"):
+        raise ConfigError(f"{key} = {own[key]!r} is not allowed: must be true or false")
+    return value == "true"
+
+
+def composed(arguments: list[str]) -> Any:
+    """The config that overrides make.
+
+    Returns:
+        Plain data.
+
+    Raises:
+        ConfigError: an unknown flag, or what Hydra refuses.
+    """
+    flags, overrides = split(arguments)
+    unknown = [flag for flag in flags if flag not in MULTIRUN]
+    if unknown:
+        raise ConfigError(f"{unknown[0]} is not a flag of this command; it takes overrides such as results=DIR")
+    sources.register()
+    try:
+        with initialize_config_dir(str(root() / "conf"), **_version_base()):
+            return OmegaConf.to_container(compose("config", overrides), resolve=True)
+    except HydraException as error:
+        raise ConfigError(*problems_of(error, arguments)) from None
+
+
+def store_of(config: Any) -> Path:
+    """The one store that a config names; `ConfigError` if it names several."""
+    folders = stores_of(config)
+    if len(folders) > 1:
+        raise ConfigError(f"results names {len(folders)} folders; this command takes one")
+    return folders[0]
+
+
+def stores_of(config: Any) -> list[Path]:
+    """The stores that a config names: results=DIR or results=[DIR,DIR].
+
+    Returns:
+        Their folders, at least one.
+
+    Raises:
+        ConfigError: none is named, or a name is not a text.
+        StoreError: a folder is missing.
+    """
+    named = config["results"] if isinstance(config["results"], list) else [config["results"]]
+    if not named:
+        raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
+    for name in named:  # as `mmbench.config` checks it, which loads torch
+        if not isinstance(name, str) or not name:
+            raise ConfigError(f"results = {name!r} is not allowed: must be a text of length >= 1")
+    folders = [Path(name) for name in named]
+    for folder in folders:
+        if not folder.is_dir():
+            raise StoreError(
+                f"results = {str(folder)!r} is not a folder; run a sweep first, or name its folder with results=DIR"
+            )
+    return folders
+
+
+def needed_tracker(config: Any) -> Wandb:
+    """The W&B tracker of a config; `ConfigError` if it logs nothing."""
+    tracker = tracker_of(config)
+    active = logging(tracker)
+    if active is None:
+        what = "tracker.mode = 'disabled'" if tracker.name == "wandb" else f"tracker = {tracker.name!r}"
+        raise ConfigError(f"{what} logs nothing, which this command is for; add tracker=wandb (mode: online, offline)")
+    return active
+
+
+def hand_over(command: str, arguments: list[str]) -> int:
+    """Let Hydra compose the config and call the sweeper or `_task`.
+
+    Args:
+        command: the command's name.
+        arguments: flags, then overrides.
+
+    Returns:
+        The exit status: 1 if a run failed.
+
+    Raises:
+        ConfigError: what Hydra refuses.
+        MmbenchError: what went wrong in a run of this process.
+    """
+    sources.register()
+    if set(MULTIRUN) & set(arguments):
+        arguments = [_per_job(argument) for argument in arguments]
+    sys.argv = [f"mmbench {command}", *arguments]
+    set_environment()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is written here
+    try:
+        hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(*problems_of(error, arguments)) from None
+    for failure in _failures:
+        if failure is not None:
+            raise failure
+    return 1 if _failures else 0
+
+
+def set_environment() -> None:
+    """What torch's libraries read from the environment, for this process and its workers."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads of several workers starve each other
+    # What cuBLAS needs for deterministic=true; read when a process first uses the GPU, before which workers are born.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def many_runs(arguments: list[str], *overrides: str) -> list[str]:
+    """The arguments as of a multirun, with `overrides` at the end."""
+    flags, given = split(arguments)
+    return ["--multirun", *(flag for flag in flags if flag not in MULTIRUN), *given, *overrides]
+
+
+def _per_job(argument: str) -> str:
+    """An option of a group as a sweep over its one value (given twice), so that Hydra leaves it to the sweeper."""
+    # Hydra would set it in the default choice of the group, which may not have it: `model=resnet,vit model.heads=4`.
+    key, equals, value = argument.partition("=")
+    if not equals or key.split(".")[0] not in GROUP_NAMES or "." not in key:
+        return argument
+    try:
+        swept = OverridesParser.create().parse_override(argument).is_sweep_override()
+    except HydraException:
+        return argument  # Hydra says what is wrong with it
+    return argument if swept else f"{key}={value},{value}"
+
+
+_failures: list[Exception | None] = []
+"""What went wrong in the runs of this process; None where the run has already said so."""
+
+
+def _task(config: Any) -> None:
+    """One run, in this process; with a `job`, the runs of one job of a sweep (see `mmbench.launcher.cluster`)."""
+    from mmbench.config import parse
+    from mmbench.launcher.one_run import run_one
+
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    if "job" in container:
+        return _job(container)
+    try:
+        if not run_one(*parse({str(key): value for key, value in container.items()})):
+            _failures.append(None)
+    except MmbenchError as error:
+        # Raised through Hydra, it would end a sweep, and be announced by a line of Hydra's before the message.
+        _failures.append(error)
+
+
+def _job(container: dict[Any, Any]) -> None:
+    """One job of a sweep, perhaps on another machine; its error goes to the job's log and to who launched it."""
+    from mmbench.config import Settings, resolve_device
+    from mmbench.launcher.cluster import run_job
+
+    set_environment()
+    try:
+        settings = checked(Settings, {key: container[key] for key in Settings.model_fields if key != "tracker"}, "")
+        resolve_device(settings.device)
+        run_job(str(container["job"]), settings)
+    except MmbenchError as error:
+        console.error(str(error))
+        raise
+
+
+def _version_base() -> dict[str, str]:
+    """Hydra 1.3 wants to be told to behave like itself; Hydra 1.4 warns if it is told anything."""
+    return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}

@@ -1,0 +1,62 @@
+"""What a sweep would do: jobs, what is stored, what is skipped and why, cost; starts nothing.
+
+usage: mmbench plan [OVERRIDES]
+
+Say what `mmbench run -m` with the same overrides would do, and start nothing.
+
+  mmbench plan sweeps=quickstart
+
+{groups}
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from mmbench import console
+from mmbench.cli.compose import hand_over, many_runs
+from mmbench.store.stages import STAGES
+
+
+def command(arguments: list[str]) -> int:
+    """Let Hydra's sweeper hand the runs to `print_plan`."""
+    return hand_over("plan", many_runs(arguments, "hydra/launcher=plan"))
+
+
+def print_plan(runs: list[Any], settings: Any) -> None:
+    """Print what a sweep would do.
+
+    Args:
+        runs: the sweep, without repeats.
+        settings: names the store.
+    """
+    from mmbench.launcher.plan import StagePlan, plan
+
+    planned = plan(runs, settings)
+    skipped = sum(planned.skipped.values())
+    console.say(
+        f"[bold]{planned.runs} runs[/]: {planned.runs - skipped} defined, {skipped} skipped; "
+        f"{planned.recorded} have their record in {escape(settings.results)} already."
+    )
+    table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
+    for kind, words in STAGES.items():
+        stage = planned.stages.get(kind, StagePlan(0, 0, 0.0, 0, 0))
+        counts = stage.distinct, stage.distinct - stage.missing, stage.missing
+        table.add_row(words.results, *map(str, counts), _cost(kind, stage))
+    console.out.print(table)
+    for combination, count in sorted(planned.skipped.items()):
+        console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")
+
+
+def _cost(kind: str, stage: Any) -> str:
+    """Seconds of one CPU thread where the store has timed the like; else the training steps."""
+    if kind == "expanded" or not stage.missing:
+        return "-"
+    parts = [f"{stage.seconds:.2g} s"] if stage.seconds else []
+    if stage.untimed:
+        untimed = f"{stage.untimed}" if kind == "score" else f"{stage.untimed_steps:,} steps"
+        parts.append(f"{untimed} not timed yet")
+    return " + ".join(parts)

@@ -1,0 +1,108 @@
+"""What Hydra finds beside `conf`: the sweeps of `sweeps/`, and the components of other packages.
+
+It is registered for mmbench's own commands only, so that no other Hydra application sees it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.object_type import ObjectType
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import OmegaConf
+
+from mmbench import console
+from mmbench.paths import COMPONENT_GROUPS, root
+from mmbench.registry import Component, load_outside, outside
+
+
+class Sources(ConfigSource):
+    """Asked by Hydra for what `conf` does not have, so that other packages are imported only where they are needed."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of the search path's entry."""
+        return "mmbench"
+
+    def available(self) -> bool:
+        """Always."""
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether the path is a config group that this source knows."""
+        return config_path.rstrip("/") in (*COMPONENT_GROUPS, "sweeps")
+
+    def is_config(self, config_path: str) -> bool:
+        """Whether the path, such as `metric/mine` or `sweeps/vit`, is a config of this source."""
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        if group == "sweeps":
+            return (root() / "sweeps" / f"{name}.yaml").is_file()
+        return group in COMPONENT_GROUPS and bool(name) and name in outside(group)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """The sweep, or the options of the component with their defaults.
+
+        Returns:
+            As Hydra takes it.
+
+        Raises:
+            ConfigLoadError: there is no such config.
+        """
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"Config not found : {config_path}")
+        group, _, name = config_path.removesuffix(".yaml").partition("/")
+        if group == "sweeps":
+            config = OmegaConf.load(root() / "sweeps" / f"{name}.yaml")
+            package = "_global_"
+        else:
+            config = OmegaConf.create(defaults(group, outside(group)[name]))
+            package = None
+        return ConfigResult(self.provider, self.full_path(), config, {"package": package})
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        """The configs of a group; says which packages cannot be loaded."""
+        group = config_path.strip("/")
+        if not group:
+            return [] if results_filter == ObjectType.CONFIG else sorted((*COMPONENT_GROUPS, "sweeps"))
+        if not self.is_group(group) or results_filter == ObjectType.GROUP:
+            return []
+        if group == "sweeps":
+            return sorted(path.stem for path in (root() / "sweeps").glob("*.yaml"))
+        for problem in load_outside():
+            console.warn(problem)
+        return sorted(outside(group))
+
+
+class SearchPath(SearchPathPlugin):
+    """Puts the source behind `conf`."""
+
+    def manipulate_search_path(self, search_path: Any) -> None:
+        """Called by Hydra."""
+        search_path.append("mmbench", "mmbench://")
+
+
+def register() -> None:
+    """Make Hydra search here, too, in this process."""
+    for plugin in (Sources, SearchPath):
+        Plugins.instance().register(plugin)
+
+
+def defaults(group: str, component: type[Component]) -> dict[str, Any]:
+    """What a YAML file of `conf` holds, for a component that has none.
+
+    Args:
+        group: the config group.
+        component: the class.
+
+    Returns:
+        Name and options with their defaults; `???` for an option that has none. A metric has the options that it takes
+        where the expansion is known, and trains by the run's recipe.
+    """
+    required = {key: "???" for key, field in component.model_fields.items() if field.is_required()}
+    options = {**component.model_construct().options(), **required}
+    if group == "metric":
+        options |= component.where_expanded  # type: ignore[attr-defined]
+        options |= {"training": "${training}"} if "training" in options else {}
+    return options
