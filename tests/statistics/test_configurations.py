@@ -1,12 +1,13 @@
-"""Targets, cells and what makes a configuration."""
+"""What makes a configuration, and what may be compared."""
 
 import math
 
 import pandas as pd
 import pytest
 
-from mmbench.statistics.configurations import DIRECTIONS, TARGETS
-from mmbench.statistics.judge import configurations, correlate, runs
+from mmbench.statistics.configurations import configurations, mixed, runs
+from mmbench.statistics.judge import correlate
+from mmbench.statistics.target import DIRECTIONS, TARGETS
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -112,3 +113,10 @@ def test_infinite_and_missing_values_of_any_target_enter_no_rank(points):
         "gain": 4, "final_accuracy": 4, "gain_over_scratch": 0, "test_loss_gain": 4, "generalisation_gap": 4
     }  # fmt: skip
     assert (rows["spearman"].drop(["gain_over_scratch", "generalisation_gap"]) == 1).all()
+
+
+def test_several_scores_for_one_configuration_and_seed_are_noticed(points):
+    once = points([1, 2, 3], [0.1, 0.2, 0.3]) + points([1, 2, 3], [0.1, 0.2, 0.3], seed=1)
+    twice = points([5, 6, 7], [0.1, 0.2, 0.3])
+    assert mixed(pd.DataFrame(once)) == []
+    assert mixed(pd.DataFrame(once + twice)) == ["manifold"]
