@@ -5,6 +5,9 @@ import math
 import numpy as np
 import pandas as pd
 
+from mmbench.statistics.configurations import prepare
+from mmbench.statistics.sample import Samples
+from mmbench.statistics.summary import summarise
 from tests.records.synthetic import make_record
 
 BUDGETS = (1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
@@ -39,3 +42,9 @@ def planted(scores, seed=0, datasets=("one", "two", "three", "four"), seeds=(0,)
 def row(judgement, metric="manifold", target="gain", group="all"):
     table = judgement if isinstance(judgement, pd.DataFrame) else judgement.correlations
     return table[(table["metric"] == metric) & (table["target"] == target) & (table["group"] == group)].iloc[0]
+
+
+def summary_of(records, metric="manifold", target="gain"):
+    """The statistics of one metric and target over all configurations: a fifth of the work of `correlate`."""
+    samples = Samples(prepare(pd.DataFrame(records)), target)
+    return pd.Series(summarise(samples, samples.sample(metric)), dtype=object)

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from mmbench.statistics.configurations import prepare
-from mmbench.statistics.differences import differences, equal_budget_difference, spearman_difference
-from mmbench.statistics.judge import judge
+from mmbench.statistics.differences import difference_table, differences, equal_budget_difference, spearman_difference
 from mmbench.statistics.sample import Samples
 from tests.statistics.planted import TRUE, planted
 
@@ -102,7 +101,7 @@ def test_comparison_turns_each_metric_to_its_expected_direction(points):
 
 def test_differences_are_between_the_manifold_metric_and_every_other():
     scores = {**TRUE, "worse": (-1, lambda size, quality, noise: -quality - 3 * noise)}
-    table = judge(planted(scores, budgets=(2.0, 4.0))).differences
+    table = difference_table([Samples(prepare(planted(scores, budgets=(2.0, 4.0))), "gain")])
     found = table[(table["rival"] == "worse") & (table["target"] == "gain") & (table["group"] == "all")].set_index(
         "statistic"
     )

@@ -5,7 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from mmbench.statistics.judge import judge
+from mmbench.statistics.configurations import prepare
+from mmbench.statistics.exclusions import exclusion_table
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -17,7 +18,8 @@ def test_what_does_not_count_is_counted_with_its_reason(record, points):
         record(seed=8, status="skipped", error="no"),
     ]
     rows += [record(seed=7, gain=None, score=5.0)]
-    table = judge(pd.DataFrame(rows)).exclusions
+    frame = pd.DataFrame(rows)
+    table = exclusion_table(frame, prepare(frame))
     found = {(row["where"], row["reason"]): row["n"] for _, row in table.iterrows()}
     assert found["run", "failed: diverged at step 3"] == 1
     assert found["run", "skipped: no"] == 1

@@ -1,9 +1,14 @@
 """Planted truths: a confounder, a true predictor, nothing at all."""
 
+import pandas as pd
 import pytest
 
-from mmbench.statistics.judge import correlate, judge
-from tests.statistics.planted import SIZE, TRUE, planted, row
+from mmbench.statistics.configurations import prepare
+from mmbench.statistics.correlation import false_discovery_rate
+from mmbench.statistics.judge import judge
+from mmbench.statistics.sample import Samples
+from mmbench.statistics.summary import summarise
+from tests.statistics.planted import SIZE, TRUE, planted, row, summary_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -43,7 +48,7 @@ def test_a_true_predictor_is_not_taken_for_a_confounder(true):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_confounder_over_draws(seed):
-    found = row(correlate(planted(SIZE, seed=seed + 10)))
+    found = summary_of(planted(SIZE, seed=seed + 10))
     assert found["spearman"] > 0.95
     assert abs(found["equal_budget_spearman"]) < 0.25
 
@@ -52,7 +57,7 @@ def test_a_sign_that_turns_from_data_to_data_shows_in_heterogeneity_and_cells():
     frame = planted(TRUE)
     turned = frame["dataset"].isin(["one", "two"])
     frame.loc[turned, "score"] *= -1
-    found = row(correlate(frame))
+    found = summary_of(frame)
     assert abs(found["equal_budget_spearman"]) < 0.2
     assert found["equal_budget_i2"] > 0.8
     assert found["equal_budget_signs"] == "16 of 32"
@@ -63,16 +68,9 @@ def test_of_many_null_metrics_next_to_none_is_a_discovery():
     nulls = {f"null{place}": (1, lambda size, quality, noise: noise) for place in range(20)}
     discoveries = 0
     for seed in range(4):
-        table = correlate(planted(nulls, seed=seed, datasets=("one", "two", "three"), budgets=(2.0, 4.0)))
-        rows = table[(table["group"] == "all") & (table["target"] == "gain") & (table["role"] == "")]
-        discoveries += int((rows["q_value"] < 0.05).any()) + int((rows["equal_budget_q"] < 0.05).any())
+        frame = planted(nulls, seed=seed, datasets=("one", "two", "three"), budgets=(2.0, 4.0))
+        samples = Samples(prepare(frame), "gain")
+        rows = pd.DataFrame([summarise(samples, samples.sample(metric)) for metric in nulls])
+        for p_value in ("p_value", "equal_budget_p"):
+            discoveries += int((false_discovery_rate(rows[p_value]) < 0.05).any())
     assert discoveries <= 2  # of 8 families, each with at most 5 % of them false
-
-
-# -- controls ----------------------------------------------------------------------------------------------------------
-
-
-# -- the other tables --------------------------------------------------------------------------------------------------
-
-
-# -- stores of any kind ------------------------------------------------------------------------------------------------

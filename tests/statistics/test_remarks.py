@@ -4,20 +4,28 @@ import pandas as pd
 import pytest
 
 from mmbench.records.frame import load_records
+from mmbench.statistics.configurations import prepare
 from mmbench.statistics.judge import judge
+from mmbench.statistics.remarks import on_row, on_sweep
 from mmbench.store.store import Store
-from tests.statistics.planted import TRUE, planted, row
+from tests.statistics.planted import TRUE, planted, row, summary_of
 
 pytestmark = pytest.mark.filterwarnings("error")
+
+NOISELESS = pd.DataFrame({"target": ["gain"], "seeds": [1.0], "mean": [float("nan")], "ceiling": [float("nan")]})
+
+
+def remark_on(records, metric="manifold"):
+    return on_row({"metric": metric, **summary_of(records, metric)})
 
 
 @pytest.mark.parametrize(
     ("control", "said"), [("lookup_table", "another data set"), ("second_training", "a second seed")]
 )
 def test_a_control_that_cannot_be_made_says_why(control, said):
-    found = row(judge(planted(TRUE, datasets=("one",))), control)
-    assert found["n_configurations"] == 0
-    assert said in found["remark"]
+    records = planted(TRUE, datasets=("one",), budgets=(2.0,))
+    assert summary_of(records, control)["n_configurations"] == 0
+    assert said in remark_on(records, control)
 
 
 def test_nothing_but_failures(record):
@@ -29,14 +37,14 @@ def test_nothing_but_failures(record):
 
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_few_configurations_are_called_few(points, n):
-    judgement = judge(pd.DataFrame(points(list(range(n)), [0.1, 0.3, 0.2][:n])))
-    assert f"only {n} configuration" in row(judgement)["remark"]
-    assert any(f"Only {n} configuration" in sentence for sentence in judgement.remarks)
+    records = points(list(range(n)), [0.1, 0.3, 0.2][:n])
+    assert f"only {n} configuration" in remark_on(records)
+    remarks = on_sweep(prepare(pd.DataFrame(records)), NOISELESS, {})
+    assert any(f"Only {n} configuration" in sentence for sentence in remarks)
 
 
 def test_a_constant_score_is_called_constant(points):
-    judgement = judge(pd.DataFrame(points([5.0] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])))
-    assert "the same everywhere" in row(judgement)["remark"]
+    assert "the same everywhere" in remark_on(points([5.0] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
 
 
 def test_one_budget_one_base_model_one_seed_are_named():

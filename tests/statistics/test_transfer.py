@@ -2,7 +2,9 @@
 
 import pytest
 
-from mmbench.statistics.judge import judge
+from mmbench.statistics.configurations import prepare
+from mmbench.statistics.sample import Samples
+from mmbench.statistics.transfer import transfer_table
 from tests.statistics.planted import TRUE, planted
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -11,7 +13,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 def test_transfer_learns_the_sign_elsewhere():
     frame = planted(TRUE, budgets=(2.0,))
     frame.loc[frame["dataset"] == "one", "score"] *= -1
-    table = judge(frame).transfer
+    table = transfer_table([Samples(prepare(frame), "gain")])
     found = table[(table["metric"] == "manifold") & (table["target"] == "gain") & (table["by"] == "dataset")].set_index(
         "held_out"
     )
