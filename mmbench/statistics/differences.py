@@ -86,8 +86,8 @@ def difference_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
                         rows.append({**question, "statistic": statistic, **vars(difference), "remark": remark})
     table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     if len(table):
-        question = ["metric", "target", "group", "statistic"]
-        table["q_value"] = table.groupby(question, group_keys=False)["p_value"].transform(false_discovery_rate)
+        groups = table.groupby(["metric", "target", "group", "statistic"], group_keys=False)
+        table["q_value"] = groups["p_value"].transform(false_discovery_rate)
     return table
 
 

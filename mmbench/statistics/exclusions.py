@@ -30,8 +30,8 @@ def exclusion_table(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     reasons = lost["status"].fillna("no status") + ": " + lost["error"].fillna("no reason given")
     rows += _by_reason(lost.assign(reason=reasons), "run")
     without_score = runs[runs["done"] & ~np.isfinite(runs["score"])]
-    reasons = np.where(np.isinf(without_score["score"]), "score is infinite", "no score")
-    rows += _by_reason(without_score.assign(reason=reasons), "score")
+    reason = np.where(np.isinf(without_score["score"]), "score is infinite", "no score")
+    rows += _by_reason(without_score.assign(reason=reason), "score")
     with_score = runs[runs["done"] & np.isfinite(runs["score"])]
     for target in TARGETS:
         without_target = with_score[~np.isfinite(with_score[target])]

@@ -118,7 +118,7 @@ class PairStatistics:
 
 
 def compare_pairs(
-    pairs: Pairs, number: Codes, score: Array, target: Array, variance: Array, n: Array, sign: float
+    pairs: Pairs, number: Codes, score: Array, target: Array, variance: Array, n: Codes, sign: float
 ) -> PairStatistics:
     """Granulated Kendall and sign errors of one score.
 

@@ -117,7 +117,7 @@ def _signs(cells: CellCorrelations, mean: MeanCorrelation, expected_sign: float)
     if not mean.cells:
         return ""
     positive, negative = int((cells.rho > 0).sum()), int((cells.rho < 0).sum())
-    agree = {1: positive, -1: negative}.get(expected_sign, max(positive, negative))
+    agree = {1.0: positive, -1.0: negative}.get(expected_sign, max(positive, negative))
     return f"{agree} of {mean.cells}"
 
 
