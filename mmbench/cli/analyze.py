@@ -42,7 +42,7 @@ def command(arguments: list[str]) -> None:
     console.out.print(correlation_table(analysis.correlations))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
     _warn_of_gaps(analysis.frame)
-    for sentence in analysis.judgement.words:
+    for sentence in analysis.judgement.remarks:
         console.warn(sentence)
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
     if tracker:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mmbench.report.figures.style import interval_text, signed
-from mmbench.statistics.judge import role
+from mmbench.statistics.controls import role
 
 Row = Mapping[Any, Any]
 Column = tuple[str, Callable[[Row], str]]

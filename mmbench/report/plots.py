@@ -15,7 +15,8 @@ from mmbench.report.figures.forest import forest, forest_alt
 from mmbench.report.figures.regret import regret, regret_alt
 from mmbench.report.figures.scatter import scatter, summary
 from mmbench.report.figures.style import STYLE, Drawing, Looks, safe_stem, saved
-from mmbench.statistics.judge import Judgement, configurations, ranked, runs
+from mmbench.statistics.configurations import configurations, runs
+from mmbench.statistics.judge import Judgement, ranked
 
 NAMES = ("overview", "equal_budget", "regret", "training", "branches")
 """Stems of the figures that are not scatters."""

@@ -11,7 +11,9 @@ import pandas as pd
 
 from mmbench.report.figures.scatter import axis_scale, summary, theory
 from mmbench.report.figures.style import Looks
-from mmbench.statistics.judge import configurations, ranked, role, runs
+from mmbench.statistics.configurations import configurations, runs
+from mmbench.statistics.controls import role
+from mmbench.statistics.judge import ranked
 
 MOST_RUNS = 30_000
 """Runs that a page holds one by one; beyond, only configurations, so that the page stays small."""

@@ -13,7 +13,8 @@ from mmbench.report.columns import CEILING, CHOICE, DASH, EQUAL, MAIN, Column, R
 from mmbench.report.figures.style import interval_text, signed
 from mmbench.report.html import Html, bullets, html_table
 from mmbench.report.verdict import count, listed
-from mmbench.statistics.judge import TARGET_WORDS, TARGETS, Judgement, ranked
+from mmbench.statistics.judge import Judgement, ranked
+from mmbench.statistics.target import TARGETS
 
 MOST = 60
 """Rows of a table that grows with the data; the rest is in the CSV."""
@@ -126,7 +127,7 @@ def targets(judgement: Judgement) -> str:
     caption = (
         "ρ with each target and its 95 % interval; a larger generalisation gap is worse, so the sign to expect turns"
     )
-    headings = ["metric", *(TARGET_WORDS.get(target, target) for target in present)]
+    headings = ["metric", *(TARGETS.get(target, target) for target in present)]
     return html_table(headings, body, caption=caption) if body and len(present) > 1 else ""
 
 
@@ -158,7 +159,7 @@ def granulated(judgement: Judgement) -> str:
 
     def text(axis: str, metric: str) -> str:
         row = found.get((axis, metric))
-        return DASH if row is None else f"{signed(row['psi'])} ({row['cells']})"
+        return DASH if row is None else f"{signed(row['psi'])} ({row['strata']})"
 
     caption = "Granulated Kendall: mean τ with the gain where only one thing differs (cells)"
     return _crossed("what differs", axes, metrics, text, caption, "granulated.csv") if axes else ""
@@ -188,7 +189,7 @@ def reliability(judgement: Judgement) -> str:
     """How far seeds agree, and the largest correlation that they leave room for."""
     table, rows = judgement.reliability, ranked(judgement.correlations)
     body = [
-        ([TARGET_WORDS.get(row["target"], row["target"]), _number(row["seeds"]), str(row["configurations"]),
+        ([TARGETS.get(row["target"], row["target"]), _number(row["seeds"]), str(row["configurations"]),
           signed(row["single"]), signed(row["mean"]), signed(row["ceiling"]), _words(row)], "")
         for row in table.to_dict("records")
     ]  # fmt: skip
@@ -301,7 +302,7 @@ def _without_empty(
 
 
 def _words(row: Row) -> str:
-    return "" if row.get("words") is None or pd.isna(row["words"]) else str(row["words"])
+    return "" if row.get("remark") is None or pd.isna(row["remark"]) else str(row["remark"])
 
 
 def _number(value: Any) -> str:

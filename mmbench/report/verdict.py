@@ -9,7 +9,11 @@ from typing import Any
 import pandas as pd
 
 from mmbench.report.figures.style import interval_text, signed
-from mmbench.statistics.judge import ENOUGH, SIZE, Judgement, decided, interval, mixed, ranked, role
+from mmbench.statistics.configurations import mixed
+from mmbench.statistics.controls import SIZE, role
+from mmbench.statistics.correlation import bonett_wright
+from mmbench.statistics.judge import Judgement, decided, ranked
+from mmbench.statistics.remarks import ENOUGH
 
 Row = Mapping[Any, Any]
 
@@ -57,7 +61,7 @@ def extent(frame: pd.DataFrame, judgement: Judgement) -> str:
 
 def caveats(judgement: Judgement) -> list[str]:
     """What to keep in mind with every number."""
-    return [str(sentence) for sentence in judgement.words]
+    return [str(sentence) for sentence in judgement.remarks]
 
 
 # -- the manifold metric -----------------------------------------------------------------------------------------------
@@ -209,7 +213,7 @@ def _too_few(n: int) -> str:
     text = f"Too few to say: only {count(n, 'configuration')} entered, and rank correlations need at least {ENOUGH}."
     if n < 4:
         return f"{text} With fewer than 4, not even an interval is defined."
-    low, high = interval(0.8, n)
+    low, high = bonett_wright(0.8, n)
     return (
         f"{text} With {n}, the 95 % interval of an observed correlation of 0.80 reaches from {signed(low)} "
         f"to {signed(high)}. The numbers below describe these runs and support no conclusion."

@@ -11,7 +11,8 @@ import pytest
 from mmbench.records.curves import Curve, Traces
 from mmbench.report.page import write_report
 from mmbench.report.plots import draw
-from mmbench.statistics.judge import configurations, judge, runs
+from mmbench.statistics.configurations import configurations, runs
+from mmbench.statistics.judge import judge
 
 pytestmark = pytest.mark.filterwarnings("error")
 EVIL = "<script>alert('x')</script>&\u2028</title>]]>"

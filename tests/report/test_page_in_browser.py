@@ -5,7 +5,8 @@ import pytest
 
 from mmbench.report.page import write_report
 from mmbench.report.plots import draw
-from mmbench.statistics.judge import configurations, judge
+from mmbench.statistics.configurations import configurations
+from mmbench.statistics.judge import judge
 
 from . import browser
 

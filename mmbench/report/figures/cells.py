@@ -24,7 +24,7 @@ from mmbench.report.figures.style import (
     shortened,
     signed,
 )
-from mmbench.statistics.judge import role
+from mmbench.statistics.controls import role
 
 SIZES = ((0, 6, 3.2), (6, 15, 4.2), (15, np.inf, 5.4))
 """The size of a group's dot, by its number of configurations."""

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from mmbench.records.curves import Curve
 from mmbench.report.figures.style import WIDTH, Looks, shortened
-from mmbench.statistics.judge import CONTROLS
+from mmbench.statistics.configurations import CONTROLS
 
 PANELS = 4
 """Pairs of data set and model that are drawn; a report is no place for more."""

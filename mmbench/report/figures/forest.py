@@ -24,7 +24,8 @@ from mmbench.report.figures.style import (
     shortened,
     signed,
 )
-from mmbench.statistics.judge import decided, role
+from mmbench.statistics.controls import role
+from mmbench.statistics.judge import decided
 
 
 def forest(rows: pd.DataFrame) -> Figure:

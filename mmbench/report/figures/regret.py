@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from mmbench.report.figures.style import INK, PALETTE, RULE, WIDTH, points_axis, shortened
-from mmbench.statistics.judge import role
+from mmbench.statistics.controls import role
 
 MARKS = "osD^vPX*"
 
