@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
 from mmbench.records.frame import write_table
-from mmbench.report.html import html_table, paragraphs
+from mmbench.report.table import Table
+from mmbench.report.template import asset, render
 from mmbench.statistics.configurations import configurations
 from mmbench.statistics.controls import stem
 from mmbench.statistics.regret import random_regret, regret_at_1
@@ -85,35 +86,51 @@ def _sentence(best: pd.DataFrame, metric: str, family: str) -> str:
     )
 
 
+TEMPLATE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>mmbench: advice</title>
+<style>{{ style }}</style>
+</head>
+<body><main>
+<h1>Which expansion to choose</h1>
+{{ paragraphs(about) }}
+<h2>Ranking</h2>
+{{ chart }}{{ table(ranking) }}
+<h2>How far to trust it</h2>
+{{ paragraphs(evidence) }}
+{% if left_out.rows %}
+<h2>Left out</h2>
+{{ table(left_out) }}
+{% endif %}
+</main></body>
+</html>
+"""
+
+
 def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folder: Path) -> tuple[Path, Path]:
     """Write advice.csv and the self-contained advice.html into `folder`; their paths."""
     csv, page = folder / "advice.csv", folder / "advice.html"
     write_table(table, csv)
     attrs = table.attrs
     scored = table[table["rank"].notna()]
-    rows = [(shown(row), False) for row in scored.to_dict("records")]
-    out = [(str(row["expansion"]), str(row["axis"]), str(row["reason"])) for row in attrs["left_out"]]
-    out += [
-        (str(r["expansion"]), str(r["axis"]), str(r["reason"])) for r in table[table["rank"].isna()].to_dict("records")
-    ]
-    body = (
-        f"<h1>Which expansion to choose</h1>\n{paragraphs([about, *costs(table)])}"
-        f"<h2>Ranking</h2>\n{_chart(scored)}{html_table([*COLUMNS.values()], rows, text_columns=[1])}"
-        f"<h2>How far to trust it</h2>\n{paragraphs(evidence)}"
-        f"{paragraphs(['Measured: ' + definition for definition in attrs['metrics']])}"
+    left_out = [*attrs["left_out"], *table[table["rank"].isna()].to_dict("records")]
+    reasons = [[str(row[name]) for name in ("expansion", "axis", "reason")] for row in left_out]
+    text = render(
+        TEMPLATE,
+        style=asset("report.css"),
+        about=[about, *costs(table)],
+        chart=Markup(_chart(scored)),
+        ranking=Table([*COLUMNS.values()], [shown(row) for row in scored.to_dict("records")], running={1}),
+        evidence=[*evidence, *(f"Measured: {definition}" for definition in attrs["metrics"])],
+        left_out=Table(["expansion", "axis", "why"], reasons, kind="words", running={2}),
     )
-    if out:
-        left = html_table(["expansion", "axis", "why"], [(cells, False) for cells in out], "words", text_columns=[2])
-        body += f"<h2>Left out</h2>\n{left}"
-    style = files("mmbench.report").joinpath("assets", "report.css").read_text(encoding="utf-8")
     with replacing(page) as path:
-        path.write_text(
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>mmbench: advice</title>'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">'
-            "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-            f"<style>{style}</style></head><body><main>{body}</main></body></html>\n",
-            encoding="utf-8",
-        )
+        path.write_text(text, encoding="utf-8")
     return csv, page
 
 

@@ -133,7 +133,7 @@ def _analyze(arguments: list[str]) -> None:
     config = _composed(rest)
     stores, tracker = _stores(config), _tracker(config)
     from mmbench.report.analyze import analyze  # what is wrong with the arguments is told before this is loaded
-    from mmbench.report.page import correlation_table
+    from mmbench.report.terminal import correlation_table
 
     with console.err.status("reading the store, correlating, drawing"):
         analysis = analyze(stores, own.get("where"))
