@@ -158,12 +158,9 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
 
 
 def _with_direction(rows: pd.DataFrame) -> list[str]:
-    """The other metrics whose interval excludes 0."""
-    others = rows[[
-        not _is_subject(metric) and role in ("", "baseline", "lookup")
-        for metric, role in zip(rows["metric"], rows["role"], strict=True)
-    ]]  # fmt: skip
-    clear = others[[decided(row) for row in others.to_dict("records")]]
+    """The other metrics whose interval excludes 0; `rows` is not empty."""
+    rivals = ~rows["metric"].map(_is_subject).astype(bool) & rows["role"].isin(["", "baseline", "lookup"])
+    clear = rows[rivals & rows.apply(decided, axis=1).astype(bool)]
     agrees = clear["sign_agrees"].astype("boolean")
     return [
         *_named("As theory expects", clear[agrees.fillna(False).to_numpy(bool)]),

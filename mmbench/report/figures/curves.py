@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mmbench.records.curves import Curve
 from mmbench.report.figures.style import WIDTH, Looks
@@ -76,7 +76,9 @@ def _panel(axes: Axes, curves: Sequence[Curve], looks: Looks) -> None:
         plain = FuncFormatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_major_formatter(plain)
         low, high = axes.get_ylim()
-        axes.yaxis.set_minor_formatter(plain if high < 8 * low else NullFormatter())
+        if high >= 8 * low:
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter(plain if high < 500 * low else NullFormatter())
     axes.set_ylabel("training loss, nats")
 
 

@@ -62,7 +62,7 @@ def equal_budget_alt(rows: pd.DataFrame) -> str:
         for row in shown.to_dict("records")
     )
     return (
-        "Spearman correlation with the gain within groups of one data set, base model and budget: the mean over groups, "
+        "Spearman correlation with the gain within groups of one data set, base model and budget: mean over groups "
         f"and how many groups have the expected sign: {values}."
     )
 
