@@ -1,8 +1,8 @@
-"""How often the 95 % intervals of the analysis contain the truth, and how often nothing is taken for something.
+"""How often the 95 % intervals of the statistics contain the truth, and how often a null effect has p < 0.05.
 
     python benchmarks/coverage.py [--draws 2000]
 
-Beside ours, the usual alternative: Bonett and Wright's interval, or Student's t, with every configuration independent.
+Compared with the usual alternative: Bonett and Wright's interval, or Student's t, with every configuration independent.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from mmbench.statistics.correlation import interval, spearman_interval
-from mmbench.statistics.differences import of_ranks
-from mmbench.statistics.equal_size import pool, within
+from mmbench.statistics.correlation import bonett_wright, spearman_interval
+from mmbench.statistics.differences import spearman_difference
+from mmbench.statistics.equal_size import correlate_cells, mean_over_cells
 
 Array = np.ndarray
 Draw = Callable[[np.random.Generator], tuple[Array, Array, Array]]
@@ -75,7 +75,7 @@ def of_rho(table: Table, draws: int) -> None:
         for _ in range(draws):
             x, y, base = make(draw)
             row = spearman_interval(x, y, base)
-            low, high = interval(row.rho, len(x))
+            low, high = bonett_wright(row.rho, len(x))
             ours += row.low <= truth <= row.high
             theirs += low <= truth <= high
             found += row.p_value < 0.05
@@ -97,7 +97,7 @@ def of_cells(table: Table, draws: int) -> None:
             rho = np.clip(mean + spread * draw.normal(size=bases), -0.99, 0.99)[base]
             x = draw.normal(size=len(base))
             y = rho * x + np.sqrt(1 - rho**2) * draw.normal(size=len(base))
-            rows.append((pool(within(cell, base, x, y)), pool(within(cell, 0 * base, x, y))))
+            rows.append([mean_over_cells(correlate_cells(cell, clusters, x, y)) for clusters in (base, 0 * base)])
         truth = float(np.mean([row.rho for row, _ in rows]))
         rates = [f"{np.mean([r[s].low <= truth <= r[s].high for r in rows]):.3f}" for s in (0, 1)]
         found = ["" if mean else f"{np.mean([r[s].p_value < 0.05 for r in rows]):.3f}" for s in (0, 1)]
@@ -113,9 +113,9 @@ def of_differences(table: Table, draws: int) -> None:
         for _ in range(draws):
             goal = draw.normal(size=n)
             scores = [r * goal + math.sqrt(1 - r**2) * draw.normal(size=n) for r in (0.7, 0.4, 0.4)]
-            row = of_ranks(scores[0], scores[1], goal, zeros)
+            row = spearman_difference(scores[0], scores[1], goal, zeros)
             hits += row.ci_low <= truth <= row.ci_high
-            found += of_ranks(scores[1], scores[2], goal, zeros).p_value < 0.05
+            found += spearman_difference(scores[1], scores[2], goal, zeros).p_value < 0.05
         table.add_row(f"difference of rho 0.7 and 0.4, n {n}", f"{hits / draws:.3f}", "", f"{found / draws:.3f}", "")
 
 

@@ -1,38 +1,36 @@
-"""Which member of the manifold family foretells the gain: every definition on the clouds that the records hold.
+"""Which member of the manifold family predicts the gain: every definition on the clouds that the records hold.
 
-A record of the metric `manifold` holds its cloud, not its score alone, so all sizes, gates, units and nulls can be read
-off it afterwards (`mmbench.landscape.sizes`), and smaller clouds are parts of it. A cell is a base model's set-up (data
-set, model, training); inside a cell definitions are judged over configurations, and at equal budget.
+A record of the metric `manifold` holds its cloud, not its score alone, so all sizes, gates, units and nulls can be
+computed from it afterwards (`mmbench.landscape.sizes`), and smaller clouds are parts of it. Here a cell is a base model's
+set-up (data set, model, training); inside a cell definitions are compared over configurations, and at equal budget.
 
-To choose the best of a thousand is to choose luck: the definition is chosen on half of the cells, by the mean of its
-equal-budget correlation over cells, and judged on the other half; the halves are a chequerboard over data sets, models
-and lengths of training. What the best of as many would reach by luck alone is told by permutations of the gain inside
-budgets.
+The best of a thousand definitions may be the best by luck. The definition is therefore chosen on half of the cells, by
+the mean of its equal-budget correlation over cells, and confirmed on the other half; the halves are a chequerboard over
+data sets, models and lengths of training. Permutations of the gain inside budgets show what the best of so many
+definitions would reach by luck alone.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from benchmarks.studies.family_rules import increments, luck, mean_interval, together
 from mmbench.landscape.sizes import GATED, LENGTHS, SIZES, STARS, Cloud, Gate, Normaliser, Rule, size_of
-from mmbench.statistics.configurations import averaged, counted, prepared
-from mmbench.statistics.controls import stem
+from mmbench.statistics.configurations import average_seeds, prepare, scored
 from mmbench.statistics.correlation import partial_interval, spearman_interval
-from mmbench.statistics.equal_size import pool, within
+from mmbench.statistics.equal_size import correlate_cells, mean_over_cells
 from mmbench.statistics.regret import random_regret, regret_at_1
+from mmbench.text import metric_name
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    Array = np.ndarray[Any, Any]
+Array = np.ndarray[Any, Any]
 
 THRESHOLDS = {
     "nats": Rule((0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
@@ -47,7 +45,7 @@ FEWEST = 8
 
 @dataclass(frozen=True)
 class Definition:
-    """One way of reading a size off a cloud."""
+    """One way of computing a size from a cloud."""
 
     size: str
     rule: Rule
@@ -58,7 +56,7 @@ class Definition:
 
     @property
     def label(self) -> str:
-        """In the words of the metric's options."""
+        """As the metric's options name it."""
         gate = f" by {self.rule.gate}" if self.size == "distance" else ""
         eps = f", eps {self.eps}" if self.eps else ""
         unit = f", unit {self.rule.normaliser}" if self.size in LENGTHS else ""
@@ -74,7 +72,7 @@ class Definition:
 
 
 def definitions() -> Iterator[Definition]:
-    """All of the family that can be read off one cloud."""
+    """All of the family that can be computed from one cloud."""
     for size in SIZES:
         gates = GATES if size == "distance" else ("none",)
         for gate, unit in product(gates, UNITS if size in LENGTHS else UNITS[:1]):
@@ -100,15 +98,16 @@ class Family:
 
 
 def family(frame: pd.DataFrame) -> Family | None:
-    """Judge every definition on every cell; None where no record holds a cloud.
+    """Compare every definition on every cell.
 
-    cells: `definition` (what is read), `sampler` (off which cloud; empty for rivals), `cell`, `half` (`chosen on` or
-    `confirmed on`), n, spearman with ci_low and ci_high, equal_budget and equal_architecture (pooled, weights n),
-    partial (given log parameters), regret and random_regret (at 1, of test accuracy, mean over budgets), cost (metric
-    seconds over training seconds). A definition that is the same for all
-    configurations of a budget says nothing about them: 0.
+    Returns:
+        None where no record holds a cloud. The columns of `cells`: `definition` (what is computed), `sampler` (from
+        which cloud; empty for rivals), `cell`, `half` (`chosen on` or `confirmed on`), n, spearman with ci_low and
+        ci_high, equal_budget and equal_architecture (means over cells, weights n), partial (given log parameters),
+        regret and random_regret (at 1, of test accuracy, mean over budgets), cost (metric seconds over training
+        seconds). A definition that is the same for all configurations of a budget has an equal_budget of 0.
     """
-    table = counted(prepared(frame), "gain")
+    table = scored(prepare(frame), "gain")
     clouds = _clouds(frame)
     table = table[table["arm"] == "expansion"]
     if not clouds or table.empty:
@@ -118,8 +117,8 @@ def family(frame: pd.DataFrame) -> Family | None:
     )
     scores = scores.merge(_cells_of(frame), on="run_id", how="inner")
     scores = scores[scores["run_id"].isin(_whole_seeds(scores, table))]
-    units = _units(scores, table)
-    joint = pd.concat([units, together(units)], ignore_index=True)
+    configurations = _configurations(scores, table)
+    joint = pd.concat([configurations, together(configurations)], ignore_index=True)
     groups = joint.groupby(["sampler", "definition", "cell"], sort=True)
     rows = [_row([*map(str, key)], part) for key, part in groups]
     cells = pd.DataFrame([row for row in rows if row["n"] >= FEWEST])
@@ -127,7 +126,7 @@ def family(frame: pd.DataFrame) -> Family | None:
         return None
     cells["half"] = np.where(cells["cell"].isin(_first_half(scores)), "chosen on", "confirmed on")
     summary = _summary(cells)
-    return Family(cells, summary, luck(units, cells), increments(units, summary))
+    return Family(cells, summary, luck(configurations, cells), increments(configurations, summary))
 
 
 def _clouds(frame: pd.DataFrame) -> dict[str, tuple[Cloud, Cloud | None]]:
@@ -159,7 +158,7 @@ def _value(value: Any) -> Any:
 
 
 def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) -> pd.DataFrame:
-    """All definitions of all clouds and of their parts of two points: run, sampler, definition, score, seconds."""
+    """All definitions of all clouds and of their first two points: run, sampler, definition, score, seconds."""
     known = frame.set_index("run_id")
     lines = known["manifold_line"].map(_value)
     looks = {str(run): len(line) for run, line in lines.items() if isinstance(line, list)}
@@ -183,8 +182,11 @@ def _read(frame: pd.DataFrame, clouds: dict[str, tuple[Cloud, Cloud | None]]) ->
 def _shares(cloud: Cloud, part: int, alphas: int, stars: bool, null: bool) -> Array:
     """Shares of the seconds of points, survey and symmetry null that a definition on the first `part` points needs.
 
-    A survey looks at the ends, at the lines inside, and, for stars, along the rays until they end. The null's seconds
-    are not told apart, and are charged with their rays.
+    A survey evaluates the loss at the ends, on the lines between them, and, for stars, along the rays until they end.
+    The seconds of the null are not split, and include those of its rays.
+
+    Returns:
+        Three shares, of points, survey and null.
     """
 
     def looks(count: int, rays: bool) -> float:
@@ -210,13 +212,16 @@ def _seconds(row: Any) -> Array:
 
 
 def _rivals(table: pd.DataFrame, definitions: pd.Series) -> pd.DataFrame:
-    """The other metrics, turned so that a larger score should mean a larger gain.
+    """The other metrics, with their sign turned so that a larger score should mean a larger gain.
 
-    Options that go with the set-up (steps that are a tenth of the training) make one metric of several cells.
+    Options that depend on the set-up (steps that are a tenth of the training) are one metric over all cells.
+
+    Returns:
+        One row per run.
     """
     others = table[~table["metric"].str.startswith("manifold")]
     turned = others["score"] * np.where(others["expected_sign"] < 0, -1, 1)
-    names = others["metric"].map(stem)
+    names = others["metric"].map(metric_name)
     kinds = others.groupby([names, "base"])["metric"].transform("nunique")
     names = names.where(kinds == 1, others["run_id"].map(definitions).map(_chosen).fillna(others["metric"]))
     found = {"run_id": others["run_id"], "sampler": "", "definition": names, "score": turned}
@@ -233,7 +238,7 @@ def _chosen(definition: Any) -> str | None:
 
 
 def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """The cell of every run, in words, and what it is made of."""
+    """The cell of every run by its name, and what it is made of."""
     steps = frame.groupby("base_configuration")["train_steps"].transform("min")
     made = frame[["run_id", "dataset", "model"]].assign(steps=steps)
     made["cell"] = made["dataset"] + " " + made["model"] + " " + made["steps"].astype("string") + " steps"
@@ -241,7 +246,7 @@ def _cells_of(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _whole_seeds(scores: pd.DataFrame, table: pd.DataFrame) -> set[str]:
-    """The runs of seeds that a cell has in full: configurations with and without a seed would differ by their luck."""
+    """The runs of seeds that a cell has in full: configurations with and without a seed would differ by chance."""
     cells = scores.drop_duplicates("run_id")[["run_id", "cell"]].merge(table[["run_id", "number", "seed"]], on="run_id")
     counts = cells.groupby(["cell", "seed"])["number"].nunique().rename("count").reset_index()
     counts["most"] = counts.groupby("cell")["count"].transform("max")
@@ -257,7 +262,7 @@ def _first_half(scores: pd.DataFrame) -> set[str]:
     return set(cells.loc[(places + length) % 2 == 0, "cell"])
 
 
-def _units(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+def _configurations(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """One row per sampler, definition and configuration: score and gain averaged over the seeds of both."""
     runs = table.drop_duplicates("run_id").set_index("run_id")
     joined = scores[np.isfinite(scores["score"])].join(
@@ -265,25 +270,27 @@ def _units(scores: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     )
     unit = ["sampler", "definition", "cell", "number"]
     per_seed = joined.groupby([*unit, "seed"], dropna=False).mean(numeric_only=True).reset_index()
-    units = (
+    configurations = (
         per_seed.groupby(unit)
         .agg(score=("score", "mean"), gain=("gain", "mean"), parameters=("parameters", "mean"),
              seconds=("seconds", "mean"), train_seconds=("train_seconds", "mean"))
         .reset_index()
     )  # fmt: skip
-    known = averaged(table, "gain").drop_duplicates("number")
-    return units.merge(known[["number", "budget_cell", "architecture_cell", "base_cell", "depth"]], on="number")
+    known = average_seeds(table, "gain").drop_duplicates("number")
+    return configurations.merge(
+        known[["number", "budget_cell", "architecture_cell", "base_number", "depth"]], on="number"
+    )
 
 
 def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
     score = np.array([float(f"{value:.12g}") for value in part["score"]])
     gain = part["gain"].round(12).to_numpy(dtype=float)
-    base = part["base_cell"].to_numpy()
+    base = part["base_number"].to_numpy()
     size = np.log(part["parameters"].to_numpy(dtype=float))
     whole = spearman_interval(score, gain, base)
     place = part["budget_cell"].to_numpy()
-    budget = pool(within(place, base, score, gain))
-    architecture = pool(within(part["architecture_cell"].to_numpy(), base, score, gain))
+    budget = mean_over_cells(correlate_cells(place, base, score, gain))
+    architecture = mean_over_cells(correlate_cells(part["architecture_cell"].to_numpy(), base, score, gain))
     return {
         "sampler": key[0], "definition": key[1], "cell": key[2], "n": len(part),
         "spearman": whole.rho, "ci_low": whole.low, "ci_high": whole.high,
@@ -296,7 +303,7 @@ def _row(key: Sequence[Any], part: pd.DataFrame) -> dict[str, Any]:
 
 
 def _summary(cells: pd.DataFrame) -> pd.DataFrame:
-    """Means over cells, with Student's interval over the cells, by half and of all."""
+    """Means over cells, with Student's interval over the cells, for each half and for all."""
     rows = []
     for (sampler, definition), part in cells.groupby(["sampler", "definition"], sort=True):
         row: dict[str, Any] = {"sampler": sampler, "definition": definition, "cost": part["cost"].median()}

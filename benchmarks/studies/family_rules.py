@@ -1,25 +1,24 @@
-"""What the members of the manifold family are set beside: luck, what is known anyway, and joint ranks.
+"""What the members of the manifold family are compared with: luck, what is known anyway, and joint ranks.
 
-All work on units: one row per sampler, definition (empty sampler: a rival) and configuration, as `family` makes them.
+All functions take one row per sampler (empty: a rival), definition and configuration, as `family` makes them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
-from mmbench.statistics.ranks import ranks_within
+from mmbench.statistics.correlation import ranks_within
 
-if TYPE_CHECKING:
-    Array = np.ndarray[Any, Any]
+Array = np.ndarray[Any, Any]
 
 PERMUTATIONS = 200
 ADVISED = ("permute_align(K=3, 0.05 of training)", "distance by pair, eps of the loss, unit none")
-"""The default of `metric=manifold`, and what advice is given by."""
+"""The default of `metric=manifold`, which advice is based on."""
 
 
 def mean_interval(values: pd.Series) -> tuple[float, float, float]:
@@ -31,10 +30,10 @@ def mean_interval(values: pd.Series) -> tuple[float, float, float]:
     return float(values.mean()), float(values.mean()) - half, float(values.mean()) + half
 
 
-def luck(units: pd.DataFrame, cells: pd.DataFrame) -> float:
+def luck(configurations: pd.DataFrame, cells: pd.DataFrame) -> float:
     """What the best definition reaches on the first half if gains are shuffled inside budgets."""
     inside = set(cells.loc[cells["half"] == "chosen on", "cell"])
-    mine = units[(units["sampler"] != "") & units["cell"].isin(inside)]
+    mine = configurations[(configurations["sampler"] != "") & configurations["cell"].isin(inside)]
     if mine.empty:
         return math.nan
     generator, means = np.random.default_rng(0), []
@@ -74,14 +73,17 @@ KNOWN = ("parameters", "depth", "loss_after_k_steps")
 """What is known of every candidate anyway, at the price of a tenth of its training."""
 
 
-def increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
-    """Leave-one-cell-out: a linear rule on ranks inside budgets, fitted on the other cells, judged on the one left out.
+def increments(configurations: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
+    """Leave-one-cell-out: a linear rule on ranks inside budgets, fitted on the other cells, tested on the one left out.
 
     The rules: each thing known by itself, all of them, and with the definitions added that were best on the first half,
     at any cost and at a tenth of the training.
+
+    Returns:
+        One row per rule: its cells, and the mean correlation with Student's interval.
     """
-    columns = units.pivot_table(index=["cell", "number"], columns=["sampler", "definition"], values="score")
-    about = units.drop_duplicates("number").set_index(["cell", "number"]).loc[columns.index]
+    columns = configurations.pivot_table(index=["cell", "number"], columns=["sampler", "definition"], values="score")
+    about = configurations.drop_duplicates("number").set_index(["cell", "number"]).loc[columns.index]
     place = np.unique(about["budget_cell"], return_inverse=True)[1]
     goal = _standing(place, about["gain"].to_numpy())
     cell = about.index.get_level_values("cell").to_numpy()
@@ -103,22 +105,24 @@ def increments(units: pd.DataFrame, summary: pd.DataFrame) -> pd.DataFrame:
         x = np.column_stack([_standing(place, columns[name].to_numpy()) for name in features])
         found = []
         for out in np.unique(cell):
-            fit, judged = cell != out, cell == out
+            fit, test = cell != out, cell == out
             weights = np.linalg.lstsq(x[fit], goal[fit])[0]
-            guess = _standing(place[judged], np.round(x[judged] @ weights, 12))
-            norm = np.linalg.norm(guess) * np.linalg.norm(goal[judged])
-            found.append(float(guess @ goal[judged] / norm) if norm > 0 else 0.0)
+            guess = _standing(place[test], np.round(x[test] @ weights, 12))
+            norm = np.linalg.norm(guess) * np.linalg.norm(goal[test])
+            found.append(float(guess @ goal[test] / norm) if norm > 0 else 0.0)
         mean, low, high = mean_interval(pd.Series(found))
         rows.append({"rule": label, "cells": len(found), "mean": mean, "low": low, "high": high})
     return pd.DataFrame(rows)
 
 
-def together(units: pd.DataFrame) -> pd.DataFrame:
-    """More units: the mean rank, inside a budget, of the default of `manifold` and each rival."""
+def together(configurations: pd.DataFrame) -> pd.DataFrame:
+    """More rows: the mean rank, inside a budget, of the default of `manifold` and each rival."""
     index = ["cell", "budget_cell", "number"]
-    mine = units[(units["sampler"] == ADVISED[0]) & (units["definition"] == ADVISED[1])].set_index(index)
+    mine = configurations[
+        (configurations["sampler"] == ADVISED[0]) & (configurations["definition"] == ADVISED[1])
+    ].set_index(index)
     found = []
-    for name, part in units[units["sampler"] == ""].groupby("definition"):
+    for name, part in configurations[configurations["sampler"] == ""].groupby("definition"):
         rival = part.set_index(index)
         both = mine.join(rival[["score", "seconds"]].add_suffix("_rival"), how="inner")
         ranks = [both.groupby(level=[0, 1])[column].rank(pct=True) for column in ("score", "score_rival")]
@@ -126,4 +130,4 @@ def together(units: pd.DataFrame) -> pd.DataFrame:
         both["seconds"] += both.pop("seconds_rival")
         label = f"mean rank of manifold and {name}"
         found.append(both.drop(columns="score_rival").reset_index().assign(sampler="", definition=label))
-    return pd.concat(found, ignore_index=True) if found else units.head(0)
+    return pd.concat(found, ignore_index=True) if found else configurations.head(0)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.manifold_evidence RESULTS [FIGURE.png]
 
-Prints markdown. What is chosen, confirmed and compared is told in benchmarks/studies/family.py.
+Prints markdown. benchmarks/studies/family.py says what is chosen, confirmed and compared.
 """
 
 from __future__ import annotations

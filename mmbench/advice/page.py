@@ -16,9 +16,9 @@ from mmbench.records.frame import write_table
 from mmbench.report.table import Table
 from mmbench.report.template import asset, render
 from mmbench.statistics.configurations import configurations
-from mmbench.statistics.controls import stem
 from mmbench.statistics.regret import random_regret, regret_at_1
 from mmbench.store.files import replacing
+from mmbench.text import metric_name
 
 CHOICE = 2
 """Configurations of one budget from which on there is a choice."""
@@ -36,7 +36,7 @@ def track_record(frame: pd.DataFrame, family: str, metrics: Mapping[str, str]) -
     units = configurations(_as_defined(frame, metrics), "gain")
     units = units[(units["model"] == family) & (units["arm"] == "expansion") & (units["budget_cell"] >= 0)]
     signs = frame.dropna(subset=["metric"]).drop_duplicates("metric").set_index("metric")["expected_sign"]
-    found = {name: _choices(units[units["metric"].map(stem) == name], signs.get(name)) for name in metrics}
+    found = {name: _choices(units[units["metric"].map(metric_name) == name], signs.get(name)) for name in metrics}
     sentences = [_sentence(rows, name, family) for name, rows in found.items()]
     if len(found) < 2 or any(rows.empty for rows in found.values()):
         return sentences

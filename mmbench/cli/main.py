@@ -141,7 +141,7 @@ def _analyze(arguments: list[str]) -> None:
     console.out.print(correlation_table(analysis.correlations))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
     _tell_left_out(analysis.frame)
-    for sentence in analysis.judgement.words:
+    for sentence in analysis.judgement.remarks:
         console.warn(sentence)
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
     if tracker:
@@ -177,7 +177,7 @@ def _dashboard(arguments: list[str]) -> None:
 def _tell_left_out(frame: pd.DataFrame) -> None:
     """Say what is not in the frame, or is not what it seems."""
     from mmbench import console
-    from mmbench.statistics.judge import mixed
+    from mmbench.statistics.configurations import mixed
 
     attrs = frame.attrs
     if attrs["filtered"]:

@@ -1,4 +1,4 @@
-"""What the store keeps beside the records: configurations in full, and the losses of every training. Reads no torch."""
+"""What the store keeps beside the records: the options of every component, and the losses of every training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from mmbench.store.store import key_of, read_json
+from mmbench.store.files import read_json
+from mmbench.store.store import key_of
 
 POINTS = 60
 """Points of a curve: each is the mean loss of an equal share of the steps."""
 READ = 600
-"""Stage results of each kind and store that are read: enough for curves and configurations, however large the store."""
+"""Stage results of each kind and store that are read: enough for curves and options, however large the store."""
 PARTS = ("model", "dataset", "expansion", "training", "metric")
 
 
@@ -37,7 +38,7 @@ class Curve:
 
 @dataclass
 class Traces:
-    """What was found in the stage results of some stores."""
+    """What the stage results of some stores hold."""
 
     curves: list[Curve] = field(default_factory=list)
     along: list[Curve] = field(default_factory=list)
@@ -47,14 +48,21 @@ class Traces:
     settings: dict[str, list[str]] = field(default_factory=lambda: {part: [] for part in PARTS})
     """Each distinct model, dataset, ... with all its options, as JSON text, sorted."""
     left_out: int = 0
-    """Stage results that were not read, because there are so many."""
+    """Stage results that were not read, because there are too many."""
 
 
 def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -> Traces:
-    """The curves and settings of the stores' stage results; a damaged or foreign file is passed over.
+    """The curves and settings of the stores' stage results; a file that is damaged or not ours is skipped.
 
-    At most `READ` results of each kind and store are read: the first by key, which is a hash, so that it is a random
-    sample and the same one each time.
+    At most `READ` results of each kind and store are read: the first by key, which is a hash, so that the sample is
+    random and the same each time.
+
+    Args:
+        stores: results folders.
+        frame: their records, as of `load_records`; the curves take the names of data sets and models from it.
+
+    Returns:
+        Curves and settings; empty where the stores have none.
     """
     traces, names = Traces(), _titles(frame)
     settings: dict[str, set[str]] = {part: set() for part in PARTS}
@@ -71,7 +79,7 @@ def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -
                     if part in parts:
                         settings[part].add(json.dumps(parts[part], sort_keys=True, ensure_ascii=False))
                 traces.curves += _history(path.parent, parts, names)
-    traces.settings = {part: sorted(found) for part, found in settings.items()}
+    traces.settings = {part: sorted(texts) for part, texts in settings.items()}
     traces.along = list(_listed(frame, "manifold_losses", "manifold_steps"))
     traces.between = list(_listed(frame, "manifold_line"))
     return traces
@@ -122,7 +130,7 @@ def thinned(losses: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], tuple[floa
 
 
 def _listed(frame: pd.DataFrame, values: str, steps: str | None = None) -> Iterator[Curve]:
-    """Curves that records hold as lists, which the frame has as JSON text."""
+    """Curves that records hold as lists; the frame has them as JSON text."""
     wanted = [name for name in (values, steps) if name]
     if not set(wanted) <= set(frame.columns):
         return
@@ -137,7 +145,6 @@ def _listed(frame: pd.DataFrame, values: str, steps: str | None = None) -> Itera
 
 def _numbers(text: Any) -> list[float]:
     try:
-        found = json.loads(text)
-        return [float(number) for number in found]
+        return [float(number) for number in json.loads(text)]
     except (TypeError, ValueError):
         return []

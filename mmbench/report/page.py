@@ -59,7 +59,7 @@ def write_report(
         policy=" ".join(_hash(script) for script in scripts) or "'none'",
         extent=extent(frame, judgement),
         verdict=verdict(frame, judgement),
-        caveats=judgement.words,
+        caveats=judgement.remarks,
         sections=shown,
         scripts=scripts,
     )

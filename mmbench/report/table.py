@@ -115,7 +115,7 @@ def shaded(rows: Sequence[Row]) -> set[int]:
 
 def remark(row: Row) -> str:
     """What limits a row of a statistical table, as a sentence; empty where nothing does."""
-    return "" if is_missing(row.get("words")) else str(row["words"])
+    return "" if is_missing(row.get("remark")) else str(row["remark"])
 
 
 # -- columns -----------------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import pandas as pd
 from mmbench.report.table import Row
 from mmbench.statistics.configurations import mixed
 from mmbench.statistics.controls import SIZE
-from mmbench.statistics.correlation import interval as interval_of
+from mmbench.statistics.correlation import bonett_wright
 from mmbench.statistics.judge import Judgement, decided, ranked
-from mmbench.statistics.words import ENOUGH
+from mmbench.statistics.remarks import ENOUGH
 from mmbench.text import count, interval, is_missing, listed, metric_name, signed
 
 SUBJECT = "manifold"
@@ -212,7 +212,7 @@ def _too_few(n: int) -> str:
     text = f"Too few to say: only {count(n, 'configuration')}, and rank correlations need at least {ENOUGH}."
     if n < 4:
         return f"{text} With fewer than 4, not even an interval is defined."
-    low, high = interval_of(0.8, n)
+    low, high = bonett_wright(0.8, n)
     return (
         f"{text} With {n}, the 95 % interval of an observed correlation of 0.80 reaches from {signed(low)} to "
         f"{signed(high)}. The numbers below describe these runs; they do not support a conclusion."

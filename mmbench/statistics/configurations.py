@@ -1,8 +1,8 @@
-"""From runs to configurations, the units of all statistics: which runs count, what they aim at, what may be compared.
+"""From runs to configurations: which runs count, what is averaged, and which configurations may be compared.
 
-A configuration is everything in a run but its metric and its seed; score and target are averaged over seeds first, or
-three seeds of ten networks would pass for thirty networks. Two configurations may be compared inside a cell: equal
-budget (data set, base model, budget) or equal architecture (data set, base model, parameters, depth, operations).
+A configuration is everything in a run but its metric and its seed. Score and target are averaged over seeds first, or
+three seeds of ten networks would count as thirty networks. Configurations are compared inside a cell: a group of equal
+budget (data set, base model, budget) or of equal architecture (data set, base model, parameters, depth, operations).
 """
 
 from __future__ import annotations
@@ -13,30 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-TARGET_WORDS = {
-    "gain": "gain in test accuracy",
-    "final_accuracy": "final test accuracy",
-    "gain_over_scratch": "gain over compute-matched scratch",
-    "test_loss_gain": "gain in test loss",
-    "generalisation_gap": "generalisation gap",
-}
-"""The targets and their names for people.
-
-* gain, final_accuracy: columns of the record.
-* gain_over_scratch: final accuracy minus that of `scratch_matched`, the large network trained from scratch for the
-  compute of base and expanded model together, on the same data set, base model, budget and seed (the mean over axes,
-  where several were trained). Null for `scratch_matched` itself and where none was trained.
-* test_loss_gain: base_loss - final_loss, in nats; positive is better.
-* generalisation_gap: final_loss - final_train_loss, in nats; larger is worse.
-"""
-TARGETS = tuple(TARGET_WORDS)
-DIRECTIONS = {target: -1 if target == "generalisation_gap" else 1 for target in TARGETS}
-"""+1 where a larger target is better. The sign expected of a correlation is the metric's expected sign times this."""
+from mmbench.statistics.target import MATCHED, with_targets
 
 KEYS = ("dataset", "model", "axis", "budget", "training")
-CONTROLS = ("none", "scratch", "scratch_matched")
+CONTROLS = ("none", "scratch", MATCHED)
 """The expansions that others are compared with; left out of the group `arm=expansion`."""
-MATCHED = "scratch_matched"
 
 _TEXT = [
     *("run_id", "status", "error", "metric", "metric_id", "configuration", "base_configuration", "expansion", "arm"),
@@ -47,15 +28,18 @@ _NUMBERS = [
     *("flops", "base_accuracy", "gain", "final_accuracy", "base_loss", "final_loss", "final_train_loss"),
 ]
 _CONFIGURATION = ("dataset", "model", "expansion", "axis", "factor", "budget", "training", "parameters")
-_UNIT = ("configuration", "base", *KEYS, "expansion", "arm")
+_IDENTITY = ("configuration", "base", *KEYS, "expansion", "arm")
 
 
-def prepared(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with the columns that statistics read, typed, and the targets; what lacks is null.
+def prepare(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with the columns that statistics read, one dtype each, and the targets; missing columns are null.
 
     `arm`, `base` and `configuration` are filled in from what they stand for. A metric that occurs with several sets of
     options (metric_id) becomes one metric for each, named `metric@` and the head of the id: they are different scores.
-    Of runs with one id (in two stores) one counts, a done one if there is any.
+    If a run id occurs several times (in two stores), one run counts, a done one if there is any.
+
+    Returns:
+        One row per run; `number` is that of its configuration.
     """
     frame = frame.copy(deep=False)
     frame.attrs = {}  # pandas copies them, lists of files and all, whenever a column is taken
@@ -67,7 +51,7 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
         values = pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(np.nan, range(n))
         columns[name] = values.to_numpy(dtype=float, na_value=np.nan)
     table = pd.DataFrame(columns, index=range(n))
-    table["metric"] = _parted(table)
+    table["metric"] = _metric_with_options(table)
     arm = table["expansion"].isin(CONTROLS).map({True: "control", False: "expansion"}).astype("string")
     table["arm"] = table["arm"].fillna(arm)
     table["base"] = _filled(table, "base_configuration", ("model", "training"))
@@ -76,35 +60,32 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     # Sums of floats depend on their order: sorted, the same records give the same means in whatever order they come.
     order = ["metric", "configuration", "seed", "run_id"]
     table = table.sort_values([*order, "done", "store"], ascending=[*[True] * 4, False, True], kind="stable")
-    again = table["run_id"].notna() & table.duplicated(["run_id"])
-    table = table[~again].reset_index(drop=True)
-    table["number"] = table.groupby(list(_UNIT), dropna=False).ngroup()  # of the configuration
-    with np.errstate(invalid="ignore"):
-        table["test_loss_gain"] = table["base_loss"] - table["final_loss"]
-        table["generalisation_gap"] = table["final_loss"] - table["final_train_loss"]
-        table["gain_over_scratch"] = _over_scratch(table)
-    return table
+    repeated = table["run_id"].notna() & table.duplicated(["run_id"])
+    table = table[~repeated].reset_index(drop=True)
+    table["number"] = table.groupby(list(_IDENTITY), dropna=False).ngroup()
+    return with_targets(table)
 
 
-def counted(table: pd.DataFrame, target: str) -> pd.DataFrame:
+def scored(runs: pd.DataFrame, target: str) -> pd.DataFrame:
     """The prepared runs that count for a target: done, with a finite score and target."""
-    return table[table["done"] & table["metric"].notna() & np.isfinite(table["score"]) & np.isfinite(table[target])]
+    return runs[runs["done"] & runs["metric"].notna() & np.isfinite(runs["score"]) & np.isfinite(runs[target])]
 
 
-def averaged(table: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The configurations of counted runs: one row per metric and configuration, the target as `target`.
+def average_seeds(runs: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The configurations of scored runs, averaged over seeds.
 
-    n: runs; seeds: distinct ones; score_sd, target_sd: standard deviations over runs (null for one). base_cell,
-    budget_cell, architecture_cell: numbers of the cells inside which configurations are compared, -1 for none.
+    Returns:
+        One row per metric and configuration, the target as `target`. n: runs; seeds: distinct ones; score_sd,
+        target_sd: standard deviations over runs (null for one); see `number_cells` for the others.
     """
-    priced = table["metric_seconds"].notna() & table["train_seconds"].notna()
-    table = table.assign(
-        target=table[target],
-        priced_metric=table["metric_seconds"].where(priced),
-        priced_train=table["train_seconds"].where(priced),
+    timed = runs["metric_seconds"].notna() & runs["train_seconds"].notna()
+    runs = runs.assign(
+        target=runs[target],
+        priced_metric=runs["metric_seconds"].where(timed),
+        priced_train=runs["train_seconds"].where(timed),
     )
-    groups = table.groupby(["metric", "number"])
-    units = groups.agg(
+    groups = runs.groupby(["metric", "number"])
+    means = groups.agg(
         n=("score", "size"),
         seeds=("seed", "nunique"),
         score=("score", "mean"),
@@ -120,53 +101,60 @@ def averaged(table: pd.DataFrame, target: str) -> pd.DataFrame:
         priced_metric=("priced_metric", "sum"),
         priced_train=("priced_train", "sum"),
     ).reset_index()
-    known = table.drop_duplicates("number")[["number", *_UNIT]]
-    return celled(units.merge(known, on="number", how="left"))
+    identity = runs.drop_duplicates("number")[["number", *_IDENTITY]]
+    return number_cells(means.merge(identity, on="number", how="left"))
 
 
-def celled(units: pd.DataFrame) -> pd.DataFrame:
-    """Round away what is floating-point noise, and number the cells."""
+def number_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """Round away floating-point noise, and number the base models and the cells of configurations.
+
+    Returns:
+        The table with base_number, budget_cell and architecture_cell; a cell of -1 is none.
+    """
     # Values that are equal but for floating-point rounding are ties: 0.9 - 0.8 and 0.8 - 0.7 are one gain.
     for column in ("target", "base_accuracy"):
-        units[column] = units[column].round(12)
-    units["score"] = [float(f"{score:.12g}") for score in units["score"]]
-    units["base_cell"] = units.groupby(["dataset", "base"], dropna=False).ngroup()
-    units["budget_cell"] = _numbered(units, ["dataset", "base", "budget"])
-    sizes = units[["depth", "flops"]].fillna(-1)  # records without them: equal parameters alone
-    units["architecture_cell"] = _numbered(units.assign(**sizes), ["dataset", "base", "parameters", "depth", "flops"])
-    return units
+        table[column] = table[column].round(12)
+    table["score"] = [float(f"{score:.12g}") for score in table["score"]]
+    table["base_number"] = table.groupby(["dataset", "base"], dropna=False).ngroup()
+    table["budget_cell"] = _numbered(table, ["dataset", "base", "budget"])
+    sizes = table[["depth", "flops"]].fillna(-1)  # records without them: equal parameters alone
+    table["architecture_cell"] = _numbered(table.assign(**sizes), ["dataset", "base", "parameters", "depth", "flops"])
+    return table
 
 
 def runs(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The runs that count for a target: done, with a finite score and target; missing columns are there as null."""
-    return counted(prepared(frame), target)
+    """The runs of a frame that count for a target: done, with a finite score and target; missing columns are null."""
+    return scored(prepare(frame), target)
 
 
 def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The units of statistics: one row per metric and configuration, averaged over seeds; the target as `target`."""
-    return averaged(runs(frame, target), target)
+    """One row per metric and configuration of a frame, averaged over seeds; the target as `target`."""
+    return average_seeds(runs(frame, target), target)
 
 
 def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:
     """The metrics with several scores for one configuration and seed, which `configurations` averages.
 
-    Options of a metric part its rows by `metric_id`; where records have none, such an average is of different things.
+    Several sets of options of a metric are told apart by `metric_id`. Where records have none, such an average mixes
+    different scores.
+
+    Returns:
+        Their names, sorted.
     """
     table = runs(frame, target)
     repeated = table["seed"].notna() & table.duplicated(["metric", "number", "seed"])
     return sorted(table.loc[repeated, "metric"].unique())
 
 
-def _parted(table: pd.DataFrame) -> pd.Series:
-    kinds = table.groupby("metric")["metric_id"].transform("nunique")
-    several = (kinds > 1).fillna(False) & table["metric_id"].notna()
+def _metric_with_options(table: pd.DataFrame) -> pd.Series:
+    ids = table.groupby("metric")["metric_id"].transform("nunique")
+    several = (ids > 1).fillna(False) & table["metric_id"].notna()
     return table["metric"].mask(several, table["metric"] + "@" + table["metric_id"].str[:6])
 
 
 def _filled(table: pd.DataFrame, column: str, parts: Sequence[str]) -> pd.Series:
     """The column; where it is null, the parts that it stands for."""
-    lacking = table[column].isna()
-    if not lacking.any():
+    if not table[column].isna().any():
         return table[column]
     text = pd.Series("", index=table.index, dtype="string")
     for name in parts:
@@ -174,18 +162,5 @@ def _filled(table: pd.DataFrame, column: str, parts: Sequence[str]) -> pd.Series
     return table[column].fillna(text)
 
 
-def _numbered(units: pd.DataFrame, keys: list[str]) -> pd.Series:
-    return units.groupby(keys, dropna=True).ngroup().fillna(-1).astype(int)
-
-
-def _over_scratch(table: pd.DataFrame) -> pd.Series:
-    """Final accuracy minus that of compute-matched scratch of the same data set, base model, budget and seed."""
-    cell = ["dataset", "base", "budget", "seed"]
-    matched = table[
-        table["done"] & (table["expansion"] == MATCHED).fillna(False) & np.isfinite(table["final_accuracy"])
-    ]
-    # One training has a record for each metric: it counts once.
-    trained = matched.groupby([*cell, "number"])["final_accuracy"].mean()
-    scratch = trained.groupby(level=cell).mean().rename("scratch")
-    partner = table[cell].merge(scratch.reset_index(), on=cell, how="left")["scratch"].to_numpy(dtype=float)
-    return (table["final_accuracy"] - partner).mask((table["expansion"] == MATCHED).fillna(False).to_numpy(dtype=bool))
+def _numbered(table: pd.DataFrame, keys: list[str]) -> pd.Series:
+    return table.groupby(keys, dropna=True).ngroup().fillna(-1).astype(int)

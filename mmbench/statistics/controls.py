@@ -1,11 +1,11 @@
 """The metrics that every other is held against, two of which need no metric to have been run.
 
 * baselines: what is known without theory (parameters, operations, depth, base accuracy, loss, loss after k steps).
-* negative control: a random number. What it reaches is chance.
+* negative control: a random number. The correlation that it reaches is chance.
 * lookup table: the mean rank of the same operator on the *other* data sets. If it does as well as a metric, the metric
   says no more than which operator is good in general.
-* positive control: a second, independent training of the same configuration. What it reaches is about all that can be
-  known in advance.
+* positive control: a second, independent training of the same configuration. The correlation that it reaches is about
+  the most that can be known in advance.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mmbench.statistics.configurations import celled
+from mmbench.statistics.configurations import number_cells
+from mmbench.text import metric_name
 
 SIZE = "parameters"
 BASELINES = (
@@ -30,67 +31,64 @@ DERIVED = (LOOKUP, SECOND)
 """The controls that are made from the targets of a sweep."""
 
 
-def stem(metric: str) -> str:
-    """The name of a metric without what parts its sets of options."""
-    return metric.partition("@")[0]
-
-
 def role(metric: str, expected_sign: Any) -> str:
-    """What a metric is there for: a kind of control, `baseline`, or `` for a metric under test."""
+    """Why a metric is reported: a kind of control, `baseline`, or `` for a metric under test."""
     if metric in DERIVED:
         return "lookup" if metric == LOOKUP else "positive control"
-    if stem(metric) == "random" or (not pd.isna(expected_sign) and expected_sign == 0):
+    if metric_name(metric) == "random" or (not pd.isna(expected_sign) and expected_sign == 0):
         return "negative control"
-    return "baseline" if stem(metric) in BASELINES else ""
+    return "baseline" if metric_name(metric) in BASELINES else ""
 
 
-def with_controls(units: pd.DataFrame, trainings: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The configurations of all metrics with those of the derived controls, in which a better target is a larger score.
+def with_controls(configurations: pd.DataFrame, runs: pd.DataFrame, target: str) -> pd.DataFrame:
+    """The configurations of all metrics, and those of the derived controls, whose larger score means a better target.
 
     Args:
-        units: as of `averaged`.
-        trainings: counted runs of any metric; those of one configuration and seed are one training.
+        configurations: as of `average_seeds`.
+        runs: done runs of any metric with a finite target; those of one configuration and seed are one training.
         target: the name of the target's column.
+
+    Returns:
+        The rows of both, with their cells numbered anew.
     """
-    if trainings.empty:
-        return units
-    keys = ["number", "seed"]
-    one = (
-        trainings.groupby(keys, dropna=False)
+    if runs.empty:
+        return configurations
+    trainings = (
+        runs.groupby(["number", "seed"], dropna=False)
         .agg(target=(target, "mean"), train=("train_seconds", "mean"))
         .reset_index()
     )
-    one["turn"] = one.groupby("number").cumcount()
-    known = units.drop_duplicates("number").set_index("number")
-    added = [derived for derived in (_second(one, known), _lookup(one, known)) if len(derived)]
-    return celled(pd.concat([units, *added], ignore_index=True)) if added else units
+    trainings["repeat"] = trainings.groupby("number").cumcount()
+    known = configurations.drop_duplicates("number").set_index("number")
+    derived = [table for table in (_second(trainings, known), _lookup(trainings, known)) if len(table)]
+    return number_cells(pd.concat([configurations, *derived], ignore_index=True)) if derived else configurations
 
 
-def _second(one: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def _second(trainings: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """Every second seed's target as the score of the others': an independent base model, expansion and training."""
-    first, second = (one[one["turn"] % 2 == side].groupby("number") for side in (0, 1))
-    score, goal = second["target"].mean(), first["target"].mean()
+    first, second = (trainings[trainings["repeat"] % 2 == side].groupby("number") for side in (0, 1))
+    score, target = second["target"].mean(), first["target"].mean()
     both = score.index.intersection(known.index)
-    rows = known.loc[both].assign(metric=SECOND, score=score.loc[both], target=goal.loc[both])
+    rows = known.loc[both].assign(metric=SECOND, score=score.loc[both], target=target.loc[both])
     n, seconds = first["target"].size().loc[both], second["train"].sum().loc[both]
     return rows.assign(
-        n=n, seeds=n, target_sd=first["target"].std().loc[both], score_sd=np.nan, **_cost(seconds, second, both)
+        n=n,
+        seeds=n,
+        target_sd=first["target"].std().loc[both],
+        score_sd=np.nan,
+        # A second training costs as much as the training that it predicts.
+        seconds=seconds,
+        timed=second["train"].count().loc[both],
+        priced_metric=seconds,
+        priced_train=seconds,
     ).reset_index()
 
 
-def _cost(seconds: pd.Series, second: Any, both: pd.Index) -> dict[str, Any]:
-    """A second training costs as much as the training it foretells."""
-    return {
-        "seconds": seconds,
-        "timed": second["train"].count().loc[both],
-        "priced_metric": seconds,
-        "priced_train": seconds,
-    }
-
-
-def _lookup(one: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+def _lookup(trainings: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
     """The mean rank of the operator on the other data sets, at the same budget if it was tried there at that budget."""
-    targets = one.groupby("number").agg(target=("target", "mean"), target_sd=("target", "std"), n=("target", "size"))
+    targets = trainings.groupby("number").agg(
+        target=("target", "mean"), target_sd=("target", "std"), n=("target", "size")
+    )
     rows = known.loc[targets.index.intersection(known.index)].drop(columns=["target", "target_sd", "n"]).join(targets)
     # Ranks inside one base model, as fractions: base models differ in how many configurations they have.
     rows["rank"] = rows.groupby(["dataset", "base"], dropna=False)["target"].rank(pct=True)

@@ -1,31 +1,52 @@
 """Whether one metric ranks better than another, on the configurations that both have.
 
-Both correlations are turned by their expected signs, so that positive means: as theory says. Their difference is
-paired: the same configurations, the same targets, so what chance does to the one it mostly does to the other.
+Both correlations are multiplied by their expected signs, so that a positive one is as theory says. Their difference is
+paired: the configurations and targets are the same, so chance moves both correlations mostly alike.
 
 * spearman: the influence of a configuration on rho_1 - rho_2 is the difference of its influences; interval and p-value
   as in correlation.py, without atanh (a difference is not bounded where its parts are).
 * equal_budget_spearman: inside a cell, if the target is unrelated to both scores, rho_1 - rho_2 has exactly the
   variance 2 (1 - r) / (n - 1) under permutation, r being the correlation of the two scores. The differences are
-  averaged with weights n; from three base models on their spread over base models counts if it is wider.
+  averaged with weights n; with three base models or more, their spread over base models counts if it is wider.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from mmbench.statistics.correlation import BASES, influence, spearman, standard_error
-from mmbench.statistics.equal_size import within
-from mmbench.statistics.panel import Sample
-from mmbench.statistics.ranks import t_quantile, t_sided
+from mmbench.statistics.controls import SECOND
+from mmbench.statistics.correlation import (
+    MIN_BASES,
+    false_discovery_rate,
+    influence,
+    spearman,
+    standard_error,
+    t_quantile,
+    t_sided,
+)
+from mmbench.statistics.equal_size import correlate_cells
+from mmbench.statistics.remarks import too_few
+from mmbench.statistics.sample import Sample, Samples
+from mmbench.text import count, metric_name
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+
+SUBJECT = "manifold"
+"""The paper's metric, which is compared with every other one."""
+
+COLUMNS = {
+    **dict.fromkeys(("metric", "rival", "target", "group", "statistic"), "string"),
+    "n_configurations": "int64",
+    **dict.fromkeys(("rho", "rival_rho", "difference", "ci_low", "ci_high", "p_value", "q_value"), "float64"),
+    "remark": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -41,22 +62,64 @@ class Difference:
     p_value: float = math.nan
 
 
-def paired(one: Sample, other: Sample) -> dict[str, Difference]:
+def difference_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
+    """The manifold metric minus every other one; q_value over the rivals of one question.
+
+    A second training is not a rival: the mean over seeds that the metrics are compared with contains it.
+
+    Returns:
+        One row per metric, rival, target, group and statistic.
+    """
+    rows = []
+    for samples in all_samples:
+        expansions = (samples.configurations["arm"] == "expansion").to_numpy(dtype=bool)
+        for metric in [name for name in samples.metrics if metric_name(name) == SUBJECT]:
+            for group, inside in {"all": None, "arm=expansion": expansions}.items():
+                sample = samples.sample(metric, inside)
+                for rival in samples.metrics:
+                    if rival in (metric, SECOND):
+                        continue
+                    for statistic, difference in differences(sample, samples.sample(rival, inside)).items():
+                        n = difference.n_configurations
+                        question = {"metric": metric, "rival": rival, "target": samples.target, "group": group}
+                        remark = too_few(n, f"{count(n, 'configuration')} in common")
+                        rows.append({**question, "statistic": statistic, **vars(difference), "remark": remark})
+    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    if len(table):
+        groups = table.groupby(["metric", "target", "group", "statistic"], group_keys=False)
+        table["q_value"] = groups["p_value"].transform(false_discovery_rate)
+    return table
+
+
+def differences(sample: Sample, rival: Sample) -> dict[str, Difference]:
     """Both differences of two metrics of one group, on the configurations that both have.
 
     The target is that of the first; the two differ only where one metric lacks a seed that the other has.
+
+    Returns:
+        `spearman` and `equal_budget_spearman`.
     """
-    _, left, right = np.intersect1d(one.number, other.number, assume_unique=True, return_indices=True)
-    score, rival = one.turn * one.score[left], other.turn * other.score[right]
-    target = one.target[left]
+    _, left, right = np.intersect1d(sample.number, rival.number, assume_unique=True, return_indices=True)
+    score, rival_score = sample.sign * sample.score[left], rival.sign * rival.score[right]
+    target, base, cell = sample.target[left], sample.base_number[left], sample.budget_cell[left]
     return {
-        "spearman": of_ranks(score, rival, target, one.base_cell[left]),
-        "equal_budget_spearman": at_equal_budget(score, rival, target, one.base_cell[left], one.budget_cell[left]),
+        "spearman": spearman_difference(score, rival_score, target, base),
+        "equal_budget_spearman": equal_budget_difference(score, rival_score, target, base, cell),
     }
 
 
-def of_ranks(score: Array, rival: Array, target: Array, base: Codes) -> Difference:
-    """The difference of the two Spearman correlations with the target."""
+def spearman_difference(score: Array, rival: Array, target: Array, base: Codes) -> Difference:
+    """The difference of the two Spearman correlations with the target.
+
+    Args:
+        score: of each configuration, shape (n,), in the direction that theory expects.
+        rival: the other metric's score of each configuration, shape (n,), likewise.
+        target: of each configuration, shape (n,).
+        base: the number of each configuration's base model, shape (n,).
+
+    Returns:
+        The difference; without an interval for fewer than 4 configurations.
+    """
     n = len(score)
     rho, rival_rho = spearman(score, target), spearman(rival, target)
     gap = rho - rival_rho
@@ -64,19 +127,30 @@ def of_ranks(score: Array, rival: Array, target: Array, base: Codes) -> Differen
         return Difference(n, rho, rival_rho, gap)
     effects = influence(score, target) - influence(rival, target)
     errors = [(standard_error(effects, None), n - 2)]
-    if (bases := len(np.unique(base))) >= BASES:
+    if (bases := len(np.unique(base))) >= MIN_BASES:
         errors.append((standard_error(effects, base), bases - 1))
     return Difference(n, rho, rival_rho, gap, *_interval(gap, errors))
 
 
-def at_equal_budget(score: Array, rival: Array, target: Array, base: Codes, cell: Codes) -> Difference:
-    """The difference of the two correlations inside cells, pooled over the cells where both are defined."""
-    a, b = within(cell, base, score, target), within(cell, base, rival, target)
+def equal_budget_difference(score: Array, rival: Array, target: Array, base: Codes, cell: Codes) -> Difference:
+    """The difference of the two correlations inside cells, averaged over the cells where both are defined.
+
+    Args:
+        score: of each configuration, shape (n,), in the direction that theory expects.
+        rival: the other metric's score of each configuration, shape (n,), likewise.
+        target: of each configuration, shape (n,).
+        base: the number of each configuration's base model, shape (n,).
+        cell: the number of each configuration's cell, shape (n,); -1 for none.
+
+    Returns:
+        The difference; its n_configurations are those of the cells that count.
+    """
+    a, b = correlate_cells(cell, base, score, target), correlate_cells(cell, base, rival, target)
     both, left, right = np.intersect1d(a.code, b.code, return_indices=True)
     inside = np.isin(cell, both)
     if not len(both):
         return Difference(int(inside.sum()))
-    shared = within(cell[inside], base[inside], score[inside], rival[inside]).rho
+    shared = correlate_cells(cell[inside], base[inside], score[inside], rival[inside]).rho
     n = a.n[left]
     weight = n / n.sum()
     rho, rival_rho = float(weight @ a.rho[left]), float(weight @ b.rho[right])
@@ -86,7 +160,7 @@ def at_equal_budget(score: Array, rival: Array, target: Array, base: Codes, cell
         return Difference(int(n.sum()), rho, rival_rho, gap)
     errors: list[tuple[float, int]] = [(math.sqrt(float((weight**2 * 2 * (1 - shared) / (n - 1)).sum())), freedom)]
     bases, place = np.unique(a.base[left], return_inverse=True)
-    if len(bases) >= BASES:
+    if len(bases) >= MIN_BASES:
         sums = np.bincount(place, weight * (a.rho[left] - b.rho[right] - gap))
         errors.append((math.sqrt(sums @ sums * len(bases) / (len(bases) - 1)), len(bases) - 1))
     return Difference(int(n.sum()), rho, rival_rho, gap, *_interval(gap, errors))
@@ -99,8 +173,3 @@ def _interval(gap: float, errors: list[tuple[float, int]]) -> tuple[float, float
     half = max(t_quantile(freedom) * error for error, freedom in errors)
     p_value = max(t_sided(gap / error, freedom) for error, freedom in errors if error > 1e-12)
     return max(-2.0, gap - half), min(2.0, gap + half), p_value
-
-
-def row_of(difference: Difference) -> dict[str, Any]:
-    """The columns of a difference."""
-    return dict(vars(difference))

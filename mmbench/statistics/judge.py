@@ -1,12 +1,13 @@
-"""How well each metric ranks expansions by what they bring.
+"""How well each metric ranks expansions by what they gain: the tables of all statistics.
 
-The unit of all statistics is the configuration (everything in a run but its metric and its seed), not the run: score
-and target are averaged over seeds first, and ranks are taken over configurations. Only runs that are done and have a
-finite score and a finite target count; `exclusions` lists the others.
+All statistics are over configurations (everything in a run but its metric and its seed), not over runs: score and
+target are averaged over seeds first, and ranks are taken over configurations. Only runs that are done and have a finite
+score and a finite target count; `Judgement.exclusions` lists the others.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,77 +16,42 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmbench.statistics import tables, words
-from mmbench.statistics.configurations import (
-    CONTROLS,
-    DIRECTIONS,
-    KEYS,
-    TARGET_WORDS,
-    TARGETS,
-    configurations,
-    mixed,
-    prepared,
-    runs,
-)
-from mmbench.statistics.controls import BASELINES, DERIVED, LOOKUP, SECOND, SIZE, role
-from mmbench.statistics.correlation import interval, partial_spearman
-from mmbench.statistics.differences import Difference, paired
-from mmbench.statistics.panel import Panel
-from mmbench.statistics.words import ENOUGH
+from mmbench.statistics.configurations import KEYS, prepare
+from mmbench.statistics.controls import DERIVED
+from mmbench.statistics.correlation import false_discovery_rate
+from mmbench.statistics.differences import difference_table
+from mmbench.statistics.exclusions import exclusion_table
+from mmbench.statistics.one_choice import FIXED
+from mmbench.statistics.regret import regret_at, split
+from mmbench.statistics.reliability import ceiling
+from mmbench.statistics.remarks import ENOUGH, on_row, on_sweep
+from mmbench.statistics.sample import EQUAL_SIZE, Samples
+from mmbench.statistics.summary import COLUMNS, Summaries
+from mmbench.statistics.target import TARGETS
+from mmbench.statistics.transfer import transfer_table
 
 Flags = NDArray[np.bool_]
 
-__all__ = [
-    "BASELINES",
-    "CONTROLS",
-    "DERIVED",
-    "DIRECTIONS",
-    "ENOUGH",
-    "LOOKUP",
-    "SECOND",
-    "SIZE",
-    "TARGETS",
-    "TARGET_WORDS",
-    "Difference",
-    "Judgement",
-    "compare",
-    "configurations",
-    "correlate",
-    "decided",
-    "interval",
-    "judge",
-    "mixed",
-    "partial_spearman",
-    "ranked",
-    "role",
-    "runs",
-]
-
-_FLOATS = ("spearman", "ci_low", "ci_high", "p_value", "kendall", "partial_spearman", "equal_budget_spearman")
-_POOLED = ("_low", "_high", "_p", "_cells", "_n", "_i2", "_signs")
-COLUMNS = {
-    **dict.fromkeys(("metric", "target", "group"), "string"),
-    **dict.fromkeys(("n", "n_configurations"), "int64"),
-    **dict.fromkeys((*_FLOATS, "regret_at_1", "seconds", "cost_fraction"), "float64"),
-    **{"expected_sign": "Int64", "sign_agrees": "boolean"},
-    **{"role": "string", "words": "string", "n_base_models": "int64", "interval": "string"},
-    **dict.fromkeys(("q_value", "kendall_low", "kendall_high", "partial_low", "partial_high", "partial_p"), "float64"),
-    "granulated_kendall": "float64",
-    **{
-        f"equal_budget{part}": {"_cells": "int64", "_n": "int64", "_signs": "string"}.get(part, "float64")
-        for part in ("_low", "_high", "_p", "_q", *_POOLED[3:])
-    },
-    **{
-        f"equal_architecture{part}": {"_cells": "int64", "_n": "int64", "_signs": "string"}.get(part, "float64")
-        for part in ("_spearman", *_POOLED)
-    },
-    **dict.fromkeys(("sign_error_mean", "sign_error_p90", "sign_error_max"), "float64"),
-    "sign_error_environments": "int64",
-    **dict.fromkeys(("equal_budget_regret_at_1", "random_regret_at_1", "precision_at_3"), "float64"),
-    **dict.fromkeys(("random_precision_at_3", "target_reliability", "score_reliability", "noise_ceiling"), "float64"),
-    "seeds": "float64",
+CELLS = {
+    **dict.fromkeys(("metric", "target", "kind", "dataset", "model", "training", "base"), "string"),
+    **dict.fromkeys(("budget", "parameters"), "float64"),
+    **{"n": "int64", "spearman": "float64", "expected_sign": "Int64", "sign_agrees": "boolean", "label": "string"},
 }
-"""The columns of `correlate`, those of the contract first, and their dtypes."""
+GRANULATED = {"metric": "string", "target": "string", "axis": "string", "psi": "float64", "strata": "int64"}
+SIGN_ERRORS = {
+    **dict.fromkeys(("metric", "target", "axis", "environment"), "string"),
+    **{"error": "float64", "pairs": "int64", "effective_pairs": "float64"},
+}
+REGRET_CURVE = {
+    **{"metric": "string", "target": "string", "k": "int64"},
+    **dict.fromkeys(("cost", "regret", "random_regret"), "float64"),
+    "base_models": "int64",
+}
+RELIABILITY = {
+    **{"target": "string", "seeds": "float64", "configurations": "int64"},
+    **dict.fromkeys(("single", "mean", "ceiling"), "float64"),
+    "remark": "string",
+}
 
 
 @dataclass(frozen=True)
@@ -95,53 +61,56 @@ class Judgement:
     correlations: pd.DataFrame
     """One row per metric, target and group, as of `correlate`."""
     cells: pd.DataFrame
-    """The correlation inside each cell of equal size; see `tables.cells`."""
+    """The correlation inside each cell of equal size, by `kind`: equal_budget or equal_architecture."""
     granulated: pd.DataFrame
-    """Granulated Kendall by choice; see pairs.py."""
+    """Granulated Kendall by choice (`axis`); see one_choice.py."""
     sign_errors: pd.DataFrame
-    """Robust sign error by environment; see pairs.py."""
+    """Robust sign error by environment; see one_choice.py."""
     differences: pd.DataFrame
     """The manifold metric minus every other; see differences.py."""
     transfer: pd.DataFrame
-    """Leave one data set, model or operator out; see `tables.transfer`."""
+    """One data set, model or operator left out; see transfer.py."""
     regret_curve: pd.DataFrame
-    """Regret against cost; see `tables.regret_curve`."""
+    """Regret against cost; see regret.py."""
     reliability: pd.DataFrame
     """How well each target repeats; see reliability.py."""
     exclusions: pd.DataFrame
     """What does not count, and why."""
-    words: list[str]
+    remarks: list[str]
     """What limits everything that these runs can say."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
         """The tables by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "words"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "remarks"}
 
 
 def judge(frame: pd.DataFrame) -> Judgement:
-    """Judge every metric by the records: see the fields of `Judgement`. Uses no random numbers.
+    """Judge every metric by the records. Uses no random numbers.
 
     Args:
         frame: as of `load_records`. Columns that it lacks count as null. Without a `configuration`, equal (dataset,
             model, expansion, axis, factor, budget, training, parameters) make one; without a `base_configuration`,
             equal (model, training) make one base model of a data set.
+
+    Returns:
+        The tables; see the fields of `Judgement`.
     """
-    table = prepared(frame)
-    panels = [Panel(table, target) for target in TARGETS]
-    granulated, sign_errors = tables.by_pairs(panels)
-    reliabilities = tables.reliability(panels)
+    runs = prepare(frame)
+    samples = [Samples(runs, target) for target in TARGETS]
+    granulated, sign_errors = _one_choice_tables(samples)
+    reliabilities = _reliability_table(samples)
     return Judgement(
-        correlations=_correlations(table, panels),
-        cells=tables.cells(panels),
+        correlations=_correlation_table(runs, samples),
+        cells=_cell_table(samples),
         granulated=granulated,
         sign_errors=sign_errors,
-        differences=tables.differences(panels),
-        transfer=tables.transfer(panels),
-        regret_curve=tables.regret_curve(panels),
+        differences=difference_table(samples),
+        transfer=transfer_table(samples),
+        regret_curve=_regret_curve(samples),
         reliability=reliabilities,
-        exclusions=tables.exclusions(frame, table),
-        words=words.of_sweep(table, reliabilities, frame.attrs.get("unfinished", {})),
+        exclusions=exclusion_table(frame, runs),
+        remarks=on_sweep(runs, reliabilities, frame.attrs.get("unfinished", {})),
     )
 
 
@@ -151,47 +120,48 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     Groups are `all`, `key=value` for each data set, model, axis, budget, training and (of several) store, and
     `arm=expansion`, which is all without the controls. The derived controls `lookup_table` and `second_training` (see
     controls.py) have a row wherever a metric has. A metric whose runs all failed has a row with n = 0. What is
-    undefined is null: no statistic is made up from too little, and `words` says what is too little.
+    undefined is null; `remark` says where there is too little for a conclusion.
 
     * n, n_configurations: the runs that count, and the configurations that they make; n_base_models: of how many.
     * spearman, ci_low, ci_high, p_value, interval: see correlation.py; q_value is p_value after Benjamini and Hochberg
       (1995) over the metrics of one target and group, controls left out.
-    * kendall: tau-b, see correlation.py; granulated_kendall, sign_error_*: see pairs.py.
+    * kendall: tau-b, see correlation.py; granulated_kendall, sign_error_*: see one_choice.py.
     * partial_spearman: given log parameters and base accuracy, see correlation.py.
-    * equal_budget_*, equal_architecture_*: see pooled.py; inside equal data set, base model and budget, or data set,
-      base model, parameters, depth and operations. Networks of one budget still differ by rounding, within the
+    * equal_budget_*, equal_architecture_*: see equal_size.py; inside equal data set, base model and budget, or data
+      set, base model, parameters, depth and operations. Networks of one budget still differ by rounding, within the
       expansion's `tolerance` (1 % unless set). To rank those differences would be to read noise as size, so the metric
       `parameters` is constant by definition here and gets null. Where an expansion is given a factor, its record's
-      budget is the ratio that it came to. *_signs: in how many cells the sign is the expected one (or the commoner).
-    * regret_at_1 and its relatives: see selection.py, in units of the target, averaged over base models with at least 2
+      budget is the ratio that resulted. *_signs: in how many cells the sign is the expected one (or, where none is
+      expected, the more frequent one).
+    * regret_at_1 and its relatives: see regret.py, in the target's own unit, averaged over base models with at least 2
       configurations. An expected sign of 0 or null counts as +1.
     * seconds: mean metric_seconds of a run. cost_fraction: summed metric_seconds over summed train_seconds.
     * expected_sign: the sign expected of this correlation, the metric's times the target's `DIRECTIONS`. sign_agrees:
       whether spearman has it; null where one of the two is 0 or null, false for rho = 0.
     * target_reliability, score_reliability, noise_ceiling: see reliability.py.
 
-    Rows are sorted: group `all` first, then groups by name; targets in their order; larger |spearman| first.
-
     Args:
         frame: see `judge`.
+
+    Returns:
+        The rows, sorted: group `all` first, then groups by name; targets in their order; larger |spearman| first.
     """
-    table = prepared(frame)
-    return _correlations(table, [Panel(table, target) for target in TARGETS])
-
-
-def compare(frame: pd.DataFrame, metric: str, rival: str, target: str = "gain") -> Difference:
-    """Whether one metric ranks the target better than another, on the configurations where both have a score.
-
-    See differences.py. An expected sign of 0 or null counts as +1.
-    """
-    panel = Panel(prepared(frame), target)
-    return paired(panel.sample(metric), panel.sample(rival))["spearman"]
+    runs = prepare(frame)
+    return _correlation_table(runs, [Samples(runs, target) for target in TARGETS])
 
 
 def ranked(correlations: pd.DataFrame, target: str = "gain", group: str = "all") -> pd.DataFrame:
     """The rows of one target and group, best agreement (expected sign * spearman) first.
 
-    A metric of which theory says nothing (sign 0 or null) stands where agreement is 0; undefined correlations are last.
+    A metric for which theory expects no sign (0 or null) is placed as if its agreement were 0.
+
+    Args:
+        correlations: as of `correlate`.
+        target: one of `TARGETS`.
+        group: `all` or `key=value`.
+
+    Returns:
+        The rows; undefined correlations are last.
     """
     rows = correlations[(correlations["target"] == target) & (correlations["group"] == group)]
     agreement = rows["expected_sign"].fillna(0).astype(float) * rows["spearman"]
@@ -206,38 +176,127 @@ def decided(row: Any) -> bool:
     return bool(row["ci_low"] > 0 or row["ci_high"] < 0)
 
 
-def _correlations(table: pd.DataFrame, panels: Sequence[Panel]) -> pd.DataFrame:
+def _correlation_table(runs: pd.DataFrame, all_samples: Sequence[Samples]) -> pd.DataFrame:
     rows = []
-    for place, panel in enumerate(panels):
-        for group, members, inside in _groups(table, panel.units):
+    for place, samples in enumerate(all_samples):
+        summaries = Summaries(samples)
+        for group, members, inside in _groups(runs, samples.configurations):
             for metric in [*sorted(members.dropna().unique()), *(DERIVED if len(members) else ())]:
-                judged = panel.judged(metric, inside)
-                row = {"metric": metric, "target": panel.target, "group": group, **judged, "place": place}
-                rows.append({**row, "words": words.of_row(row)})
-    found = pd.DataFrame(rows, columns=[*COLUMNS, "place"])
-    result = found[list(COLUMNS)].astype(COLUMNS)
+                row = {"metric": metric, "target": samples.target, "group": group, **summaries(metric, inside)}
+                rows.append({**row, "remark": on_row(row), "place": place})
+    everything = pd.DataFrame(rows, columns=[*COLUMNS, "place"])
+    table = everything[list(COLUMNS)].astype(COLUMNS)
     for p_value, q_value in (("p_value", "q_value"), ("equal_budget_p", "equal_budget_q")):
-        tested = result[p_value].where(result["role"].isin(["", "baseline"]))
-        if len(result):
-            result[q_value] = tested.groupby([result["target"], result["group"]]).transform(tables.adjusted)
-    order = result.assign(rest=result["group"] != "all", place=found["place"], size=-result["spearman"].abs())
+        tested = table[p_value].where(table["role"].isin(["", "baseline"]))
+        if len(table):
+            table[q_value] = tested.groupby([table["target"], table["group"]]).transform(false_discovery_rate)
+    order = table.assign(rest=table["group"] != "all", place=everything["place"], size=-table["spearman"].abs())
     order = order.sort_values(["rest", "group", "place", "size", "metric"], kind="stable")
-    return result.loc[order.index].reset_index(drop=True)
+    return table.loc[order.index].reset_index(drop=True)
 
 
-def _groups(table: pd.DataFrame, units: pd.DataFrame) -> Iterator[tuple[str, pd.Series, Flags]]:
+def _groups(runs: pd.DataFrame, configurations: pd.DataFrame) -> Iterator[tuple[str, pd.Series, Flags]]:
     """Label, metrics of the records, and configurations (as flags) of each group."""
-    yield "all", table["metric"], (units["number"] >= 0).to_numpy(dtype=bool)
-    keyed: list[tuple[str, list[Any]]] = [(key, sorted(table[key].dropna().unique())) for key in KEYS]
-    stores = sorted(table["store"].dropna().unique())
+    yield "all", runs["metric"], (configurations["number"] >= 0).to_numpy(dtype=bool)
+    keyed: list[tuple[str, list[Any]]] = [(key, sorted(runs[key].dropna().unique())) for key in KEYS]
+    stores = sorted(runs["store"].dropna().unique())
     if len(stores) > 1:
         keyed.append(("store", stores))
     for key, values in [*keyed, ("arm", ["expansion"])]:
         for value in values:
             label = f"{key}={value:g}" if key == "budget" else f"{key}={value}"
-            members = (table[key] == value).fillna(False).to_numpy(dtype=bool)
+            members = (runs[key] == value).fillna(False).to_numpy(dtype=bool)
             if key == "store":  # a configuration may be in several
-                inside = units["number"].isin(table.loc[members, "number"]).to_numpy(dtype=bool)
+                inside = configurations["number"].isin(runs.loc[members, "number"]).to_numpy(dtype=bool)
             else:
-                inside = (units[key] == value).fillna(False).to_numpy(dtype=bool)
-            yield label, table.loc[members, "metric"], inside
+                inside = (configurations[key] == value).fillna(False).to_numpy(dtype=bool)
+            yield label, runs.loc[members, "metric"], inside
+
+
+def _cell_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
+    """The correlation inside each cell of equal size, which shows whether the sign holds from cell to cell."""
+    parts = []
+    for samples in all_samples:
+        for kind, column in EQUAL_SIZE.items():
+            known = samples.configurations[["dataset", "model", "training", "base", "budget"]]
+            known = known.assign(cell=samples.configurations[column])
+            known["parameters"] = samples.configurations.groupby(column)["parameters"].transform("mean")
+            rows: dict[str, list[Any]] = {name: [] for name in ("cell", "metric", "n", "spearman", "sign")}
+            for metric in samples.metrics:
+                sample = samples.sample(metric)
+                cells = sample.cells(kind)
+                for name, values in (("cell", cells.code), ("n", cells.n), ("spearman", cells.rho)):
+                    rows[name] += values.tolist()
+                rows["metric"] += [metric] * len(cells.n)
+                rows["sign"] += [sample.expected_sign] * len(cells.n)
+            part = pd.DataFrame(rows).assign(target=samples.target, kind=kind)
+            parts.append(part.merge(known.drop_duplicates("cell"), on="cell"))
+    table = pd.concat(parts, ignore_index=True)
+    table["expected_sign"] = table["sign"].astype("Float64").astype("Int64")
+    agrees = (table["spearman"] * table["sign"] > 0).astype("boolean")
+    table["sign_agrees"] = agrees.mask(~table["sign"].isin([-1, 1]))
+    size = table["budget"].map(lambda budget: f"{budget:g}x").astype("string")
+    parameters = table["parameters"].map(lambda n: f"{n:,.0f} parameters").astype("string")
+    size = size.where(table["kind"] == "equal_budget", parameters)
+    table["label"] = table["dataset"].astype("string") + ", " + table["model"].astype("string") + ", " + size
+    return table[list(CELLS)].astype(CELLS)
+
+
+def _one_choice_tables(all_samples: Sequence[Samples]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Granulated Kendall by choice, and sign errors by environment."""
+    psi, errors = [], []
+    for samples in all_samples:
+        for metric in samples.metrics:
+            pairs = samples.compare_pairs(samples.sample(metric))
+            key = {"metric": metric, "target": samples.target}
+            for choice in [choice for choice in FIXED if choice in pairs.psi]:
+                mean, strata = pairs.psi[choice]
+                psi.append({**key, "axis": choice, "psi": mean, "strata": strata})
+            for name, error, n, effective in pairs.environments:
+                choice, _, environment = name.partition(": ")
+                row = {**key, "axis": choice, "environment": environment, "error": error}
+                errors.append({**row, "pairs": n, "effective_pairs": effective})
+    return _table(psi, GRANULATED), _table(errors, SIGN_ERRORS)
+
+
+def _regret_curve(all_samples: Sequence[Samples]) -> pd.DataFrame:
+    """Regret against cost, for the expansions of one base model (controls left out), averaged over base models."""
+    rows = []
+    for samples in all_samples:
+        expansions = (samples.configurations["arm"] == "expansion").to_numpy(dtype=bool)
+        for metric in samples.metrics:
+            sample = samples.sample(metric, expansions)
+            paid = sample.priced_train.sum()
+            # A second training trains every candidate: its price is paid before the first choice.
+            price = sample.priced_metric.sum() / paid if paid > 0 else math.nan
+            candidates = list(split(sample.base_number, sample.preference, sample.goal))
+            most = max((len(goal) for _, goal in candidates), default=0)
+            for k in [k for k in (1, 2, 3, 5, 8, 13, 21, 34, 55, 89) if k <= most]:
+                chosen = [(preference, goal, min(k, len(goal))) for preference, goal in candidates]
+                rows.append(
+                    {
+                        **{"metric": metric, "target": samples.target, "k": k, "base_models": len(chosen)},
+                        # Scoring all candidates and training the first k, as a fraction of training all of them.
+                        "cost": price + float(np.mean([few / len(goal) for _, goal, few in chosen])),
+                        "regret": float(np.mean([regret_at(*choice) for choice in chosen])),
+                        "random_regret": float(np.mean([regret_at(0 * goal, goal, few) for _, goal, few in chosen])),
+                    }
+                )
+    return _table(rows, REGRET_CURVE)
+
+
+def _reliability_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
+    """How well each target repeats from seed to seed, over all configurations."""
+    rows = []
+    for samples in all_samples:
+        target = samples.target_reliability(samples.trainings["number"].unique())
+        remark = "No run has this target." if not target.configurations else ""
+        if target.configurations and not target.seeds > 1:
+            remark = "One seed: unknown."
+        rows.append({"target": samples.target, **vars(target), "ceiling": ceiling(target.mean), "remark": remark})
+    return _table(rows, RELIABILITY)
+
+
+def _table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> pd.DataFrame:
+    """Rows as a frame of exactly these columns and dtypes."""
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)

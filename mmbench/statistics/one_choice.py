@@ -1,18 +1,19 @@
 """What a score says about two configurations that differ in one choice only: granulated Kendall, robust sign error.
 
-A choice is the expansion, its axis, the budget, the model, the data set or the training. Pairs of two configurations
-that are equal in all choices but one are found once, and used by all metrics.
+A choice is the expansion, its axis, the budget, the model, the data set or the training. Configurations that are equal
+in all choices but one form a stratum; their pairs are listed once, and used by all metrics.
 
-* Granulated Kendall's coefficient: psi_i is the mean of tau-b over the cells in which everything but choice i is fixed,
-  Psi the mean of psi_i over choices. A score that only follows one choice (size, say) has one large psi. Source: Jiang
-  et al., Fantastic Generalization Measures and Where to Find Them (2020).
-* Robust sign error: for each pair of values of one choice (an environment, `net2wider / zero_pad`), the share of pairs
-  in which the score points the wrong way, (1 - sign(score difference) sign(target difference)) / 2, weighted by how
-  sure the target's sign is; mean, 90th percentile and maximum over environments. Source: Dziugaite et al., In Search
+* Granulated Kendall's coefficient: psi_i is the mean of tau-b over the strata in which everything but choice i is
+  fixed, Psi the mean of psi_i over choices. A score that only follows one choice (size, say) has one large psi. Source:
+  Jiang et al., Fantastic Generalization Measures and Where to Find Them (2020).
+* Robust sign error: for each two values of one choice (an environment, `net2wider / zero_pad`), the share of pairs in
+  which the score points the wrong way, (1 - sign(score difference) sign(target difference)) / 2, weighted by how
+  certain the target's sign is; mean, 90th percentile and maximum over environments. Source: Dziugaite et al., In Search
   of Robust Measures of Generalization (2020). They weigh by a Hoeffding bound for the test set; all networks here see
-  one test set and one order of images, which that bound ignores, so the noise is taken from the seeds instead:
+  one test set and one order of images, which that bound ignores, so the noise is estimated from the seeds instead:
   w = max(0, 2 Phi(|difference| / standard error) - 1 - 1/2), with one variance per base model. With one seed every pair
-  that differs weighs the same. An environment counts from `PAIRS` effective pairs, (sum w)^2 / sum w^2, on.
+  that differs weighs the same. An environment of fewer than `MIN_PAIRS` effective pairs, (sum w)^2 / sum w^2, does not
+  count.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ FIXED = {
 }
 """What two configurations must share to differ in one choice only. A base model fixes its model and training."""
 
-PAIRS = 5.0
+MIN_PAIRS = 5.0
 """Effective pairs below which an environment does not count: its sign error could take only a few values."""
 _LARGEST = 300
-"""Configurations of a cell whose pairs are looked at, evenly spaced: a thousand variants of one choice are 500,000."""
+"""Configurations of a stratum that are paired, evenly spaced: a thousand variants of one choice are 500,000 pairs."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs that differ in one choice: configuration numbers, and the numbers of choice, cell and environment."""
+    """Pairs that differ in one choice: two configurations, and the numbers of choice, stratum and environment."""
 
-    one: Codes
-    other: Codes
-    axis: Codes
-    cell: Codes
+    first: Codes
+    second: Codes
+    choice: Codes
+    stratum: Codes
     environment: Codes
     names: list[str]
     """The environments by number."""
@@ -67,12 +68,12 @@ def pairs_of(configurations: pd.DataFrame) -> Pairs:
     none = np.zeros(0, dtype=np.int64)
     columns: list[list[Codes]] = [[none] for _ in range(5)]
     names: list[str] = []
-    cells = 0
-    for place, (axis, fixed) in enumerate(FIXED.items()):
-        codes = frame.groupby("base" if axis == "model" else axis, dropna=False).ngroup().to_numpy()
-        values, value = np.unique([_shown(value) for value in frame[axis]], return_inverse=True)
-        for group in frame.groupby(list(fixed), dropna=False).indices.values():
-            members = np.asarray(group)
+    strata = 0
+    for place, (choice, fixed) in enumerate(FIXED.items()):
+        codes = frame.groupby("base" if choice == "model" else choice, dropna=False).ngroup().to_numpy()
+        values, value = np.unique([_shown(value) for value in frame[choice]], return_inverse=True)
+        for stratum in frame.groupby(list(fixed), dropna=False).indices.values():
+            members = np.asarray(stratum)
             if len(members) > _LARGEST:
                 members = members[np.linspace(0, len(members) - 1, _LARGEST).astype(int)]
             i, j = np.triu_indices(len(members), 1)
@@ -80,15 +81,15 @@ def pairs_of(configurations: pd.DataFrame) -> Pairs:
             i, j = i[codes[i] != codes[j]], j[codes[i] != codes[j]]
             low, high = np.minimum(value[i], value[j]), np.maximum(value[i], value[j])
             environment = len(names) + low * len(values) + high
-            found = (numbers[i], numbers[j], np.full(len(i), place), np.full(len(i), cells), environment)
-            for column, part in zip(columns, found, strict=True):
+            parts = (numbers[i], numbers[j], np.full(len(i), place), np.full(len(i), strata), environment)
+            for column, part in zip(columns, parts, strict=True):
                 column.append(part)
-            cells += 1
-        names += [f"{axis}: {one} / {other}" for one in values for other in values]
-    one, other, axis_code, cell, environment = (np.concatenate(column) for column in columns)
+            strata += 1
+        names += [f"{choice}: {low} / {high}" for low in values for high in values]
+    first, second, choice_code, stratum_code, environment = (np.concatenate(column) for column in columns)
     kept, environment = np.unique(environment, return_inverse=True)
     size = int(numbers.max(initial=-1)) + 1
-    return Pairs(one, other, axis_code, cell, environment, [names[code] for code in kept], size)
+    return Pairs(first, second, choice_code, stratum_code, environment, [names[code] for code in kept], size)
 
 
 def _shown(value: Any) -> str:
@@ -96,11 +97,11 @@ def _shown(value: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Judged:
+class PairStatistics:
     """What the pairs say of one score."""
 
     psi: dict[str, tuple[float, int]]
-    """The mean tau-b of each choice, and its cells."""
+    """The mean tau-b of each choice, and its strata."""
     environments: list[tuple[str, float, int, float]]
     """Name, weighted sign error, pairs and effective pairs."""
 
@@ -112,39 +113,42 @@ class Judged:
     @property
     def errors(self) -> tuple[float, float, float]:
         """Mean, 90th percentile and maximum of the sign error over environments."""
-        found = [error for _, error, _, _ in self.environments]
-        return (float(np.mean(found)), float(np.percentile(found, 90)), max(found)) if found else (math.nan,) * 3
+        errors = [error for _, error, _, _ in self.environments]
+        return (float(np.mean(errors)), float(np.percentile(errors, 90)), max(errors)) if errors else (math.nan,) * 3
 
 
-def judge_pairs(
-    pairs: Pairs, number: Codes, score: Array, target: Array, variance: Array, n: Array, turn: float
-) -> Judged:
+def compare_pairs(
+    pairs: Pairs, number: Codes, score: Array, target: Array, variance: Array, n: Codes, sign: float
+) -> PairStatistics:
     """Granulated Kendall and sign errors of one score.
 
     Args:
         pairs: of all configurations.
-        number: the configurations that have the score.
-        score: of each of them.
-        target: of each of them.
-        variance: of the target from seed to seed, for each of them; NaN if unknown.
-        n: the seeds that each of their targets is a mean of.
-        turn: -1 if a larger score means a smaller target, else 1; only the sign errors are turned.
+        number: the configurations that have the score, shape (k,).
+        score: of each of them, shape (k,).
+        target: of each of them, shape (k,).
+        variance: of the target from seed to seed, for each of them, shape (k,); NaN if unknown.
+        n: the seeds that each of their targets is a mean of, shape (k,).
+        sign: -1 if a larger score means a smaller target, else 1; only the sign errors depend on it.
+
+    Returns:
+        The statistics over the pairs of which both configurations have the score.
     """
     where = np.full(max(pairs.size, int(number.max(initial=-1)) + 1), -1)
     where[number] = np.arange(len(number))
-    i, j = where[pairs.one], where[pairs.other]
+    i, j = where[pairs.first], where[pairs.second]
     both = (i >= 0) & (j >= 0)
     i, j = i[both], j[both]
     up, gain = np.sign(score[i] - score[j]), np.sign(target[i] - target[j])
-    axes = list(FIXED)
-    psi = _psi(pairs.axis[both], pairs.cell[both], up, gain)
+    choices = list(FIXED)
+    psi = _psi(pairs.choice[both], pairs.stratum[both], up, gain)
     error = np.sqrt(variance[i] / n[i] + variance[j] / n[j])
     with np.errstate(divide="ignore", invalid="ignore"):
-        sure = special.erf(np.abs(target[i] - target[j]) / error / math.sqrt(2))  # 2 Phi(z) - 1
-    weight = np.where(gain == 0, 0.0, np.where(np.isfinite(sure), np.maximum(sure - 0.5, 0), 0.5))
-    return Judged(
-        {axes[axis]: found for axis, found in psi.items()},
-        _environments(pairs, pairs.environment[both], weight, (1 - turn * up * gain) / 2),
+        certainty = special.erf(np.abs(target[i] - target[j]) / error / math.sqrt(2))  # 2 Phi(z) - 1
+    weight = np.where(gain == 0, 0.0, np.where(np.isfinite(certainty), np.maximum(certainty - 0.5, 0), 0.5))
+    return PairStatistics(
+        {choices[code]: mean for code, mean in psi.items()},
+        _environments(pairs, pairs.environment[both], weight, (1 - sign * up * gain) / 2),
     )
 
 
@@ -161,17 +165,17 @@ def _environments(pairs: Pairs, environment: Codes, weight: Array, wrong: Array)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         effective, error = total**2 / squares, lost / total
-    kept = np.flatnonzero(effective >= PAIRS - 1e-9)
+    kept = np.flatnonzero(effective >= MIN_PAIRS - 1e-9)
     return [(pairs.names[k], float(error[k]), int(count[k]), float(effective[k])) for k in kept]
 
 
-def _psi(axis: Codes, cell: Codes, up: Array, gain: Array) -> dict[int, tuple[float, int]]:
-    """The mean of tau-b over the cells of each choice where neither side is constant."""
-    if not len(cell):
+def _psi(choice: Codes, stratum: Codes, up: Array, gain: Array) -> dict[int, tuple[float, int]]:
+    """The mean of tau-b over the strata of each choice where neither side is constant."""
+    if not len(stratum):
         return {}
-    _, first, place = np.unique(cell, return_index=True, return_inverse=True)
+    _, first, place = np.unique(stratum, return_index=True, return_inverse=True)
     agree, scored, gained = (np.bincount(place, values) for values in (up * gain, up**2, gain**2))
     known = (scored > 0) & (gained > 0)
     tau = agree[known] / np.sqrt(scored[known] * gained[known])
-    of = axis[first][known]
+    of = choice[first][known]
     return {int(code): (float(tau[of == code].mean()), int((of == code).sum())) for code in np.unique(of)}

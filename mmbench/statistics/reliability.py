@@ -1,12 +1,12 @@
-"""How well a value repeats when only the seed changes, and the ceiling that this sets to any correlation.
+"""How well a value repeats when only the seed changes, and the ceiling that this sets on any correlation.
 
 One-way intraclass correlation of ranks over all runs: with B and W the mean squares between and inside configurations,
 single = (B - W) / (B + (k - 1) W) is the reliability of one run and mean = (B - W) / B that of a mean over the k seeds,
 k the mean number of seeds (n0 of unbalanced designs). Ranks, because scores span decades and the statistics here are
 of ranks. Negative estimates are 0. Source: Shrout and Fleiss, ICC(1,1) and ICC(1,k) (1979).
 
-Two noisy columns correlate at most by sqrt(r_score r_target), even where what they measure is the same. Source:
-Spearman (1904).
+Two noisy columns correlate by at most sqrt(r_score r_target), even if they measure the same thing. Source: Spearman
+(1904).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.statistics.ranks import ranks as ranked
+from mmbench.statistics.correlation import ranks as ranks_of
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -34,7 +34,15 @@ class Reliability:
 
 
 def reliability(number: Codes, values: Array) -> Reliability:
-    """Of the values of runs, `number` telling their configuration. Configurations with one run count as well."""
+    """How well the values of runs repeat from seed to seed; configurations with one run count as well.
+
+    Args:
+        number: the configuration of each run, shape (runs,).
+        values: of each run, shape (runs,).
+
+    Returns:
+        The reliability of one run and of the mean over seeds.
+    """
     if not len(values):
         return Reliability()
     _, place, n = np.unique(number, return_inverse=True, return_counts=True)
@@ -42,7 +50,7 @@ def reliability(number: Codes, values: Array) -> Reliability:
     seeds = runs / groups
     if groups < 2 or runs == groups or np.ptp(values) == 0:
         return Reliability(seeds=seeds, configurations=groups)
-    ranks = ranked(values)
+    ranks = ranks_of(values)
     means = np.bincount(place, ranks) / n
     between = float(n @ (means - ranks.mean()) ** 2) / (groups - 1)
     inside = float(((ranks - means[place]) ** 2).sum()) / (runs - groups)

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from mmbench.errors import ConfigError, StoreError
-from mmbench.records.frame import load_records, replacing, write_records
-from mmbench.store.files import read_json, write_json
-from mmbench.store.store import VERSION
+from mmbench.records import frame as module
+from mmbench.records.frame import load_records, write_records
+from mmbench.store.files import read_json, replacing, write_json
+from mmbench.store.store import VERSION, Store
 
 CONTRACT = [
     *("run_id", "status", "error", "model", "dataset", "expansion", "axis", "factor", "budget", "training", "seed"),
@@ -68,6 +69,44 @@ def test_records_of_other_versions_and_other_runs_are_left_out_and_named(stored,
     assert frame.attrs["other_versions"] == [{"path": str(files[0]), "version": str(VERSION - 1)}]
     assert frame.attrs["damaged"] == [str(files[1])]
     assert "store_version" not in frame
+
+
+def test_a_damaged_record_heals(stored, record):
+    rows = [record(seed=seed) for seed in range(3)]
+    folder = stored(rows)
+    path = folder / "records" / f"{rows[0]['run_id']}.json"
+    good = path.read_bytes()
+    path.write_bytes(good[:-9])
+    assert load_records(folder).attrs["damaged"] == [str(path)]
+    path.write_bytes(good)
+    frame = load_records(folder)
+    assert (len(frame), frame.attrs["damaged"]) == (3, [])
+
+
+def test_new_changed_and_removed_records_are_seen(stored, sweep):
+    changed, gone = ({**row, "status": "failed", "error": "at first"} for row in sweep[:2])
+    folder = stored([changed, gone, *sweep[2:]])
+    before = load_records(folder)
+    store = Store(folder)
+    store.write_record({**changed, "error": "now it fails", "brand_new": 1.5})
+    store.forget_record(gone["run_id"])
+    store.write_record({**sweep[2], "run_id": "0" * 16})
+    frame = load_records(folder).set_index("run_id")
+    assert frame.loc[changed["run_id"], ["error", "brand_new"]].tolist() == ["now it fails", 1.5]
+    assert set(frame.index) == {*before["run_id"], "0" * 16} - {gone["run_id"]}
+
+
+def test_records_that_are_removed_while_reading_are_not_damaged(stored, sweep, monkeypatch):
+    folder = stored(sweep[:9])
+
+    def vanishing(path):
+        path.unlink()
+        return read_json(path)
+
+    monkeypatch.setattr(module, "read_json", vanishing)
+    frame = load_records(folder)
+    assert frame.empty
+    assert frame.attrs["damaged"] == []
 
 
 def test_rows_are_sorted_by_what_they_are_not_by_their_files(stored, sweep):

@@ -8,24 +8,30 @@ import pytest
 from mbe_eval import core
 from scipy import stats
 from statsmodels import api
+from statsmodels.stats import multitest
 
 from mmbench.statistics.correlation import (
+    bonett_wright,
+    false_discovery_rate,
     influence,
-    interval,
     kendall,
     kendall_interval,
     partial_interval,
-    partial_spearman,
+    ranks,
+    ranks_within,
     spearman,
     spearman_interval,
     standard_error,
 )
-from mmbench.statistics.ranks import ranks, ranks_within
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 ALONE = np.zeros(1000, dtype=int)
 """One base model."""
+
+
+def partial(score, gain, controls):
+    return partial_interval(score, gain, controls, ALONE[: len(score)]).rho
 
 
 def sample(draw, rho, n):
@@ -82,7 +88,7 @@ def test_rounding_never_makes_an_interval_out_of_a_perfect_order():
 
 
 @pytest.mark.parametrize("tied", [False, True])
-def test_influences_foretell_what_leaving_one_out_does(tied):
+def test_influences_predict_the_effect_of_leaving_one_out(tied):
     x, y = sample(np.random.default_rng(1), 0.6, 400)
     if tied:
         x, y = np.round(3 * x), np.round(2 * y)
@@ -156,7 +162,7 @@ def test_intervals_cover_the_truth_where_bonett_and_wright_do_not():
     truth = stats.spearmanr(u / scale, v / scale).statistic
     assert covered(draw, heavy, truth, 600) >= 0.92
     rhos = [spearman(*heavy(draw)[:2]) for _ in range(600)]
-    theirs = np.mean([low <= truth <= high for low, high in (interval(rho, 60) for rho in rhos)])
+    theirs = np.mean([low <= truth <= high for low, high in (bonett_wright(rho, 60) for rho in rhos)])
     assert theirs < 0.94
 
 
@@ -241,4 +247,50 @@ def test_configurations_that_lack_a_control_are_left_out():
     score, gain, size = draw.normal(size=(3, 20))
     size[3], gain[5] = np.nan, np.inf
     kept = np.setdiff1d(np.arange(20), [3, 5])
-    assert partial_spearman(score, gain, [size]) == partial_spearman(score[kept], gain[kept], [size[kept]])
+    assert partial(score, gain, [size]) == partial(score[kept], gain[kept], [size[kept]])
+
+
+@pytest.mark.parametrize(
+    ("rho", "n", "low", "high"),
+    [
+        (0.8, 6, -0.20, 0.98),
+        (0.8, 12, 0.33, 0.95),
+        (0.8, 30, 0.58, 0.91),
+        (0.5, 19, 0.0296, 0.7891),
+        (0, 7, -0.7531, 0.7531),
+    ],
+)
+def test_interval_of_bonett_and_wright(rho, n, low, high):
+    digits = 2 if rho == 0.8 else 4
+    assert bonett_wright(rho, n) == pytest.approx((low, high), abs=0.6 * 10**-digits)
+    assert bonett_wright(-rho, n) == pytest.approx((-high, -low), abs=0.6 * 10**-digits)
+
+
+def test_partial_correlation_agrees_with_the_inverse_of_the_correlation_matrix():
+    draw = np.random.default_rng(2)
+    size, base = draw.normal(size=30), draw.integers(0, 4, 30).astype(float)
+    score, gain = size + draw.normal(size=30), size + base + draw.normal(size=30)
+    precision = np.linalg.inv(np.corrcoef([stats.rankdata(v) for v in (score, gain, size, base)]))
+    expected = -precision[0, 1] / math.sqrt(precision[0, 0] * precision[1, 1])
+    assert partial(score, gain, [size, base]) == pytest.approx(expected)
+
+
+def test_constant_controls_are_dropped():
+    score, gain = np.array([1.0, 2, 3]), np.array([2.0, 1, 3])  # too few for two controls
+    constant = np.ones(3)
+    assert partial(score, gain, [constant, constant]) == pytest.approx(stats.spearmanr(score, gain).statistic)
+
+
+@pytest.mark.parametrize(("n", "defined"), [(4, False), (5, True)])
+def test_partial_correlation_needs_three_configurations_more_than_controls(n, defined):
+    draw = np.random.default_rng(5)
+    found = [partial(score, gain, [size, base]) for score, gain, size, base in draw.normal(size=(20, 4, n))]
+    assert any(not math.isnan(rho) for rho in found) == defined
+
+
+def test_q_values_are_those_of_statsmodels_and_nulls_stay_null():
+    p_values = pd.Series([0.001, 0.2, math.nan, 0.03, 0.04, 0.9])
+    known = p_values.dropna()
+    found = false_discovery_rate(p_values)
+    assert found.dropna().tolist() == pytest.approx(multitest.multipletests(known, method="fdr_bh")[1].tolist())
+    assert math.isnan(found[2])

@@ -8,14 +8,14 @@ import pytest
 from scipy import stats
 from statsmodels.stats import meta_analysis as meta
 
-from mmbench.statistics.equal_size import Cells, pool, within
+from mmbench.statistics.equal_size import CellCorrelations, correlate_cells, mean_over_cells
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
 def cells(rhos, n, base=None):
     k = len(rhos)
-    return Cells(
+    return CellCorrelations(
         np.arange(k), np.arange(k) if base is None else np.asarray(base), np.asarray(n), np.asarray(rhos, float)
     )
 
@@ -25,7 +25,7 @@ def test_cells_are_scipys_one_by_one_and_the_others_do_not_count():
     cell = draw.integers(-1, 9, 80)
     score, target = np.round(draw.normal(size=80), 1), np.round(draw.normal(size=80), 1)
     score[cell == 4] = 7.0
-    found = within(cell, cell // 3, score, target)
+    found = correlate_cells(cell, cell // 3, score, target)
     expected = {
         code: (stats.spearmanr(score[cell == code], target[cell == code]).statistic, (cell == code).sum())
         for code in range(9)
@@ -38,9 +38,9 @@ def test_cells_are_scipys_one_by_one_and_the_others_do_not_count():
 
 
 @pytest.mark.parametrize("n", [0, 2])
-def test_nothing_is_pooled_from_too_little(n):
-    none = within(np.zeros(n, dtype=int), np.zeros(n, dtype=int), np.arange(n) + 0.0, np.arange(n) + 0.0)
-    found = pool(none)
+def test_too_little_has_no_mean(n):
+    none = correlate_cells(np.zeros(n, dtype=int), np.zeros(n, dtype=int), np.arange(n) + 0.0, np.arange(n) + 0.0)
+    found = mean_over_cells(none)
     assert math.isnan(found.rho)
     assert (found.cells, found.n) == (0, 0)
 
@@ -49,32 +49,32 @@ def test_the_p_value_rests_on_the_exact_variance_under_permutation():
     score, target = np.array([1.0, 2, 2, 5]), np.array([1.0, 3, 3, 4])
     rhos = [stats.spearmanr(score, list(order)).statistic for order in itertools.permutations(target)]
     assert np.var(rhos) == pytest.approx(1 / 3)
-    found = pool(cells([0.4, 0.8], [4, 6]))
-    pooled = (4 * 0.4 + 6 * 0.8) / 10
-    assert found.rho == pytest.approx(pooled)
+    found = mean_over_cells(cells([0.4, 0.8], [4, 6]))
+    mean = (4 * 0.4 + 6 * 0.8) / 10
+    assert found.rho == pytest.approx(mean)
     error = math.sqrt((0.4**2) / 3 + (0.6**2) / 5)
-    assert found.p_value == pytest.approx(2 * stats.norm.sf(pooled / error))
+    assert found.p_value == pytest.approx(2 * stats.norm.sf(mean / error))
 
 
 def test_heterogeneity_is_that_of_statsmodels():
     rhos, n = np.array([0.9, -0.2, 0.4, 0.6, 0.1]), np.array([12, 15, 9, 20, 11])
-    found = pool(cells(rhos, n))
-    pooled = n @ rhos / n.sum()
-    variance = (1 - pooled**2) ** 2 * (1 + pooled**2 / 2) / (n - 1)
+    found = mean_over_cells(cells(rhos, n))
+    mean = n @ rhos / n.sum()
+    variance = (1 - mean**2) ** 2 * (1 + mean**2 / 2) / (n - 1)
     theirs = meta.combine_effects(rhos, variance)
     assert found.i2 == pytest.approx(theirs.i2)
-    assert pool(cells([0.3, 0.3, 0.3], [9, 9, 9])).i2 == 0
+    assert mean_over_cells(cells([0.3, 0.3, 0.3], [9, 9, 9])).i2 == 0
 
 
 def test_perfect_cells_have_no_interval_but_a_p_value():
-    found = pool(cells([1, 1, 1, 1], [6, 6, 6, 6]))
+    found = mean_over_cells(cells([1, 1, 1, 1], [6, 6, 6, 6]))
     assert found.rho == 1
     assert math.isnan(found.low)
     assert found.p_value < 1e-4
 
 
 @pytest.mark.parametrize(("bases", "budgets", "spread"), [(1, 4, 0.0), (2, 2, 0.0), (4, 2, 0.0), (6, 2, 0.3)])
-def test_pooled_intervals_cover_the_mean_over_base_models(bases, budgets, spread):
+def test_intervals_cover_the_mean_over_base_models(bases, budgets, spread):
     draw = np.random.default_rng(bases)
     n, mean, hits, times = 8, 0.3, 0, 400
     base = np.repeat(np.arange(bases * budgets) // budgets, n)
@@ -85,7 +85,9 @@ def test_pooled_intervals_cover_the_mean_over_base_models(bases, budgets, spread
     for time in range(times + 600):
         rho = np.clip(mean + spread * draw.normal(size=bases), -0.95, 0.95)[base]
         score = draw.normal(size=len(cell))
-        found = pool(within(cell, base, score, rho * score + np.sqrt(1 - rho**2) * draw.normal(size=len(cell))))
+        found = mean_over_cells(
+            correlate_cells(cell, base, score, rho * score + np.sqrt(1 - rho**2) * draw.normal(size=len(cell)))
+        )
         means.append(found.rho)
         hits += time < times and found.low <= truth <= found.high
     assert np.mean(means) == pytest.approx(truth, abs=0.025)
@@ -96,5 +98,5 @@ def test_null_scores_are_found_by_chance_no_more_often_than_said():
     draw = np.random.default_rng(7)
     cell = np.repeat(np.arange(6), 5)
     base = cell // 2
-    p_values = [pool(within(cell, base, *draw.normal(size=(2, 30)))).p_value for _ in range(600)]
+    p_values = [mean_over_cells(correlate_cells(cell, base, *draw.normal(size=(2, 30)))).p_value for _ in range(600)]
     assert (np.array(p_values) < 0.05).mean() < 0.075

@@ -1,21 +1,13 @@
-import math
+"""The tables: their rows, groups, order and columns."""
 
-import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
-from mmbench.statistics.judge import (
-    COLUMNS,
-    TARGETS,
-    compare,
-    correlate,
-    interval,
-    mixed,
-    partial_spearman,
-    ranked,
-    role,
-)
+from mmbench.statistics.correlation import false_discovery_rate
+from mmbench.statistics.judge import correlate, judge, ranked
+from mmbench.statistics.summary import COLUMNS
+from mmbench.statistics.target import TARGETS
+from tests.statistics.planted import TRUE, planted, row
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -27,265 +19,6 @@ CONTRACT = [
 UNDEFINED = ["spearman", "ci_low", "ci_high", "p_value", "kendall", "partial_spearman", "equal_budget_spearman"]
 
 
-def judged(records, metric="manifold", target="gain", group="all"):
-    table = correlate(pd.DataFrame(records))
-    rows = table[(table["metric"] == metric) & (table["target"] == target) & (table["group"] == group)]
-    assert len(rows) == 1
-    return rows.iloc[0]
-
-
-# -- closed forms ------------------------------------------------------------------------------------------------------
-
-
-def test_ranks_with_ties_by_hand(points):
-    # ranks 1, 2.5, 2.5, 4 and 1, 3, 2, 4: rho = 4.5 / sqrt(4.5 * 5)
-    # 5 concordant pairs and 1 tied: tau-b = 5 / sqrt(5 * 6)
-    row = judged(points([10, 20, 20, 70], [0.1, 0.3, 0.2, 0.4]))
-    assert row["spearman"] == pytest.approx(4.5 / math.sqrt(22.5))
-    assert row["kendall"] == pytest.approx(5 / math.sqrt(30))
-    assert (row["n"], row["n_configurations"]) == (4, 4)
-
-
-@pytest.mark.parametrize(
-    ("rho", "n", "low", "high"),
-    [
-        (0.8, 6, -0.20, 0.98),
-        (0.8, 12, 0.33, 0.95),
-        (0.8, 30, 0.58, 0.91),
-        (0.5, 19, 0.0296, 0.7891),
-        (0, 7, -0.7531, 0.7531),
-    ],
-)
-def test_interval_of_bonett_and_wright(rho, n, low, high):
-    digits = 2 if rho == 0.8 else 4
-    assert interval(rho, n) == pytest.approx((low, high), abs=0.6 * 10**-digits)
-    assert interval(-rho, n) == pytest.approx((-high, -low), abs=0.6 * 10**-digits)
-
-
-def test_statistics_agree_with_scipy(points):
-    draw = np.random.default_rng(1)
-    score, gain = draw.normal(size=15), draw.normal(size=15)
-    row = judged(points(score.tolist(), gain.tolist()))
-    expected = stats.spearmanr(score, gain)
-    assert row["spearman"] == pytest.approx(expected.statistic)
-    assert row["p_value"] == pytest.approx(expected.pvalue)
-    low, high = interval(expected.statistic, 15)  # Bonett and Wright's, which ours comes near to for normal data
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((low, high), abs=0.08)
-
-
-def test_a_perfect_order_has_no_interval(points):
-    row = judged(points(np.geomspace(1e-9, 1e9, 13).tolist(), np.linspace(-0.1, 0.2, 13).tolist()))
-    assert row["spearman"] == 1
-    assert row[["ci_low", "ci_high"]].isna().all()
-
-
-def test_three_configurations_have_no_interval_and_two_no_correlation(points):
-    three = judged(points([1, 2, 3], [0.1, 0.3, 0.2]))
-    assert three["spearman"] == pytest.approx(0.5)
-    assert three[["ci_low", "ci_high", "p_value"]].isna().all()
-    assert judged(points([1, 2], [0.1, 0.2]))[UNDEFINED].isna().all()
-
-
-@pytest.mark.parametrize(
-    ("scores", "gains"), [([5.0] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), ([1, 2, 3, 4, 5, 6], [0.1] * 6)]
-)
-def test_a_constant_side_correlates_with_nothing(points, scores, gains):
-    row = judged(points(scores, gains))
-    assert row["n_configurations"] == 6
-    assert row[[*UNDEFINED, "sign_agrees"]].isna().all()
-
-
-# -- what counts -------------------------------------------------------------------------------------------------------
-
-
-def test_only_done_runs_with_finite_score_and_target_count(points, record):
-    good = points([1, 2, 3, 4], [0.1, 0.2, 0.3, 0.4])
-    bad = points(
-        [math.nan, math.inf, -math.inf, None, 9, 9, 9],
-        [0.0, 0.0, 0.0, 0.0, math.nan, math.inf, 0.0],
-        status=["done"] * 6 + ["failed"],
-    )
-    bad = [{**row, "configuration": f"bad{place}"} for place, row in enumerate(bad)]
-    row = judged(good + bad)
-    assert (row["n"], row["n_configurations"], row["spearman"]) == (4, 4, 1)
-
-
-def test_seeds_are_averaged_before_ranking(points):
-    # the means are ordered like the gains though most single runs are not
-    first = points([0, 10, 2], [0.1, 0.2, 0.3], seed=0)
-    second = points([1, -8, 9], [0.1, 0.2, 0.3], seed=1)
-    row = judged(first + second)
-    assert (row["n"], row["n_configurations"], row["spearman"]) == (6, 3, 1)
-    runs = pd.DataFrame(first + second)
-    assert stats.spearmanr(runs["score"], runs["gain"]).statistic < 0.5
-
-
-def test_gains_that_differ_by_rounding_only_are_ties(points):
-    gains = [0.9 - 0.8, 0.8 - 0.7, 0.7 - 0.6, 0.5]
-    assert len(set(gains)) > 2  # as floats they differ
-    by_hand = stats.spearmanr([1, 2, 3, 4], [1, 1, 1, 2]).statistic
-    assert judged(points([1, 2, 3, 4], gains))["spearman"] == pytest.approx(by_hand)
-
-
-def test_without_configurations_equal_runs_but_for_metric_and_seed_are_one(record):
-    rows = [
-        record(expansion=name, seed=seed, score=score, gain=score / 10)
-        for name, score in (("a", 1), ("b", 2), ("c", 3))
-        for seed in (0, 1)
-    ]
-    row = judged(rows)
-    assert (row["n"], row["n_configurations"]) == (6, 3)
-
-
-def test_the_order_of_the_rows_changes_nothing(sweep_frame, sweep_table):
-    shuffled = sweep_frame.sample(frac=1, random_state=3)
-    pd.testing.assert_frame_equal(correlate(shuffled), sweep_table)
-
-
-# -- partial -----------------------------------------------------------------------------------------------------------
-
-
-def test_partial_correlation_agrees_with_the_inverse_of_the_correlation_matrix():
-    draw = np.random.default_rng(2)
-    size, base = draw.normal(size=30), draw.integers(0, 4, 30).astype(float)
-    score, gain = size + draw.normal(size=30), size + base + draw.normal(size=30)
-    precision = np.linalg.inv(np.corrcoef([stats.rankdata(v) for v in (score, gain, size, base)]))
-    expected = -precision[0, 1] / math.sqrt(precision[0, 0] * precision[1, 1])
-    assert partial_spearman(score, gain, [size, base]) == pytest.approx(expected)
-
-
-def test_constant_controls_are_dropped():
-    score, gain = np.array([1.0, 2, 3]), np.array([2.0, 1, 3])  # too few for two controls
-    constant = np.ones(3)
-    assert partial_spearman(score, gain, [constant, constant]) == pytest.approx(stats.spearmanr(score, gain).statistic)
-
-
-@pytest.mark.parametrize(("n", "defined"), [(4, False), (5, True)])
-def test_partial_correlation_needs_three_configurations_more_than_controls(n, defined):
-    draw = np.random.default_rng(5)
-    found = [partial_spearman(score, gain, [size, base]) for score, gain, size, base in draw.normal(size=(20, 4, n))]
-    assert any(not math.isnan(rho) for rho in found) == defined
-
-
-def test_nothing_is_left_of_a_score_that_is_a_control(points):
-    parameters = [1000, 2000, 3000, 4000, 5000, 6000]
-    row = judged(points(parameters, [0.1, 0.3, 0.2, 0.4, 0.6, 0.5], parameters=parameters))
-    assert row["spearman"] > 0.8
-    assert math.isnan(row["partial_spearman"])
-
-
-# -- equal budget ------------------------------------------------------------------------------------------------------
-
-
-def planted(points, score_of, seed=0):
-    """Five budgets of twelve configurations; gain is size plus a quality that size does not know."""
-    draw = np.random.default_rng(seed)
-    rows = []
-    for budget in (1.5, 2.0, 3.0, 4.0, 8.0):
-        quality, noise = draw.normal(size=12), draw.normal(size=12)
-        gains = 0.1 * math.log2(budget) + 0.01 * quality
-        scores = score_of(math.log2(budget), quality, noise)
-        block = points(list(map(float, scores)), gains.tolist(), budget=budget, parameters=int(1000 * budget))
-        rows += [{**row, "configuration": f"{budget}-{row['configuration']}"} for row in block]
-    return rows
-
-
-def test_a_score_that_knows_only_size_is_seen_through(points):
-    row = judged(planted(points, lambda size, quality, noise: size + 0.05 * noise))
-    assert row["spearman"] > 0.9
-    assert abs(row["equal_budget_spearman"]) < 0.2
-    assert abs(row["partial_spearman"]) < 0.3
-
-
-def test_a_score_that_knows_quality_keeps_its_correlation_at_equal_budget(points):
-    row = judged(planted(points, lambda size, quality, noise: quality + 0.2 * noise))
-    assert row["spearman"] < 0.6
-    assert row["equal_budget_spearman"] > 0.9
-    assert row["partial_spearman"] > 0.8
-
-
-def test_equal_budget_groups_are_weighted_by_their_configurations(points):
-    three = points([1, 2, 3], [0.1, 0.2, 0.3], budget=2.0)  # rho = 1
-    five = points([1, 2, 3, 4, 5], [0.2, 0.1, 0.3, 0.5, 0.4], budget=4.0)  # sum d^2 = 4: rho = 1 - 24 / 120 = 0.8
-    two = points([9, 8], [0.1, 0.2], budget=8.0)  # too few
-    flat = points([7, 7, 7], [0.1, 0.2, 0.3], budget=3.0)  # constant
-    none = points([1, 2, 3], [0.3, 0.2, 0.1], budget=None)
-    rows = [
-        {**r, "configuration": f"{i}{r['configuration']}"}
-        for i, b in enumerate([three, five, two, flat, none])
-        for r in b
-    ]
-    assert judged(rows)["equal_budget_spearman"] == pytest.approx((3 * 1 + 5 * 0.8) / 8)
-
-
-@pytest.mark.parametrize("column", ["dataset", "base_configuration", "model", "training"])
-def test_equal_budget_never_mixes_data_sets_or_base_models(points, column):
-    # inside each group rho = -1, over both together it would be positive
-    low, high = points([1, 2, 3], [0.3, 0.2, 0.1]), points([11, 12, 13], [0.6, 0.5, 0.4])
-    rows = [{**r, column: "one"} for r in low] + [
-        {**r, column: "two", "configuration": "x" + r["configuration"]} for r in high
-    ]
-    row = judged(rows)
-    assert row["spearman"] > 0
-    assert row["equal_budget_spearman"] == -1
-
-
-def test_the_parameter_count_is_constant_at_equal_budget_in_spite_of_rounding(points):
-    sizes = [1999, 2001, 2003, 2010]
-    args = ([float(size) for size in sizes], [0.1, 0.2, 0.3, 0.4])
-    assert math.isnan(judged(points(*args, metric="parameters"), "parameters")["equal_budget_spearman"])
-    assert judged(points(*args, metric="other"), "other")["equal_budget_spearman"] == 1
-
-
-# -- regret, cost, sign ------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("scores", "sign", "regret"),
-    [
-        ([1, 2, 3], 1, 0.3 - 0.1),
-        ([1, 2, 3], -1, 0.3 - 0.2),
-        ([1, 2, 3], 0, 0.3 - 0.1),
-        ([1, 2, 3], None, 0.3 - 0.1),
-        ([1, 3, 3], 1, 0.3 - (0.3 + 0.1) / 2),
-        ([5, 9, 5], 1, 0),
-    ],
-)
-def test_regret_of_the_first_choice(points, scores, sign, regret):
-    assert judged(points(scores, [0.2, 0.3, 0.1], expected_sign=sign))["regret_at_1"] == pytest.approx(regret)
-
-
-def test_regret_is_averaged_over_base_models(points):
-    one = points([1, 2], [0.3, 0.1], base_configuration="a")  # 0.2
-    two = points([1, 2, 3], [0.1, 0.2, 0.5], base_configuration="b")  # 0
-    lone = points([1], [0.9], base_configuration="c")  # nothing to choose
-    assert judged(one + two + lone)["regret_at_1"] == pytest.approx(0.1)
-
-
-def test_cost_is_time_of_the_metric_over_time_of_training(points):
-    row = judged(points([1, 2, 3], [0.1, 0.2, 0.3], metric_seconds=[1.0, 2.0, 6.0], train_seconds=[10.0, 20.0, 30.0]))
-    assert row["seconds"] == pytest.approx(3)
-    assert row["cost_fraction"] == pytest.approx(9 / 60)
-    unknown = judged(
-        points([1, 2, 3], [0.1, 0.2, 0.3], metric_seconds=[1.0, 2.0, None], train_seconds=[10.0, None, 30.0])
-    )
-    assert unknown["seconds"] == pytest.approx(1.5)
-    assert unknown["cost_fraction"] == pytest.approx(1 / 10)
-
-
-@pytest.mark.parametrize(
-    ("sign", "agrees"),
-    [(1, True), (-1, False), (0, None), (None, None)],
-    ids=["expected", "opposite", "no sign", "null"],
-)
-def test_sign_agreement(points, sign, agrees):
-    row = judged(points([1, 2, 3, 4], [0.1, 0.2, 0.4, 0.3], expected_sign=sign))
-    assert (row["sign_agrees"] is pd.NA) if agrees is None else (row["sign_agrees"] == agrees)
-
-
-# -- the table ---------------------------------------------------------------------------------------------------------
-
-
 def test_an_empty_frame_gives_the_columns(record):
     assert list(correlate(pd.DataFrame()).columns)[: len(CONTRACT)] == CONTRACT
     assert list(correlate(pd.DataFrame([record()]).iloc[:0]).columns) == list(COLUMNS)
@@ -293,9 +26,10 @@ def test_an_empty_frame_gives_the_columns(record):
 
 
 def test_a_metric_that_always_failed_has_rows_of_nothing(points):
-    row = judged([{**r, "status": "failed", "score": None} for r in points([1, 2, 3], [0.1, 0.2, 0.3])])
-    assert (row["n"], row["n_configurations"], row["expected_sign"]) == (0, 0, 1)
-    assert row[[*UNDEFINED, "regret_at_1", "seconds", "cost_fraction", "sign_agrees"]].isna().all()
+    failed = [{**r, "status": "failed", "score": None} for r in points([1, 2, 3], [0.1, 0.2, 0.3])]
+    found = row(correlate(pd.DataFrame(failed)))
+    assert (found["n"], found["n_configurations"], found["expected_sign"]) == (0, 0, 1)
+    assert found[[*UNDEFINED, "regret_at_1", "seconds", "cost_fraction", "sign_agrees"]].isna().all()
 
 
 def test_groups_hold_what_they_say(sweep_table):
@@ -347,43 +81,33 @@ def test_ranking_by_agreement_puts_what_theory_says_nothing_of_at_zero(points):
     assert found == ["falls", "rises", "noise", "wrong", "flat", "lookup_table", "second_training"]
 
 
-@pytest.mark.parametrize(
-    ("metric", "sign", "expected"),
-    [
-        ("parameters", 1, "baseline"),
-        ("random", 0, "negative control"),
-        ("mine", 0, "negative control"),
-        ("manifold", 1, ""),
-        ("flops@1a2b3c", 1, "baseline"),
-        ("lookup_table", 1, "lookup"),
-        ("second_training", 1, "positive control"),
-        ("x", pd.NA, ""),
-    ],
-)
-def test_roles(metric, sign, expected):
-    assert role(metric, sign) == expected
-
-
 # -- two metrics -------------------------------------------------------------------------------------------------------
 
 
-def test_comparison_turns_each_metric_to_its_expected_direction(points):
-    draw = np.random.default_rng(4)
-    gains = draw.normal(size=40)
-    good, bad = -gains + 0.3 * draw.normal(size=40), draw.normal(size=40)
-    rows = [
-        *points(good.tolist(), gains.tolist(), metric="good", expected_sign=-1),
-        *points(bad[:30].tolist(), gains[:30].tolist(), metric="bad"),
-    ]
-    found = compare(pd.DataFrame(rows), "good", "bad")
-    assert found.n_configurations == 30
-    assert found.rho == pytest.approx(-stats.spearmanr(good[:30], gains[:30]).statistic)
-    assert found.rival_rho == pytest.approx(stats.spearmanr(bad[:30], gains[:30]).statistic)
-    assert found.p_value < 0.001
+def test_regret_falls_with_what_is_spent():
+    table = judge(planted(TRUE, budgets=(2.0,))).regret_curve
+    found = table[(table["metric"] == "manifold") & (table["target"] == "gain")]
+    assert found["regret"].is_monotonic_decreasing
+    assert found["cost"].is_monotonic_increasing
+    assert (found["regret"] <= found["random_regret"]).all()
+    first = found.iloc[0]
+    assert first["cost"] == pytest.approx(0.2 + 1 / 8)  # the metric takes 2 s of 10 s of training
 
 
-def test_several_scores_for_one_configuration_and_seed_are_noticed(points):
-    once = points([1, 2, 3], [0.1, 0.2, 0.3]) + points([1, 2, 3], [0.1, 0.2, 0.3], seed=1)
-    twice = points([5, 6, 7], [0.1, 0.2, 0.3])
-    assert mixed(pd.DataFrame(once)) == []
-    assert mixed(pd.DataFrame(once + twice)) == ["manifold"]
+def test_an_empty_frame_has_every_table_and_says_so():
+    judgement = judge(pd.DataFrame())
+    assert all(len(table) == 0 for name, table in judgement.tables.items() if name != "reliability")
+    assert judgement.remarks == ["There is no run yet."]
+
+
+def test_the_order_of_the_rows_changes_nothing(sweep_frame, sweep_table):
+    shuffled = sweep_frame.sample(frac=1, random_state=3)
+    pd.testing.assert_frame_equal(correlate(shuffled), sweep_table)
+
+
+def test_q_values_are_over_the_metrics_of_one_target_and_group(sweep_table):
+    for _, rows in sweep_table.groupby(["target", "group"]):
+        tested = rows["role"].isin(["", "baseline"])
+        for p_value, q_value in (("p_value", "q_value"), ("equal_budget_p", "equal_budget_q")):
+            expected = false_discovery_rate(rows[p_value].where(tested))
+            pd.testing.assert_series_equal(rows[q_value], expected, check_names=False)

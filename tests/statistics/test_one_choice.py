@@ -9,7 +9,7 @@ import pytest
 from mbe_eval import comparators
 from mbe_eval import robust_sign_error as robust
 
-from mmbench.statistics.one_choice import FIXED, PAIRS, judge_pairs, pairs_of, sign_error
+from mmbench.statistics.one_choice import FIXED, MIN_PAIRS, compare_pairs, pairs_of, sign_error
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -29,11 +29,11 @@ def factorial(**levels):
     return frame.assign(number=np.arange(len(frame)), base=frame["model"] + frame["dataset"] + frame["training"])
 
 
-def judged(frame, score, target, variance=None, n=None, turn=1):
+def statistics(frame, score, target, variance=None, n=None, sign=1):
     size = len(score)
     variance = np.full(size, np.nan) if variance is None else variance
     n = np.ones(size, dtype=int) if n is None else n
-    return judge_pairs(pairs_of(frame), frame["number"].to_numpy(), score, target, variance, n, turn)
+    return compare_pairs(pairs_of(frame), frame["number"].to_numpy(), score, target, variance, n, sign)
 
 
 def test_granulated_kendall_is_that_of_mbe_eval():
@@ -45,7 +45,7 @@ def test_granulated_kendall_is_that_of_mbe_eval():
     psi, table = comparators.granulated_kendall(
         frame.assign(score=score, target=target), "score", "target", ["dataset", "model", "expansion", "axis", "budget"]
     )
-    found = judged(frame, score, target)
+    found = statistics(frame, score, target)
     assert found.granulated == pytest.approx(psi)
     theirs = table.set_index("hyperparameter")["granulated_kendall"]
     assert {axis: value for axis, (value, _) in found.psi.items()} == pytest.approx(theirs.to_dict())
@@ -57,7 +57,7 @@ def test_granulated_kendall_is_that_of_mbe_eval():
 def test_a_score_that_is_size_alone_has_one_psi():
     frame = factorial(expansion=["x", "y", "z"], budget=[1.5, 2.0, 4.0])
     target = frame["budget"] + frame["expansion"].map({"x": 0.1, "y": 0.0, "z": 0.2})
-    found = judged(frame, frame["budget"].to_numpy(), target.to_numpy())
+    found = statistics(frame, frame["budget"].to_numpy(), target.to_numpy())
     assert {axis: value for axis, (value, _) in found.psi.items()} == {"budget": 1.0}
 
 
@@ -76,11 +76,11 @@ def test_sign_errors_by_hand():
     better = np.where(frame["expansion"] == "y", 1.0, 0.0)
     score = better.copy()
     score[0], score[1] = 1, 0  # on one of six data sets the score points the wrong way
-    found = judged(frame, score, better)
+    found = statistics(frame, score, better)
     assert found.environments == [("expansion: x / y", pytest.approx(1 / 6), 6, pytest.approx(6))]
     assert found.errors == (pytest.approx(1 / 6),) * 3
-    assert judged(frame, score, better, turn=-1).errors[0] == pytest.approx(5 / 6)
-    assert judged(frame, np.zeros(12), better).errors[0] == 0.5  # a tie is half an error
+    assert statistics(frame, score, better, sign=-1).errors[0] == pytest.approx(5 / 6)
+    assert statistics(frame, np.zeros(12), better).errors[0] == 0.5  # a tie is half an error
 
 
 def test_pairs_within_the_noise_do_not_count():
@@ -89,16 +89,16 @@ def test_pairs_within_the_noise_do_not_count():
     target[:2] = 0, 0.001  # within the noise
     score = target.copy()
     score[:2] = 1, 0  # and wrong there
-    quiet = judged(frame, score, target, np.full(16, 0.01), np.full(16, 2))
+    quiet = statistics(frame, score, target, np.full(16, 0.01), np.full(16, 2))
     assert quiet.errors == (0, 0, 0)
     assert quiet.environments[0][3] == pytest.approx(7)
-    assert judged(frame, score, target, np.full(16, 100.0), np.full(16, 2)).environments == []
+    assert statistics(frame, score, target, np.full(16, 100.0), np.full(16, 2)).environments == []
 
 
 def test_few_pairs_are_no_environment():
     frame = factorial(dataset=list("abcd"), expansion=["x", "y"])
-    assert len(frame) // 2 < PAIRS
-    found = judged(frame, np.arange(8) + 0.0, np.arange(8) + 0.0)
+    assert len(frame) // 2 < MIN_PAIRS
+    found = statistics(frame, np.arange(8) + 0.0, np.arange(8) + 0.0)
     assert all(math.isnan(error) for error in found.errors)
 
 
@@ -107,26 +107,26 @@ def test_only_one_choice_differs_in_a_pair():
     pairs = pairs_of(frame)
     choices = ["dataset", "training", "model", "expansion", "axis", "budget"]
     rows = frame[choices].fillna({"budget": -1}).to_numpy()
-    assert {int((rows[i] != rows[j]).sum()) for i, j in zip(pairs.one, pairs.other, strict=True)} == {1}
-    assert len(pairs.one) == 4 * 16 // 2
-    assert set(pairs.axis) == {list(FIXED).index(axis) for axis in ("dataset", "expansion", "axis", "budget")}
+    assert {int((rows[i] != rows[j]).sum()) for i, j in zip(pairs.first, pairs.second, strict=True)} == {1}
+    assert len(pairs.first) == 4 * 16 // 2
+    assert set(pairs.choice) == {list(FIXED).index(axis) for axis in ("dataset", "expansion", "axis", "budget")}
 
 
-def test_metrics_that_lack_configurations_are_judged_on_theirs():
+def test_metrics_that_lack_configurations_are_compared_on_theirs():
     frame = factorial(dataset=list("abcdef"), expansion=["x", "y", "z"])
     draw = np.random.default_rng(2)
     score, target = draw.normal(size=(2, 18))
     some = np.array([0, 1, 3, 4, 6, 7, 9, 10, 12, 13, 15, 16])
     whole = pairs_of(frame)
-    nan, one = np.full(12, np.nan), np.ones(12)
-    found = judge_pairs(whole, some, score[some], target[some], nan, one, 1)
-    alone = judge_pairs(pairs_of(frame.iloc[some]), some, score[some], target[some], nan, one, 1)
+    nan, ones = np.full(12, np.nan), np.ones(12)
+    found = compare_pairs(whole, some, score[some], target[some], nan, ones, 1)
+    alone = compare_pairs(pairs_of(frame.iloc[some]), some, score[some], target[some], nan, ones, 1)
     assert found == alone
     assert found.environments[-1][0] == "expansion: x / y"
 
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_no_pair(n):
-    found = judged(factorial().iloc[:n], np.zeros(n), np.zeros(n))
+    found = statistics(factorial().iloc[:n], np.zeros(n), np.zeros(n))
     assert math.isnan(found.granulated)
     assert found.environments == []

@@ -1,4 +1,4 @@
-"""The family judged on planted clouds, of which one size alone is the gain."""
+"""The manifold family on planted clouds, of which one size alone is the gain."""
 
 from __future__ import annotations
 
@@ -57,6 +57,11 @@ def frame() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
+def two_cells(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[frame["base_configuration"].isin(["0", "1"])]
+
+
+@pytest.fixture(scope="module")
 def found(frame: pd.DataFrame) -> Any:
     return family(frame)
 
@@ -112,7 +117,8 @@ def test_the_chosen_definition_adds_what_the_rivals_lack(found: Any) -> None:
     assert rules.loc[together, "mean"] > 0.95
 
 
-def test_the_null_of_a_record_is_subtracted(frame: pd.DataFrame) -> None:
+def test_the_null_of_a_record_is_subtracted(two_cells: pd.DataFrame) -> None:
+    frame = two_cells
     lists = [name for name in frame if name.startswith("manifold_") and "seconds" not in name]
     nulls = frame.assign(**{name.replace("manifold_", "manifold_null_"): frame[name] for name in lists})
     nulls["manifold_null_distances"] = nulls["manifold_distances"].map(
@@ -123,12 +129,15 @@ def test_the_null_of_a_record_is_subtracted(frame: pd.DataFrame) -> None:
     assert found["all"] == 1  # half of the distance ranks as the distance does
 
 
-def test_a_seed_that_some_configurations_lack_is_left_out(frame: pd.DataFrame, found: Any) -> None:
+def test_a_seed_that_some_configurations_lack_is_left_out(two_cells: pd.DataFrame, found: Any) -> None:
     """One configuration of one cell has a second seed, of another gain."""
+    frame = two_cells
     some = frame[frame["configuration"] == "0-1-2.0"]
     more = some.assign(seed=1, gain=some["gain"] + 9, run_id=some["run_id"] + "again")
     again = family(pd.concat([frame, more], ignore_index=True))
-    pd.testing.assert_frame_equal(again.cells, found.cells)
+    same = found.cells[found.cells["cell"].isin(again.cells["cell"])].reset_index(drop=True)
+    assert len(same)
+    pd.testing.assert_frame_equal(again.cells.drop(columns="half"), same.drop(columns="half"))
 
 
 def test_no_clouds_no_family(frame: pd.DataFrame) -> None:
@@ -137,8 +146,8 @@ def test_no_clouds_no_family(frame: pd.DataFrame) -> None:
     assert family(frame.iloc[:0]) is None
 
 
-def test_infinite_barriers_and_broken_records_are_read_as_far_as_they_go(frame: pd.DataFrame) -> None:
-    broken = frame.copy()
+def test_infinite_barriers_and_broken_records_are_read_as_far_as_they_go(two_cells: pd.DataFrame) -> None:
+    broken = two_cells.copy()
     rows = broken.index[broken["metric"] == "manifold"]
     broken.loc[rows[0], "manifold_barriers"] = "[null, 0.0, 0.0]"
     broken.loc[rows[1], "manifold_distances"] = "[1.0, 2.0]"

@@ -8,7 +8,7 @@ import pandas as pd
 
 from mmbench.report.sections.base import Results, Section
 from mmbench.report.table import Column, Table, beyond, column, crossed_table, metrics_table, remark
-from mmbench.statistics.configurations import TARGET_WORDS
+from mmbench.statistics.target import TARGETS
 from mmbench.text import number, signed
 
 CEILING: tuple[Column, ...] = (
@@ -93,7 +93,9 @@ def _granulated(results: Results) -> Table | None:
     table = results.judgement.granulated
     table = table[(table["target"] == "gain") & table["psi"].notna()]
     choices = list(dict.fromkeys(table["axis"]))
-    cells = {(row["axis"], row["metric"]): f"{signed(row['psi'])} ({row['cells']})" for row in table.to_dict("records")}
+    cells = {
+        (row["axis"], row["metric"]): f"{signed(row['psi'])} ({row['strata']})" for row in table.to_dict("records")
+    }
     caption = "Granulated Kendall: mean τ with the gain where only one choice differs (number of groups)"
     return crossed_table(
         "what differs", choices, _metrics(results, table), cells, caption + beyond(choices, "granulated.csv")
@@ -104,7 +106,7 @@ def _seeds(results: Results) -> Table | None:
     """How well each target agrees from seed to seed."""
     rows = [
         [
-            TARGET_WORDS.get(row["target"], row["target"]),
+            TARGETS.get(row["target"], row["target"]),
             number(row["seeds"]),
             str(row["configurations"]),
             *(signed(row[name]) for name in ("single", "mean", "ceiling")),

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmbench.report.sections.base import Results, Section
 from mmbench.report.table import Table, named, shaded
-from mmbench.statistics.configurations import TARGET_WORDS, TARGETS
+from mmbench.statistics.target import TARGETS
 from mmbench.text import DASH, interval, signed
 
 
@@ -33,7 +33,7 @@ class Targets(Section):
             [named(some), *(_cell(by_metric[metric].get(target)) for target in present)]
             for metric, some in zip(metrics, first, strict=True)
         ]
-        headings = ["metric", *(TARGET_WORDS.get(target, target) for target in present)]
+        headings = ["metric", *(TARGETS[target] for target in present)]
         caption = (
             "ρ with each target and its 95 % interval. A larger generalisation gap is worse, so the opposite sign is "
             "expected there"

@@ -25,10 +25,10 @@ def test_a_sweep_that_is_still_running(stored, few):
     store.write_sweep({"runs": {row["run_id"]: "label" for row in few}})
     store.mark(few[4]["run_id"], "trained")
     analysis = analyze(folder)
-    assert "The sweep is not finished: 2 runs missing, 1 of them running." in " ".join(analysis.judgement.words)
+    assert "The sweep is not finished: 2 runs missing, 1 of them running." in " ".join(analysis.judgement.remarks)
     store.write_record(few[4])
     store.write_record(few[5])
-    assert not any("not finished" in sentence for sentence in analyze(folder).judgement.words)
+    assert not any("not finished" in sentence for sentence in analyze(folder).judgement.remarks)
 
 
 def test_a_run_that_failed_and_was_tried_again(stored, few):

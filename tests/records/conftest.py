@@ -1,0 +1,3 @@
+"""Synthetic records."""
+
+from tests.records.synthetic import record, stored, sweep  # noqa: F401
