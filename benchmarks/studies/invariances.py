@@ -11,17 +11,16 @@ from __future__ import annotations
 import argparse
 import csv
 from dataclasses import astuple, fields
-from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
-import mmbench.report.invariances as kept
+import mmbench.report.sections.invariances as kept
 from benchmarks.studies.invariance import Certificate, certificates
 from mmbench.metrics.base import METRICS
 
-FILE = Path(kept.__file__).parent / "assets" / "invariances.csv"
+FILE = kept.FILE
 HEADER = """\
 # How far each metric's score moves when the weights change and the predictions do not.
 # Made by benchmarks/studies. drift: |mean of m(T w) - m(w)| / |mean of m(w)| over seeds; error: its standard

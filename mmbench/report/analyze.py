@@ -1,4 +1,4 @@
-"""From the store of a results folder to tables, figures and a report. Imports no torch; prints nothing."""
+"""From the store of a results folder to tables, figures and a report."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pandas as pd
 from mmbench.errors import StoreError
 from mmbench.records.curves import read_traces
 from mmbench.records.frame import folders, load_records, write_records, write_table
+from mmbench.report.figures.draw import draw
 from mmbench.report.page import write_report
-from mmbench.report.plots import draw
 from mmbench.statistics.judge import Judgement, judge
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze` found and where it wrote it."""
+    """The result of `analyze`, and where its files are."""
 
     frame: pd.DataFrame
     """One row per run, as of `load_records`."""
@@ -36,16 +36,19 @@ class Analysis:
 def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], where: str | None = None) -> Analysis:
     """Judge every metric by the runs stored in the folder `results`, and write all of it to `results`/analysis.
 
-    Works on any store: an empty one, one that is still being filled and one with nothing but failures make a report
-    that says so. Every file is replaced whole; the same records give the same bytes.
+    Works on any store: an empty one, one that is still being filled and one with failures only make a report that says
+    so. Every file is replaced whole; the same records give the same bytes.
 
     Args:
-        results: a folder, or several; of several the first receives the analysis.
+        results: a folder, or several; the analysis is written to the first.
         where: which runs to look at, a pandas query on the columns of `load_records`: `model == "vit" and budget > 2`.
 
+    Returns:
+        The records, the tables and the paths of what was written.
+
     Raises:
-        StoreError: there is no such folder, or it cannot be written to.
-        ConfigError: `where` cannot be understood.
+        StoreError: There is no such folder, or it cannot be written to.
+        ConfigError: `where` is not a valid condition.
     """
     frame = load_records(results, where)
     judgement = judge(frame)

@@ -7,37 +7,38 @@ from pathlib import Path
 
 import pandas as pd
 
-from mmbench.report.columns import DASH, Column, between, cost, kind_of, of, points, sign
+from mmbench.report.table import COST, EQUAL, PARTIAL, REGRET, SIGN, Column, column, interval_of
 from mmbench.statistics.judge import ranked
 from mmbench.store.files import replacing
+from mmbench.text import DASH, MINUS
 
 COLUMNS: tuple[Column, ...] = (
-    ("sign", sign),
+    SIGN,
     ("$n$", lambda row: str(row["n_configurations"])),
-    (r"$\rho$", of("spearman")),
-    (r"95\,\% interval", between("ci_low", "ci_high")),
-    ("equal budget", of("equal_budget_spearman")),
-    (r"95\,\% interval", between("equal_budget_low", "equal_budget_high")),
-    ("partial", of("partial_spearman")),
-    ("regret", of("regret_at_1", points)),
-    ("cost", cost),
+    (r"$\rho$", column("spearman")),
+    (r"95\,\% interval", interval_of("ci_low", "ci_high")),
+    EQUAL,
+    (r"95\,\% interval", interval_of("equal_budget_low", "equal_budget_high")),
+    PARTIAL,
+    REGRET,
+    COST,
 )
 _SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\N{MINUS SIGN}": "$-$", DASH: "--", "<": "$<$", ">": "$>$",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", MINUS: "$-$", DASH: "--", "<": "$<$", ">": "$>$",
     "[": "{[}", "]": "{]}",
 }  # fmt: skip
 # A bracket at the start of a row would be read as the option of the line break before it: hence the braces.
 
 
 def write_latex(correlations: pd.DataFrame, folder: Path) -> Path:
-    """Write `folder`/correlations.tex: every metric's correlation with the gain, controls below a rule."""
+    """Write `folder`/correlations.tex: every metric's correlation with the gain, controls below a rule; its path."""
     rows = ranked(correlations).to_dict("records")
-    under_test = [row for row in rows if not kind_of(row)]
-    others = [row for row in rows if kind_of(row)]
+    under_test = [row for row in rows if not row["role"]]
+    others = [row for row in rows if row["role"]]
     blocks = [
         "\n".join(
-            " & ".join([escaped(str(row["metric"])), *(escaped(render(row)) for _, render in COLUMNS)]) + r" \\"
+            " & ".join([escaped(str(row["metric"])), *(escaped(show(row)) for _, show in COLUMNS)]) + r" \\"
             for row in block
         )
         for block in (under_test, others)
@@ -60,5 +61,5 @@ def write_latex(correlations: pd.DataFrame, folder: Path) -> Path:
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX sets as it stands."""
-    return re.sub(r"[\\&%$#_{}~^<>\[\]–−]", lambda found: _SPECIAL[found[0]], text)
+    """Text without a character that LaTeX would read as a command."""
+    return re.sub(r"[\\&%$#_{}~^<>\[\]–−]", lambda match: _SPECIAL[match[0]], text)

@@ -107,15 +107,16 @@ def sweep_table(sweep_frame):
     return correlate(sweep_frame)
 
 
+def write_store(records, root):
+    """Write records to a new store and return its folder."""
+    store = Store(root)
+    store.prepare()
+    for entry in records:
+        store.write_record(entry)
+    return store.root
+
+
 @pytest.fixture
 def stored(tmp_path):
     """Write records to a new store and return its folder."""
-
-    def write(records, name="results"):
-        store = Store(tmp_path / name)
-        store.prepare()
-        for entry in records:
-            store.write_record(entry)
-        return store.root
-
-    return write
+    return lambda records, name="results": write_store(records, tmp_path / name)

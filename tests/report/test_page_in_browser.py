@@ -3,10 +3,7 @@
 import pandas as pd
 import pytest
 
-from mmbench.report.page import write_report
-from mmbench.report.plots import draw
 from mmbench.statistics.configurations import configurations
-from mmbench.statistics.judge import judge
 
 from . import browser
 
@@ -25,13 +22,6 @@ def chromium():
     found.close()
 
 
-@pytest.fixture(scope="module")
-def report(sweep_frame, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    judgement = judge(sweep_frame)
-    return write_report(sweep_frame, judgement, folder, draw(sweep_frame, judgement, folder / "figures"))
-
-
 def choose(chromium, select, text):
     chromium.run(f"""(() => {{
         const select = document.getElementById("{select}");
@@ -40,23 +30,23 @@ def choose(chromium, select, text):
     }})()""")
 
 
-def test_it_opens_without_a_complaint_and_asks_for_nothing(chromium, report):
-    chromium.open(report)
+def test_it_opens_without_a_complaint_and_asks_for_nothing(chromium, written):
+    chromium.open(written)
     assert chromium.complaints() == []
-    assert chromium.requests() == [report.as_uri()]
+    assert [url for url in chromium.requests() if not url.startswith("data:")] == [written.as_uri()]
     assert chromium.run("document.getElementById('viewer').hidden") is False
 
 
 @pytest.mark.parametrize("width", [320, 375, 768, 1280])
-def test_the_page_never_scrolls_sideways(chromium, report, width):
-    chromium.open(report, width)
+def test_the_page_never_scrolls_sideways(chromium, written, width):
+    chromium.open(written, width)
     assert chromium.run("document.documentElement.scrollWidth") == width
     assert chromium.run("document.querySelector('.wide').scrollWidth") > 300
 
 
 @pytest.mark.parametrize("metric", ["manifold", "hessian_trace", "random"])
-def test_the_points_are_those_of_the_frame_and_stand_where_they_belong(chromium, report, sweep_frame, metric):
-    chromium.open(report)
+def test_the_points_are_those_of_the_frame_and_stand_where_they_belong(chromium, written, sweep_frame, metric):
+    chromium.open(written)
     choose(chromium, "metric", metric)
     shown = pd.DataFrame(chromium.run(POINTS)).set_index("configuration").sort_index()
     units = configurations(sweep_frame, "gain")
@@ -70,8 +60,8 @@ def test_the_points_are_those_of_the_frame_and_stand_where_they_belong(chromium,
     assert shown["y"].between(10, 278).all()
 
 
-def test_filters_leave_only_what_they_name(chromium, report):
-    chromium.open(report)
+def test_filters_leave_only_what_they_name(chromium, written):
+    chromium.open(written)
     choose(chromium, "metric", "manifold")
     both = {point["configuration"] for point in chromium.run(POINTS)}
     choose(chromium, "model", "resnet")
@@ -84,8 +74,8 @@ def test_filters_leave_only_what_they_name(chromium, report):
     assert "5 of 11 configurations shown" in chromium.run("document.getElementById('summary').innerText")
 
 
-def test_the_pointer_tells_the_run(chromium, report, sweep_frame):
-    chromium.open(report)
+def test_the_pointer_tells_the_run(chromium, written, sweep_frame):
+    chromium.open(written)
     choose(chromium, "metric", "manifold")
     chromium.run("document.getElementById('plot').scrollIntoView()")
     box = chromium.run("""(() => {const b = document.querySelector('[data-configuration=mlp-net2wider]')
@@ -97,8 +87,8 @@ def test_the_pointer_tells_the_run(chromium, report, sweep_frame):
     assert all(run_id[:10] in said for run_id in sweep_frame.loc[chosen, "run_id"])
 
 
-def test_arrow_keys_walk_through_the_points_in_the_order_of_scores(chromium, report):
-    chromium.open(report)
+def test_arrow_keys_walk_through_the_points_in_the_order_of_scores(chromium, written):
+    chromium.open(written)
     chromium.run("document.querySelector('.point').focus()")
     order = [point["configuration"] for point in sorted(chromium.run(POINTS), key=lambda point: point["score"])]
     current = "document.activeElement.dataset.configuration"
@@ -109,33 +99,35 @@ def test_arrow_keys_walk_through_the_points_in_the_order_of_scores(chromium, rep
     assert walked == [order[place] for place in (0, 1, 2, 1, -1, -1, 0)]
 
 
-def test_without_scripts_the_figures_are_all_there(chromium, report):
-    chromium.open(report, scripts=False)
+def test_without_scripts_the_figures_are_all_there(chromium, written):
+    chromium.open(written, scripts=False)
     shown = """[...document.querySelectorAll('figure')].filter(f => f.getBoundingClientRect().height > 80).length"""
-    assert chromium.run(shown) == 3 + 5  # overview, equal budget, regret; one scatter for each metric
+    assert chromium.run(shown) == 5 + 5  # overview, equal budget, regret, branches, training; one scatter per metric
+    assert chromium.run("[...document.images].every(image => image.complete && image.naturalWidth > 600)")
     assert chromium.run("document.getElementById('viewer').getBoundingClientRect().height") == 0
 
 
-def test_names_from_the_store_are_shown_and_never_run(chromium, points, tmp_path):
-    evil = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>"
-    names = {name: f"{name}{evil}" for name in ("metric", "model", "dataset", "expansion", "axis")}
-    rows = points([1, 2, 3], [0.1, 0.2, 0.3], **names) + points([1], [0.1], status="failed", error=evil, **names)
-    frame = pd.DataFrame(rows)
-    judgement = judge(frame)
-    chromium.open(write_report(frame, judgement, tmp_path, draw(frame, judgement, tmp_path)))
+def test_with_scripts_the_scatters_are_folded_away(chromium, written):
+    chromium.open(written)
+    assert chromium.run("document.getElementById('figures').open") is False
+    chromium.run("dispatchEvent(new Event('beforeprint'))")
+    assert chromium.run("document.getElementById('figures').open") is True  # paper has no viewer
+
+
+def test_names_from_the_store_are_shown_and_never_run(chromium, hostile):
+    chromium.open(hostile.page)
     chromium.run("document.querySelector('.point').focus()")
-    assert names["expansion"] in chromium.run("document.getElementById('readout').innerText")
+    assert hostile.names["expansion"].replace("\u2028", " ") in chromium.run(
+        "document.getElementById('readout').textContent.replace('\u2028', ' ')"
+    )
     assert chromium.run("window.hurt") is None
-    assert chromium.run("document.images.length") == 0
+    assert chromium.run("[...document.images].map(image => image.src.slice(0, 15))") == 2 * ["data:image/png;"]
     assert chromium.complaints() == []
 
 
-@pytest.mark.parametrize("kind", ["nothing", "failures", "one"])
-def test_a_report_of_little_opens_too(chromium, record, tmp_path, kind):
-    records = {"nothing": [], "failures": [record(status="failed", error="out of luck")], "one": [record()]}[kind]
-    frame = pd.DataFrame(records, columns=list(record()))
-    judgement = judge(frame)
-    chromium.open(write_report(frame, judgement, tmp_path, draw(frame, judgement, tmp_path)))
+@pytest.mark.parametrize("kind", ["empty", "failures", "one"])
+def test_a_report_of_little_opens_too(chromium, analysed, kind):
+    chromium.open(analysed(kind).report)
     assert chromium.complaints() == []
-    words = "Too few to say" if kind == "one" else "nothing to judge"
+    words = "Too few to say" if kind == "one" else "There are no results yet"
     assert words in chromium.run("document.querySelector('.verdict').innerText")

@@ -13,7 +13,7 @@ from benchmarks.studies import invariance
 from benchmarks.studies.invariance import _certificate, certificates, images, networks
 from mmbench.errors import UndefinedError
 from mmbench.metrics.base import METRICS
-from mmbench.report.invariances import certificates as kept
+from mmbench.report.sections.invariances import certificates as kept
 
 CELLS = [
     ("mlp", "permutation"),

@@ -1,14 +1,23 @@
 // The interactive scatter of the report. Everything it shows comes from the JSON element #points; names are set as text,
-// never as markup. Without this script the page still has a picture per metric.
+// never as markup. Without this script the page still has a figure per metric.
 (() => {
   "use strict";
   const data = JSON.parse(document.getElementById("points").textContent);
   const $ = (id) => document.getElementById(id);
   const plot = $("plot"), readout = $("readout");
   const WIDTH = 420, HEIGHT = 320, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 42;
+  const GREY = { colour: "#767676", edge: "#FFFFFF", hollow: false };
+  const OUTLINES = { // of the marks around 0
+    circle: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+    square: "M-3.5-3.5h7v7h-7z",
+    triangle: "M0-4.6l4.4 7.8h-8.8z",
+    diamond: "M0-4.9L4.9 0L0 4.9L-4.9 0z",
+    down: "M0 4.6l4.4-7.8h-8.8z",
+    plus: "M-1.5-4.4h3v2.9h2.9v3h-2.9v2.9h-3v-2.9h-2.9v-3h2.9z",
+  };
   const hint = readout.textContent;
   const hiddenOperators = new Set();
-  let marks = [], current = null, toX, toY, overlay, front;
+  let points = [], current = null, toX, toY, overlay, front;
 
   // -- small helpers --------------------------------------------------------------------------------------------------
 
@@ -27,7 +36,7 @@
   };
   const minus = (text) => text.replaceAll("-", "\u2212");
   const number = (value, digits = 4) => minus(String(Number(value.toPrecision(digits))));
-  const points = (gain) => minus((100 * gain).toFixed(2)) + " points";
+  const accuracy = (gain) => minus((100 * gain).toFixed(2)) + " points";
   const nameOf = (kind, place) => (place < 0 ? "" : data.names[kind][place]);
   const several = (runs) => (runs.length > 1 ? runs : []);
   const metric = () => data.metrics[Number($("metric").value)];
@@ -92,23 +101,23 @@
 
   // -- points ---------------------------------------------------------------------------------------------------------
 
-  const glyph = (parent, configuration, x, y, size) => {
-    const look = data.looks[configuration[2]] ?? { colour: "#767676", edge: "#FFFFFF", hollow: false };
-    const shape = configuration[3] < 0 ? "circle" : data.shapes[configuration[3]];
-    return draw(parent, "path", {
-      d: data.glyphs[shape],
-      transform: `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${size})`,
-      fill: look.hollow ? "#FFFFFF" : look.colour,
-      stroke: look.edge,
-      "stroke-width": look.hollow ? 1.6 : 0.8,
-    });
-  };
-  const drawRuns = (mark, parent) => {
+  const glyph = (parent, look, shape, transform) => draw(parent, "path", {
+    d: OUTLINES[shape],
+    ...(transform && { transform }),
+    fill: look.hollow ? "#FFFFFF" : look.colour,
+    stroke: look.edge,
+    "stroke-width": look.hollow ? 1.6 : 0.8,
+  });
+  const mark = (parent, configuration, x, y, size) => glyph(
+    parent, data.looks[configuration[2]] ?? GREY, configuration[3] < 0 ? "circle" : data.shapes[configuration[3]],
+    `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${size})`,
+  );
+  const drawRuns = (point, parent) => {
     const chosen = metric();
-    for (const [, , score, gain] of several(mark.runs)) {
+    for (const [, , score, gain] of several(point.runs)) {
       const x = toX(scaled(chosen, score)), y = toY(gain);
-      draw(parent, "path", { class: "tie", d: `M${mark.x.toFixed(1)} ${mark.y.toFixed(1)}L${x.toFixed(1)} ${y.toFixed(1)}` });
-      glyph(parent, mark.configuration, x, y, 0.6).classList.add("run");
+      draw(parent, "path", { class: "tie", d: `M${point.x.toFixed(1)} ${point.y.toFixed(1)}L${x.toFixed(1)} ${y.toFixed(1)}` });
+      mark(parent, point.configuration, x, y, 0.6).classList.add("run");
     }
   };
   const visible = (configuration) =>
@@ -129,48 +138,46 @@
     toY = stretch([0, ...gains], HEIGHT - BOTTOM, TOP);
     drawAxes(chosen, scores, gains);
     overlay = draw(plot, "g", { "aria-hidden": "true" });
-    marks = chosen.points
+    points = chosen.points
       .map(([place, score, gain, n, members]) => ({ configuration: data.configurations[place], place, score, gain, n, runs: members,
         x: toX(scaled(chosen, score)), y: toY(gain) }))
-      .filter((mark) => visible(mark.configuration))
+      .filter((point) => visible(point.configuration))
       .sort((a, b) => a.x - b.x || a.y - b.y || a.place - b.place);
-    if (runs) marks.forEach((mark) => drawRuns(mark, overlay));
+    if (runs) points.forEach((point) => drawRuns(point, overlay));
     const list = draw(plot, "g", { role: "list", "aria-label": "configurations, by score" });
-    marks.forEach((mark, order) => {
-      mark.element = draw(list, "g", {
+    points.forEach((point, order) => {
+      point.element = draw(list, "g", {
         class: "point", role: "listitem", tabindex: order ? -1 : 0,
-        "data-configuration": mark.configuration[6], "data-score": mark.score, "data-gain": mark.gain,
-        "aria-label": `${title(mark.configuration)}: score ${number(mark.score)}, gain ${points(mark.gain)}`,
+        "data-configuration": point.configuration[6], "data-score": point.score, "data-gain": point.gain,
+        "aria-label": `${title(point.configuration)}: score ${number(point.score)}, gain ${accuracy(point.gain)}`,
       });
-      glyph(mark.element, mark.configuration, mark.x, mark.y, 1.15);
-      mark.element.addEventListener("focus", () => show(mark));
+      mark(point.element, point.configuration, point.x, point.y, 1.15);
+      point.element.addEventListener("focus", () => show(point));
     });
     front = draw(plot, "g", { "aria-hidden": "true" });
-    $("summary").textContent = `${chosen.summary}. ${marks.length} of ${chosen.points.length} configurations shown.`;
+    $("summary").textContent = `${chosen.summary}. ${points.length} of ${chosen.points.length} configurations shown.`;
     plot.setAttribute("aria-label", `Score against gain for ${chosen.name}: ${chosen.summary}`);
-    document.querySelectorAll(".gallery figure").forEach((figure) =>
-      figure.classList.toggle("chosen", figure.dataset.metric === chosen.name));
     current = null;
     readout.textContent = hint;
   }
 
-  function show(mark) {
-    if (current === mark) return;
-    current = mark;
-    // A copy on top: to move the mark itself would take the keyboard's focus from it.
+  function show(point) {
+    if (current === point) return;
+    current = point;
+    // A copy on top: moving the mark itself would take the keyboard's focus from it.
     front.replaceChildren();
-    glyph(front, mark.configuration, mark.x, mark.y, 1.3).setAttribute("class", "current");
+    mark(front, point.configuration, point.x, point.y, 1.3).setAttribute("class", "current");
     if (!$("all-runs").checked) {
       overlay.replaceChildren();
-      drawRuns(mark, overlay);
+      drawRuns(point, overlay);
     }
-    const c = mark.configuration;
+    const c = point.configuration;
     readout.replaceChildren();
     make(readout, "b", title(c));
     const list = make(readout, "dl");
     const rows = {
       "data set": nameOf("datasets", c[0]), model: nameOf("models", c[1]),
-      parameters: c[5] === null ? "" : c[5].toLocaleString("en"), score: number(mark.score), gain: points(mark.gain),
+      parameters: c[5] === null ? "" : c[5].toLocaleString("en"), score: number(point.score), gain: accuracy(point.gain),
       configuration: c[6],
     };
     for (const [name, value] of Object.entries(rows)) {
@@ -178,10 +185,10 @@
       make(list, "dt", name);
       make(list, "dd", value);
     }
-    make(readout, "p", mark.n === 1 ? "one run" : `mean of ${mark.n} runs`);
+    make(readout, "p", point.n === 1 ? "one run" : `mean of ${point.n} runs`);
     const runs = make(readout, "ul");
-    for (const [seed, id, score = mark.score, gain = mark.gain] of mark.runs) {
-      make(runs, "li", `seed ${seed ?? "?"}: ${number(score)}, ${points(gain)}, run ${id}`);
+    for (const [seed, id, score = point.score, gain = point.gain] of point.runs) {
+      make(runs, "li", `seed ${seed ?? "?"}: ${number(score)}, ${accuracy(gain)}, run ${id}`);
     }
   }
 
@@ -195,47 +202,53 @@
     if (first && names.length < 2) select.closest("label").hidden = true;
   };
 
-  function operatorKeys() {
-    document.querySelectorAll("#legend li[data-operator]").forEach((item) => {
-      const place = Number(item.dataset.operator), button = document.createElement("button");
+  function legend() {
+    const entry = (parent, shape, look, name, note) => {
+      glyph(draw(parent, "svg", { viewBox: "-7 -7 14 14", "aria-hidden": "true" }), look, shape);
+      parent.append(` ${name} `);
+      if (note) make(parent, "small", note);
+    };
+    data.names.operators.forEach((name, place) => {
+      const button = make(make($("legend"), "li"), "button");
       button.type = "button";
-      button.append(...item.childNodes);
+      entry(button, "circle", data.looks[place], name, data.looks[place].hollow ? "control" : "");
       button.setAttribute("aria-pressed", "true");
       button.addEventListener("click", () => {
         const shown = hiddenOperators.delete(place) || !hiddenOperators.add(place);
         button.setAttribute("aria-pressed", String(shown));
         render();
       });
-      item.append(button);
     });
+    if (data.names.axes.length < 2) return;
+    data.names.axes.forEach((name, place) => entry(make($("legend"), "li"), data.shapes[place], GREY, name, "axis"));
   }
 
   function nearest(event) {
     const matrix = plot.getScreenCTM();
     const x = (event.clientX - matrix.e) / matrix.a, y = (event.clientY - matrix.f) / matrix.d;
     let best = null, least = 22 ** 2;
-    for (const mark of marks) {
-      const distance = (mark.x - x) ** 2 + (mark.y - y) ** 2;
-      if (distance < least) [best, least] = [mark, distance];
+    for (const point of points) {
+      const distance = (point.x - x) ** 2 + (point.y - y) ** 2;
+      if (distance < least) [best, least] = [point, distance];
     }
     return best;
   }
 
   function follow(event) {
-    const mark = nearest(event);
-    if (mark) show(mark);
+    const point = nearest(event);
+    if (point) show(point);
   }
 
   function walk(event) {
-    const order = marks.findIndex((mark) => mark.element === document.activeElement);
+    const order = points.findIndex((point) => point.element === document.activeElement);
     const target = { ArrowRight: order + 1, ArrowDown: order + 1, ArrowLeft: order - 1, ArrowUp: order - 1,
-      Home: 0, End: marks.length - 1 }[event.key];
+      Home: 0, End: points.length - 1 }[event.key];
     if (order < 0 || target === undefined) return;
     event.preventDefault();
-    const mark = marks[Math.max(0, Math.min(marks.length - 1, target))];
-    show(mark);
-    marks.forEach((other) => other.element.setAttribute("tabindex", other === mark ? 0 : -1));
-    mark.element.focus();
+    const chosen = points[Math.max(0, Math.min(points.length - 1, target))];
+    show(chosen);
+    points.forEach((point) => point.element.setAttribute("tabindex", point === chosen ? 0 : -1));
+    chosen.element.focus();
   }
 
   options("metric", data.metrics.map((entry) => (entry.role ? `${entry.name} (${entry.role})` : entry.name)));
@@ -245,13 +258,13 @@
   plot.addEventListener("pointermove", follow);
   plot.addEventListener("click", follow);
   plot.addEventListener("keydown", walk);
-  operatorKeys();
-  document.querySelectorAll(".gallery figure").forEach((figure) => figure.addEventListener("click", () => {
-    $("metric").value = data.metrics.findIndex((entry) => entry.name === figure.dataset.metric);
-    render();
-    $("viewer").scrollIntoView({ block: "nearest" });
-  }));
-  document.body.classList.add("scripted");
+  legend();
   $("viewer").hidden = false;
+  const figures = $("figures");
+  if (figures) { // on paper they stand for the viewer
+    figures.open = false;
+    addEventListener("beforeprint", () => { figures.open = true; });
+    addEventListener("afterprint", () => { figures.open = false; });
+  }
   render();
 })();

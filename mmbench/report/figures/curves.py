@@ -8,14 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from mmbench.records.curves import Curve
-from mmbench.report.figures.style import WIDTH, Looks, shortened
+from mmbench.report.figures.style import WIDTH, Looks
 from mmbench.statistics.configurations import CONTROLS
+from mmbench.text import shortened
 
 PANELS = 4
-"""Pairs of data set and model that are drawn; a report is no place for more."""
+"""The largest number of pairs of data set and model that are drawn."""
 
 
 def panels_of(curves: Sequence[Curve]) -> list[tuple[str, str]]:
@@ -36,7 +37,16 @@ def training_curves(curves: Sequence[Curve], looks: Looks) -> Figure:
 
 
 def branch_curves(along: Sequence[Curve], between: Sequence[Curve], looks: Looks) -> Figure:
-    """Two panels: training loss along the branches, and loss on the straight lines that join their ends."""
+    """Two panels: training loss along the branches, and loss on the straight lines that join their ends.
+
+    Args:
+        along: the loss along each branch, over its steps.
+        between: the loss on each line, over alpha from 0 to 1.
+        looks: colours of the operators.
+
+    Returns:
+        The figure. A panel without curves is left out.
+    """
     figure = Figure(figsize=(WIDTH, 5.2 + 0.1 * len(looks.operators)))
     parts = [(along, "along the branches", "step of the branch"), (between, "between the branches", "α on the line")]
     shown = [part for part in parts if part[0]]
@@ -63,10 +73,12 @@ def _panel(axes: Axes, curves: Sequence[Curve], looks: Looks) -> None:
                   linewidth=2 if base else 1.3)  # fmt: skip
     if min(min(curve.losses) for curve in curves) > 0:
         axes.set_yscale("log")
-        number = FuncFormatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_major_formatter(number)
+        plain = FuncFormatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_major_formatter(plain)
         low, high = axes.get_ylim()
-        axes.yaxis.set_minor_formatter(number if high < 8 * low else NullFormatter())
+        if high >= 8 * low:
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        axes.yaxis.set_minor_formatter(plain if high < 500 * low else NullFormatter())
     axes.set_ylabel("training loss, nats")
 
 

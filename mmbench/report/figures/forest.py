@@ -1,4 +1,4 @@
-"""The overview: every metric's rank correlation with the gain beside each other, over all and at equal budget."""
+"""The overview: the rank correlation of each metric with the gain, over all runs and at equal budget."""
 
 from __future__ import annotations
 
@@ -11,27 +11,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from mmbench.report.figures.style import (
-    AGREES,
-    CONTRADICTS,
-    INK,
-    OPEN,
-    SHADE,
-    WIDTH,
-    correlation_axis,
-    expected,
-    interval_text,
-    shortened,
-    signed,
-)
-from mmbench.statistics.controls import role
+from mmbench.report.figures.style import AGREES, CONTRADICTS, INK, OPEN, SHADE, WIDTH, correlation_axis
 from mmbench.statistics.judge import decided
+from mmbench.text import expected, interval, shortened, signed
 
 
 def forest(rows: pd.DataFrame) -> Figure:
     """A row per metric: Spearman's rho with its interval, and below it, thinner, the value at equal budget.
 
-    `rows` is as of `ranked`.
+    Args:
+        rows: as of `ranked`.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(WIDTH, 1.7 + 0.3 * len(rows)))
     axes = figure.subplots()
@@ -49,7 +41,7 @@ def forest(rows: pd.DataFrame) -> Figure:
 def forest_alt(rows: pd.DataFrame) -> str:
     """The figure in words."""
     values = "; ".join(
-        f"{row['metric']} {signed(row['spearman'])} {interval_text(row['ci_low'], row['ci_high'])}, "
+        f"{row['metric']} {signed(row['spearman'])} {interval(row['ci_low'], row['ci_high'])}, "
         f"equal budget {signed(row['equal_budget_spearman'])}"
         for row in rows.to_dict("records")
     )
@@ -64,7 +56,7 @@ def colour(row: Mapping[Any, Any]) -> str:
 
 
 def _draw_row(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
-    tested = not role(row["metric"], row["expected_sign"])
+    tested = not row["role"]
     if not tested:
         axes.axhspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0)
     if pd.isna(row["spearman"]):
@@ -84,7 +76,7 @@ def _draw_row(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
 
 def _legend() -> list[Line2D]:
     thick: dict[str, Any] = {"linewidth": 2, "marker": "o", "markersize": 6}
-    lines = {"as expected": AGREES, "against expectation": CONTRADICTS, "open (holds 0, or no sign)": OPEN}
+    lines = {"as expected": AGREES, "against expectation": CONTRADICTS, "open (includes 0, or no sign)": OPEN}
     entries = [Line2D([], [], color=ink, label=label, **thick) for label, ink in lines.items()]
     hollow: dict[str, Any] = {"marker": "D", "markersize": 5.5, "markerfacecolor": "white", "markeredgecolor": INK}
     thin: dict[str, Any] = {"marker": "|", "markersize": 7, "markeredgewidth": 1.8, "linewidth": 0.8}

@@ -1,4 +1,4 @@
-"""What a choice by each metric costs, and how far it stays behind the best expansion."""
+"""What a choice by each metric costs, and how many accuracy points it is below the best expansion."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from mmbench.report.figures.style import INK, PALETTE, RULE, WIDTH, points_axis, shortened
-from mmbench.statistics.controls import role
+from mmbench.report.figures.style import INK, PALETTE, RULE, WIDTH, points_axis
+from mmbench.text import metric_name, percent, points, shortened
 
 MARKS = "osD^vPX*"
 
 
 def highlighted(rows: pd.DataFrame, curve: pd.DataFrame) -> list[str]:
     """The metrics that get a colour: manifold, the baselines a claim must beat, and the best others; at most eight."""
-    found = set(curve["metric"])
-    names = [str(name) for name in rows["metric"] if name in found]
-    first = [name for name in names if name.split("@")[0] == "manifold"]
+    drawn = rows[rows["metric"].isin(curve["metric"])]
+    names = [str(name) for name in drawn["metric"]]
+    tested = {str(name) for name in drawn.loc[drawn["role"] == "", "metric"]}
+    first = [name for name in names if metric_name(name) == "manifold"]
     first += [name for name in ("parameters", "loss_after_k_steps", "lookup_table") if name in names]
     once = curve[curve["k"] == 1].set_index("metric")["regret"]
-    rest = [name for name in names if name not in first and not role(name, 1)]
+    rest = [name for name in names if name in tested and name not in first]
     return [*first, *sorted(rest, key=lambda name: (once.get(name, float("inf")), name))][:8]
 
 
@@ -29,6 +30,9 @@ def regret(rows: pd.DataFrame, curve: pd.DataFrame) -> Figure:
     Args:
         rows: as of `ranked`.
         curve: the regret curve of one target.
+
+    Returns:
+        The figure.
     """
     figure = Figure(figsize=(WIDTH, 4.6))
     axes = figure.subplots()
@@ -57,18 +61,18 @@ def regret_alt(rows: pd.DataFrame, curve: pd.DataFrame) -> str:
     """The figure in words: what is lost at the first choice, and its cost."""
     once = {row["metric"]: row for row in curve[curve["k"] == 1].to_dict("records")}
     values = "; ".join(
-        f"{metric} {100 * once[metric]['regret']:.2f} points at {100 * once[metric]['cost']:.0f} % of the cost"
+        f"{metric} {points(once[metric]['regret'])} points at {percent(once[metric]['cost'])} of the cost"
         for metric in highlighted(rows, curve)
         if metric in once
     )
     return (
-        "Regret, in accuracy points, against cost, as a share of training all candidates. With only the first choice "
-        f"of each metric trained: {values}."
+        "Regret in accuracy points against cost as a share of training all candidates. When only the first choice of "
+        f"each metric is trained: {values}."
     )
 
 
 def _by_chance(curve: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Cost and regret of k random candidates trained to the end; a choice by chance costs nothing itself."""
+    """Cost and regret of training k random candidates to the end; the choice itself costs nothing."""
     by_k = curve.groupby("k")["random_regret"].mean()
     most = by_k.index.max()
     return [k / most for k in by_k.index], by_k.tolist()

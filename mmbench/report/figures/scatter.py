@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from mmbench.report.figures.style import RULE, WIDTH, Looks, interval_text, marker, points_axis, power, signed
+from mmbench.report.figures.style import RULE, WIDTH, Looks, marker, points_axis
+from mmbench.text import interval, power, signed
 
 THRESHOLD = 100
 """Scores that span more than this factor get a logarithmic axis."""
@@ -25,6 +26,9 @@ def scatter(units: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], l
         points: its rows of `runs`.
         row: its row of `correlate`.
         looks: of all metrics, so that a colour means the same in each figure.
+
+    Returns:
+        The figure.
     """
     entries = looks.legend()
     longest = max((len(str(entry.get_label())) for entry in entries), default=0)
@@ -54,7 +58,7 @@ def summary(row: Mapping[Any, Any]) -> str:
     elif pd.isna(row["ci_low"]):
         rho = f"ρ = {signed(row['spearman'])}"
     else:
-        rho = f"ρ = {signed(row['spearman'])} {interval_text(row['ci_low'], row['ci_high'])}"
+        rho = f"ρ = {signed(row['spearman'])} {interval(row['ci_low'], row['ci_high'])}"
     return f"{rho}, n = {row['n_configurations']} configurations ({row['n']} runs)"
 
 
@@ -66,10 +70,13 @@ def theory(sign: Any) -> str:
 
 
 def axis_scale(scores: np.ndarray[Any, Any]) -> tuple[str, float]:
-    """`linear`, `log` or `symlog`, and the size below which symlog is linear.
+    """Which scale suits the scores: `linear`, `log` or `symlog`.
 
-    Logarithmic where the scores span more than two decades; symlog where they also reach zero or below. Scores of both
-    signs always come near 0, so there it is their median that counts.
+    Logarithmic where the scores span more than two decades; symlog where some of them are zero or negative. Scores of
+    both signs always come near 0, so there the span is counted from their median.
+
+    Returns:
+        The name of the scale, and the size below which symlog is linear.
     """
     size = np.abs(scores[scores != 0])
     if not size.size:

@@ -1,4 +1,4 @@
-"""What all figures share: colours, marks, numbers as text, and how a figure becomes files.
+"""What all figures share: colours, marks, and how a figure becomes files.
 
 Everything is drawn on `Figure` objects, without pyplot: no display, and no global state is left changed. Colours are
 Paul Tol's "muted" scheme (2021), which readers with colour blindness can tell apart.
@@ -6,14 +6,11 @@ Paul Tol's "muted" scheme (2021), which readers with colour blindness can tell a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,6 +21,7 @@ from matplotlib.ticker import FuncFormatter
 
 from mmbench.statistics.configurations import CONTROLS
 from mmbench.store.files import replacing
+from mmbench.text import MINUS
 
 PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
 CONTROL_COLOURS = {"none": "#222222", "scratch": "#777777", "scratch_matched": "#A0A0A0"}
@@ -32,7 +30,7 @@ SHAPES = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "down":
 AGREES, CONTRADICTS, OPEN = "#0072B2", "#D55E00", "#767676"
 INK, SHADE, RULE = "#333333", "#F1F1EC", "#888888"
 WIDTH = 4.3
-"""Inches of every figure: a column of a paper, and letters that are still read on a telephone's 375 points."""
+"""Inches of every figure: a column of a paper; its letters are still legible on a phone 375 pixels wide."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -80,7 +78,8 @@ class Look:
 class Looks:
     """Which colour stands for which operator, and which shape for which axis; the same in every figure.
 
-    Controls are hollow and grey. Past the palette the colours come again, with a dark edge; past the shapes, these.
+    Controls are hollow and grey. When the palette is used up, its colours are repeated with a dark edge; when the
+    shapes are used up, they are repeated.
     """
 
     def __init__(self, operators: Iterable[Any], axes: Iterable[Any] = ()) -> None:
@@ -92,8 +91,15 @@ class Looks:
         shapes = list(SHAPES)
         self._shapes = {axis: shapes[place % len(shapes)] for place, axis in enumerate(self.axes)}
 
+    @classmethod
+    def of_runs(cls, frame: pd.DataFrame) -> Looks:
+        """The looks of all that any figure of these runs shows."""
+        done = frame[frame["status"] == "done"]
+        axes = done["axis"].dropna().unique() if "axis" in done else ()
+        return cls(done["expansion"], [axis for axis in axes if axis != "none"])
+
     def of(self, operator: Any, axis: Any = None) -> Look:
-        """The look of an operator and axis; that of what is unknown is a grey circle."""
+        """The look of an operator and axis; a grey circle for what is unknown."""
         name = "" if pd.isna(operator) else str(operator)
         shape = "circle" if pd.isna(axis) else self._shapes.get(str(axis), "circle")
         if name in CONTROL_COLOURS:
@@ -127,26 +133,11 @@ def marker(look: Look) -> dict[str, Any]:
     }
 
 
-def signed(value: Any) -> str:
-    """Two decimals, with a true minus sign; a dash for null."""
-    return "–" if pd.isna(value) else f"{value:.2f}".replace("-0.00", "0.00").replace("-", "\N{MINUS SIGN}")
-
-
-def interval_text(low: Any, high: Any) -> str:
-    """An interval in brackets; a dash for null."""
-    return "–" if pd.isna(low) or pd.isna(high) else f"[{signed(low)}, {signed(high)}]"
-
-
-def expected(sign: Any) -> str:
-    """The expected sign as one letter: +, a true minus, or 0 where theory says nothing."""
-    return "0" if pd.isna(sign) or sign == 0 else "+" if sign > 0 else "\N{MINUS SIGN}"
-
-
 def correlation_axis(axes: Axes) -> None:
     """An x axis from -1 to 1 with a line at 0, for rows of metrics."""
     axes.axvline(0, color=RULE, linewidth=1, zorder=1)
     axes.set_xlim(-1.06, 1.06)
-    axes.set_xticks([-1, -0.5, 0, 0.5, 1], ["\N{MINUS SIGN}1", "\N{MINUS SIGN}0.5", "0", "0.5", "1"])
+    axes.set_xticks([-1, -0.5, 0, 0.5, 1], [f"{MINUS}1", f"{MINUS}0.5", "0", "0.5", "1"])
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
@@ -154,40 +145,34 @@ def correlation_axis(axes: Axes) -> None:
 
 def points_axis(axes: Axes, axis: str = "y") -> None:
     """Label an axis of accuracies in percentage points, with true minus signs."""
-    text = FuncFormatter(lambda value, _: f"{100 * value:.4g}".replace("-", "\N{MINUS SIGN}"))
+    text = FuncFormatter(lambda value, _: f"{100 * value:.4g}".replace("-", MINUS))
     (axes.yaxis if axis == "y" else axes.xaxis).set_major_formatter(text)
 
 
-def power(value: float) -> str:
-    """A power of ten in plain text: 10³, −10⁻², 0."""
-    if value == 0:
-        return "0"
-    exponent = str(round(np.log10(abs(value)))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{'−' if value < 0 else ''}10{exponent}"
-
-
-def shortened(name: Any, length: int = 30) -> str:
-    """A name that fits a figure's margin."""
-    text = str(name)
-    return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-def safe_stem(name: str) -> str:
-    """A metric's name as part of a file name; one that had to be changed carries a hash, so that two never meet."""
-    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80]
-    return safe if safe == name else f"{safe}_{sha256(name.encode()).hexdigest()[:8]}"
-
-
 def saved(figure: Figure, folder: Path, stem: str, title: str, alt: str) -> Drawing:
-    """Write the figure as PNG and as SVG, each replaced whole; the same figure gives the same bytes."""
+    """Write a figure as PNG and as SVG, each replaced whole; the same figure gives the same bytes.
+
+    Args:
+        figure: what was drawn. It cannot be drawn on afterwards.
+        folder: an existing folder.
+        stem: the name of both files, without their suffix.
+        title: the figure's title.
+        alt: the figure in words.
+
+    Returns:
+        The paths of both files, with title and text.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
     png, svg = folder / f"{stem}.png", folder / f"{stem}.svg"
-    # The canvases are asked themselves, since `savefig` would draw everything twice.
+    # The canvases are called directly, since `savefig` would draw everything twice.
     size = figure.dpi
     figure.dpi = 160
     with replacing(png) as path:
         FigureCanvasAgg(figure).print_png(path)
     figure.dpi = size
-    figure.set_layout_engine("none")  # laid out already; the SVG is to look the same
+    figure.set_layout_engine("none")  # keep the layout of the PNG
     with replacing(svg) as path:
         FigureCanvasSVG(figure).print_svg(path, metadata={"Date": None})
     return Drawing(title, alt, png, svg)

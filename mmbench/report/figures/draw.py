@@ -9,41 +9,44 @@ import pandas as pd
 from matplotlib import rc_context
 
 from mmbench.records.curves import Traces
-from mmbench.report.figures.cells import equal_budget, equal_budget_alt
 from mmbench.report.figures.curves import branch_curves, panels_of, training_curves
+from mmbench.report.figures.equal_budget import equal_budget, equal_budget_alt
 from mmbench.report.figures.forest import forest, forest_alt
 from mmbench.report.figures.regret import regret, regret_alt
 from mmbench.report.figures.scatter import scatter, summary
-from mmbench.report.figures.style import STYLE, Drawing, Looks, safe_stem, saved
+from mmbench.report.figures.style import STYLE, Drawing, Looks, saved
 from mmbench.statistics.configurations import configurations, runs
 from mmbench.statistics.judge import Judgement, ranked
+from mmbench.text import file_stem
 
 NAMES = ("overview", "equal_budget", "regret", "training", "branches")
 """Stems of the figures that are not scatters."""
 
 
 def draw(frame: pd.DataFrame, judgement: Judgement, folder: Path, traces: Traces | None = None) -> list[Drawing]:
-    """Draw what there is to draw into `folder`, as PNG and SVG; figures there of an earlier analysis are removed.
+    """Draw what there is to draw, as PNG and SVG; figures of an earlier analysis are removed.
 
-    A metric without a run that counts has no scatter; a figure without data is not drawn.
+    Args:
+        frame: one row per run, as of `load_records`.
+        judgement: the tables, as of `judge`.
+        folder: where the figures go; it is made if it does not exist.
+        traces: training curves, as of `read_traces`.
+
+    Returns:
+        The figures. A metric without a run that counts has no scatter, and a figure without data is not drawn.
+
+    Raises:
+        OSError: The folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    traces = traces or Traces()
     with rc_context(STYLE):
-        looks = looks_of(frame)
-        drawings = [*_of_metrics(frame, judgement, folder, looks), *_of_traces(traces, folder, looks)]
+        looks = Looks.of_runs(frame)
+        drawings = [*_of_metrics(frame, judgement, folder, looks), *_of_traces(traces or Traces(), folder, looks)]
     written = {path for drawing in drawings for path in (drawing.png, drawing.svg)}
     for stem in ("scatter_*", *NAMES):
         for path in {*folder.glob(f"{stem}.png"), *folder.glob(f"{stem}.svg")} - written:
             path.unlink()
     return drawings
-
-
-def looks_of(frame: pd.DataFrame) -> Looks:
-    """The colours and shapes of all that any figure of these runs shows."""
-    done = frame[frame["status"] == "done"]
-    axes = done["axis"].dropna().unique() if "axis" in done else ()
-    return Looks(done["expansion"], [axis for axis in axes if axis != "none"])
 
 
 def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: Looks) -> Iterator[Drawing]:
@@ -53,9 +56,9 @@ def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: 
     rows = ranked(judgement.correlations)
     yield saved(forest(rows), folder, "overview", "All metrics", forest_alt(rows))
     if rows["equal_budget_spearman"].notna().any():
-        cells = judgement.cells
-        cells = cells[(cells["kind"] == "equal_budget") & (cells["target"] == "gain")]
-        yield saved(equal_budget(rows, cells), folder, "equal_budget", "At equal budget", equal_budget_alt(rows))
+        groups = judgement.cells
+        groups = groups[(groups["kind"] == "equal_budget") & (groups["target"] == "gain")]
+        yield saved(equal_budget(rows, groups), folder, "equal_budget", "At equal budget", equal_budget_alt(rows))
     curve = judgement.regret_curve
     curve = curve[(curve["target"] == "gain") & curve["regret"].notna() & curve["cost"].notna()]
     if len(curve):
@@ -67,7 +70,7 @@ def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: 
         if len(chosen):
             figure = scatter(chosen, points[points["metric"] == metric], row, looks)
             alt = f"Score against gain for {metric}, one point per configuration: {summary(row)}."
-            yield saved(figure, folder, f"scatter_{safe_stem(metric)}", metric, alt)
+            yield saved(figure, folder, f"scatter_{file_stem(metric)}", metric, alt)
 
 
 def _of_traces(traces: Traces, folder: Path, looks: Looks) -> Iterator[Drawing]:
