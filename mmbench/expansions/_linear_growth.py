@@ -14,7 +14,7 @@ from mmbench.errors import ConfigError, ScoreError
 from mmbench.expansions.base import Growth
 from mmbench.expansions.copying import tiled
 from mmbench.expansions.depth import alike
-from mmbench.models._skeleton import skeleton
+from mmbench.models.skeleton import skeleton
 from mmbench.models.table import Axis
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
-from mmbench.models._skeleton import skeleton
+from mmbench.models.skeleton import skeleton
 from mmbench.models.base import Architecture
 from mmbench.models.reading import architecture_of
 

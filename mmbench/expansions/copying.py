@@ -74,7 +74,7 @@ def _query_factor(growth: Growth, axis: Axis) -> float:
     """What keeps the attention scores where the heads' channels are copied; queries are the first third of the rows."""
     factor = 1.0
     for group in axis.groups:
-        if growth.new.groups[group].pooled_by == "attention":
+        if growth.new.groups[group].coupled_by == "attention":
             factor *= (growth.old.groups[group].size / growth.new.groups[group].size) ** 0.5
     return factor
 

@@ -54,7 +54,7 @@ class Lemon(Copying):
 
     def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
         """Shuffled rounds; of the stream, whole ones only."""
-        size = new.size // old.size * old.size if old.pooled_by == "LayerNorm" else new.size
+        size = new.size // old.size * old.size if old.coupled_by == "LayerNorm" else new.size
         return shuffled(old, Group(size), generator)
 
     def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:

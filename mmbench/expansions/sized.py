@@ -135,10 +135,10 @@ class Sized(Expansion):
     @staticmethod
     def why(table: Table, name: str) -> str:
         """What forbids to treat the channels of a group one by one."""
-        by = table.groups[name].pooled_by
+        by = table.groups[name].coupled_by
         return "a LayerNorm runs over it" if by == "LayerNorm" else "attention takes dot products over it"
 
 
 def pooled(old: Table, new: Table) -> list[str]:
     """The groups that have grown and whose channels enter one statistic together."""
-    return [name for name, group in new.groups.items() if group.pooled_by and group.size != old.groups[name].size]
+    return [name for name, group in new.groups.items() if group.coupled_by and group.size != old.groups[name].size]

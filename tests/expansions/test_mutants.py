@@ -76,7 +76,7 @@ def copies_of_a_layer_norm_stream_are_not_uniform(patch):
 
 def _all_of_the_first(original):
     def index_map(old, new, *generator):
-        if old.pooled_by != "LayerNorm":
+        if old.coupled_by != "LayerNorm":
             return original(old, new, *generator)
         return torch.cat([torch.arange(old.size), torch.zeros(new.size - old.size, dtype=torch.long)])
 

@@ -25,7 +25,7 @@ REASONS = {
     "heads": "it has no attention heads",
     "head_dim": "it has no attention heads",
     "kernel": "it has no convolution kernels that can grow around their centre",
-    "resolution": "it has nothing of the kind",
+    "resolution": "there is no such axis",
 }
 
 

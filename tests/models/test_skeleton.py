@@ -8,9 +8,10 @@ import torch
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.models._skeleton import flops, skeleton
 from mmbench.models.base import MODELS
+from mmbench.models.flops import flops
 from mmbench.models.reading import architecture_of
+from mmbench.models.skeleton import skeleton
 from tests.models.networks import FAMILIES, SHAPE, VARIANTS, shapes, small
 
 NETWORKS = {**{f"small {family}": (small(family), SHAPE) for family in FAMILIES}, **VARIANTS}

@@ -9,8 +9,8 @@ from torch.func import functional_call
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.models._skeleton import skeleton
 from mmbench.models.base import MODELS, interleaved
+from mmbench.models.skeleton import skeleton
 from tests.models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
 
 DIGITS, COLOUR, DOT = InputShape(1, 8, 10), InputShape(3, 12, 2), InputShape(1, 1, 1)
@@ -93,8 +93,8 @@ def test_roles_and_pooling_are_those_of_the_modules(architecture, shape):
             square |= {name} if "kernel" in kernel else set()
         else:
             assert {axis.role for axis in axes} <= {"out"}
-    assert {group for group, entry in table.groups.items() if entry.pooled_by == "LayerNorm"} == normed
-    attention = {group for group, entry in table.groups.items() if entry.pooled_by == "attention"}
+    assert {group for group, entry in table.groups.items() if entry.coupled_by == "LayerNorm"} == normed
+    attention = {group for group, entry in table.groups.items() if entry.coupled_by == "attention"}
     assert attention == ({"head_dim"} if architecture.name == "vit" else set())
     resnet = ("conv1", "conv2") if getattr(architecture, "block", "") == "basic" else ("conv2",)
     convolutions = {"resnet": resnet, "convnext": ("conv_dw",)}.get(architecture.name, ())
