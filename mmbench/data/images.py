@@ -1,9 +1,9 @@
 """What all sources of image files share: which images are used, how they are decoded, and the checks on both.
 
-A source has two pools, training and test. Each is shuffled once by a fixed seed, so that a part of a pool that is sorted
-by class still has all classes. The training split is taken from the front of the shuffled training pool and the
-validation split from its back. So they never overlap, a smaller training split is part of a larger one, and the size of
-one split does not change the images of another.
+A source has two pools, training and test. Each is shuffled once by a fixed seed, since files are often sorted by class.
+The training split is taken from the front of the shuffled training pool and the validation split from its back. So they
+never overlap, a smaller training split is part of a larger one, and the size of one split does not change the images of
+another.
 """
 
 from __future__ import annotations

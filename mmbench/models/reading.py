@@ -83,16 +83,15 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     for name in MODELS.names():
         try:
             known = MODELS[name].read(model)
-            if known is None:
-                continue
-            difference = _first_difference(model, *known)
+            difference = "" if known is None else _first_difference(model, *known)
         except (AttributeError, TypeError, ValueError, UndefinedError) as error:  # a part is missing or too large
-            difference = str(error)
+            known, difference = None, str(error)
         if difference:
             raise UndefinedError(
                 f"this {type(model).__name__} is not a plain network of the family {name!r}: {difference}"
             )
-        return known
+        if known is not None:
+            return known
     raise UndefinedError(
         f"a {type(model).__name__} belongs to no family that can be expanded (families: {', '.join(MODELS.names())})"
     )
