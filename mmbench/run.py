@@ -23,8 +23,9 @@ from mmbench.expansions.apply import Expander
 from mmbench.expansions.base import Expansion, Target
 from mmbench.metrics.base import Metric, score
 from mmbench.metrics.subject import Subject
-from mmbench.models._skeleton import flops, skeleton
 from mmbench.models.base import Architecture
+from mmbench.models.flops import flops
+from mmbench.models.skeleton import skeleton
 from mmbench.store.stages import STAGES
 from mmbench.store.store import Computed, Stage, Store, key_of, seed_of
 from mmbench.store.versions import versions

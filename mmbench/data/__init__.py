@@ -1,1 +1,1 @@
-"""Data sources: one file per kind; each yields resident, normalised tensors."""
+"""Data sources: one file per kind. Each returns three splits of normalised images in memory."""

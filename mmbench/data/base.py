@@ -1,4 +1,4 @@
-"""What a data source is: its shape (known without loading), its fingerprint, and its resident splits."""
+"""What a data source is: its shape (known without loading), its fingerprint, and its three splits in memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def silent(items: Iterable[T], description: str) -> Iterable[T]:
 
 
 class InputShape(NamedTuple):
-    """What a network must fit: images of (channels, image_size, image_size) and the number of classes."""
+    """What a network is built for: images of (channels, image_size, image_size) and the number of classes."""
 
     channels: int
     image_size: int
@@ -80,15 +80,15 @@ class Dataset(Component):
 
     @abstractmethod
     def load(self, progress: Progress[Any] = silent) -> Data:
-        """Read, split and normalise. Deterministic: it depends on the options and the files alone."""
+        """Read, split and normalise. The result depends on the options and the files only; no random state is used."""
 
     @property
     def title(self) -> str:
-        """The name of the data in tables: the source's own where one reader serves many data sets."""
+        """The name of the data in tables. A reader of many data sets gives the name of the one that it reads."""
         return self.name
 
     def fingerprint(self) -> dict[str, Any]:
-        """What identifies the content: the options, with any path replaced by a hash of the files behind it."""
+        """What identifies the content: the options, with every path replaced by a hash of the files there."""
         return self.describe()
 
 
@@ -96,9 +96,16 @@ DATASETS: Registry[Dataset] = Registry("dataset", "mmbench.data")
 
 
 def normalised(train: Split, validation: Split, test: Split, *, classes: int) -> Data:
-    """Subtract the training images' per-channel mean and divide by their standard deviation, in every split.
+    """Subtract the training images' mean and divide by their standard deviation, per channel, in every split.
 
-    In place: the splits are used up, so that the images are in memory once.
+    Args:
+        train: images (N, C, H, W) of floats, changed in place so that they are in memory only once, and labels.
+        validation: likewise.
+        test: likewise.
+        classes: number of classes.
+
+    Returns:
+        The three splits as data.
     """
     mean = train.images.mean(dim=(0, 2, 3), keepdim=True)
     std = train.images.std(dim=(0, 2, 3), keepdim=True).clamp_min(1e-6)
@@ -108,7 +115,16 @@ def normalised(train: Split, validation: Split, test: Split, *, classes: int) ->
 
 
 def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None:
-    """Raise `DataError` with both sizes if float32 images (twice: training shuffles a copy) exceed the free memory."""
+    """Check that images fit into the free memory as float32, twice, since training shuffles a copy.
+
+    Args:
+        images: number of images in all splits.
+        shape: of each image.
+        key: config key of the options to lower, for the error.
+
+    Raises:
+        DataError: they do not fit; the message gives both sizes.
+    """
     needed = 2 * 4 * images * shape.channels * shape.image_size**2
     available = psutil.virtual_memory().available
     if needed > available:
@@ -120,7 +136,7 @@ def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None
 
 
 class Stamp(NamedTuple):
-    """A file as it is now: what was read from it is remembered under this key, and read again once it changes."""
+    """A file's path, size and modification time: the key of a cache of what was read from it."""
 
     path: Path
     size: int
@@ -137,13 +153,19 @@ class Stamp(NamedTuple):
 
 
 def content_hash(files: Iterable[tuple[str, Stamp]]) -> str:
-    """A hash of the files' bytes, in their order, each under a name that says what it is used for.
+    """A hash of the files' bytes, in order.
 
-    Where the files lie is not part of it, so moved data keep their results and changed data do not. An unchanged
-    file (path, size and modification time) is read once in a process.
+    The folder of a file is not part of the hash, so data that are moved keep their results and data that change do not.
+    A file with the same path, size and modification time is read once per process.
+
+    Args:
+        files: each with a name for what it is used for, such as its split, which is part of the hash.
+
+    Returns:
+        32 hexadecimal digits.
 
     Raises:
-        DataError: A file cannot be read.
+        DataError: a file cannot be read.
     """
     total = hashlib.blake2b(digest_size=16)
     for name, stamp in files:

@@ -1,7 +1,7 @@
 """scikit-learn's digits: 1,797 real 8x8 grey images of handwritten digits (Alpaydin and Kaynak, 1998; UCI).
 
-They ship inside scikit-learn, so this is the data set that works everywhere at once. The split is fixed and
-stratified: 597 test and 200 validation images, of the other 1,000 the first `train_size`.
+They are part of scikit-learn, so this data set needs no download. The split is fixed and stratified: 597 test images,
+200 validation images, and the first `train_size` of the remaining 1,000.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Digits(Dataset):
         return InputShape(1, 8, 10)
 
     def load(self, progress: Progress[Any] = silent) -> Data:
-        """The three splits; images were integers 0..16."""
+        """The three splits; the integers 0..16 of the images are divided by 16 before they are normalised."""
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 

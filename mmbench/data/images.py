@@ -1,8 +1,9 @@
-"""What the sources of image files share: which images are used, how each becomes pixels, and the checks on both.
+"""What all sources of image files share: which images are used, how they are decoded, and the checks on both.
 
-A source has two pools, training and test. Each pool is shuffled once by a fixed seed, so that files sorted by class do
-not favour their first classes. Training takes images from the front of its pool's order and validation from the back:
-they never overlap, a smaller training split is part of a larger one, and no size moves another split.
+A source has two pools, training and test. Each is shuffled once by a fixed seed, since files are often sorted by class.
+The training split is taken from the front of the shuffled training pool and the validation split from its back. So they
+never overlap, a smaller training split is part of a larger one, and the size of one split does not change the images of
+another.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ DEEP_MODES = ("I", "F")  # and I;16, I;16B, ...: PIL would clip them to eight bi
 
 
 class Sample(NamedTuple):
-    """One image, undecoded, with its label in 0..classes-1 and where it was found, for messages."""
+    """One image, not decoded yet, with its label in 0..classes-1 and its place, for messages."""
 
     where: str
     image: Encoded
@@ -36,7 +37,7 @@ class Sample(NamedTuple):
 
 
 class Pool(Protocol):
-    """The images of which splits are made, numbered from 0."""
+    """Images that splits are taken from, numbered from 0."""
 
     @property
     def where(self) -> str:
@@ -46,7 +47,7 @@ class Pool(Protocol):
         """How many images there are."""
 
     def samples(self, rows: Sequence[int]) -> Iterator[Sample]:
-        """The samples of these rows, which ascend; `DataError` for one that cannot be read."""
+        """The samples of these rows, in ascending order; `DataError` for one that cannot be read."""
 
 
 class ImageDataset(Dataset):
@@ -57,7 +58,7 @@ class ImageDataset(Dataset):
     channels: Literal[1, 3] | None = None
     """1 (grey) or 3 (RGB), images are converted; null takes the first image's."""
     train_size: int | None = Field(None, ge=1)
-    """Images trained on; null for all that validation leaves."""
+    """Images trained on; null for all training files that are not in the validation split."""
     validation_size: int | None = Field(None, ge=1)
     """Images held out of the training files; null for a tenth of them, at most 5,000."""
     test_size: int | None = Field(None, ge=1)
@@ -70,8 +71,14 @@ class ImageDataset(Dataset):
     def load(self, progress: Progress[Any] = silent) -> Data:
         """Decode the chosen images and normalise them.
 
+        Args:
+            progress: wraps the images of each split, to show how many have been read.
+
+        Returns:
+            The three splits, float32.
+
         Raises:
-            DataError: The sizes exceed the images or the memory, or an image or a label cannot be used.
+            DataError: the sizes exceed the number of images or the memory, or an image or a label cannot be used.
         """
         shape = self.shape()
         train, test = self.pools()
@@ -131,15 +138,22 @@ class ImageDataset(Dataset):
 
 
 def opened(where: str, encoded: Encoded) -> Image.Image:
-    """The image with its size and mode known and its pixels not decoded yet.
+    """Open an image without decoding its pixels.
+
+    Args:
+        where: its place, for the error.
+        encoded: the bytes of an image file, or an image that is open already.
+
+    Returns:
+        The image, whose size and mode are known.
 
     Raises:
-        DataError: It is not an image that PIL reads, or has more than eight bits a channel.
+        DataError: PIL cannot read it, or it has more than eight bits per channel.
     """
     try:
         image = Image.open(io.BytesIO(encoded)) if isinstance(encoded, bytes) else encoded
     except Exception as error:  # PIL raises a dozen types for broken files
-        reason = "its bytes are no known image format" if isinstance(error, UnidentifiedImageError) else error
+        reason = "its bytes are not a known image format" if isinstance(error, UnidentifiedImageError) else error
         raise DataError(f"{where}: the image cannot be opened: {reason}") from error
     if image.mode.startswith(DEEP_MODES):
         raise DataError(

@@ -1,11 +1,11 @@
 """Parquet files of encoded images and integer labels, as the Hugging Face hub exports them.
 
-`path` holds `train*.parquet` and `test*.parquet` (without those, `val*.parquet` is the test split), each in any number
-of shards, directly or in a sub-folder such as `data/`. Only the rows that are used are decoded.
+`path` holds `train*.parquet` and `test*.parquet` (if there is no test file, `val*.parquet` is the test split), each in
+any number of shards, directly or in a sub-folder such as `data/`. Only the rows that are used are decoded.
 
-Labels: where the files' metadata names the classes, labels must lie in 0..C-1. Otherwise the distinct labels of the
-training files, in ascending order, are the classes: 1..10 becomes 0..9, and 0..9 stays as it is. A negative label
-(the hub's sign for "unlabelled") and a test label that no training file has are errors.
+Labels: where the metadata of the files name the classes, labels must lie in 0..C-1. Otherwise the distinct labels of
+the training files, in ascending order, are the classes: 1..10 becomes 0..9, and 0..9 stays as it is. A negative label
+("unlabelled" on the hub) and a test label that no training file has are errors.
 """
 
 from __future__ import annotations
@@ -73,11 +73,14 @@ class ParquetImages(ImageDataset):
         return Path(self.path).absolute().name if self.path else self.name
 
     def shape(self) -> InputShape:
-        """Read off the metadata, the labels and the first training image; the sizes and all labels are checked.
+        """From the metadata, the labels and the first training image; checks the sizes and all labels.
+
+        Returns:
+            The shape, without decoding the images.
 
         Raises:
             ConfigError: `path` is missing, or a column is missing or ambiguous.
-            DataError: The files, the sizes, a label or the first image cannot be used.
+            DataError: the files, the sizes, a label or the first image cannot be used.
         """
         source = self._source()
         self.sizes(source.train, source.test)
@@ -95,7 +98,7 @@ class ParquetImages(ImageDataset):
         return source.train, source.test
 
     def fingerprint(self) -> dict[str, Any]:
-        """The options with the bytes of the files, in their order, in place of `path`."""
+        """The options, with a hash of the files' bytes in place of `path`."""
         files = find_files(self.path)
         named = [(split, file) for split, part in files._asdict().items() for file in part]
         return {**self.describe(), "path": content_hash(named)}
@@ -106,7 +109,7 @@ class ParquetImages(ImageDataset):
 
 @functools.lru_cache(maxsize=64)
 def _read_source(files: Files, image: str | None, label: str | None) -> _Source:
-    """Everything but the pixels; remembered, as planning a sweep asks for it once a run."""
+    """Everything but the pixels; cached, since planning a sweep needs it once per run."""
     columns = find_columns([*files.train, *files.test], image, label)
     values = _class_values(files.train, columns)
     train, test = (
@@ -131,7 +134,7 @@ def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
 
 
 def _encoded(files: Sequence[Stamp], columns: Columns, values: np.ndarray) -> list[np.ndarray]:
-    """The files' labels as class numbers; a label that is no class is a `DataError`."""
+    """The labels of the files as class numbers; a label that is not a class is a `DataError`."""
     encoded = []
     for file in files:
         labels = labels_of(file, columns.label)

@@ -32,7 +32,7 @@ class Files(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """The names of the two columns, and the number of classes that the file's metadata tells (None if it does not)."""
+    """The names of the two columns, and the number of classes in the metadata of the file (None if it has none)."""
 
     image: str
     label: str
@@ -42,17 +42,23 @@ class Columns(NamedTuple):
 def find_files(path: str | None) -> Files:
     """The shards `train*.parquet` and `test*.parquet` (or `val*.parquet`) of a folder or of its sub-folders.
 
+    Args:
+        path: the folder; relative to the current directory.
+
+    Returns:
+        The files of both splits, in the order of their names.
+
     Raises:
-        ConfigError: No path is given.
-        DataError: The folder, its training or its test files, or a shard is missing; or it holds several data sets.
+        ConfigError: no path is given.
+        DataError: the folder, its training files, its test files or a shard is missing, or it holds several data sets.
     """
     if path is None:
         raise ConfigError("dataset.path is needed: the folder of train*.parquet and test*.parquet files")
     root = Path(path).expanduser().absolute()
     if not root.is_dir():
-        found = "is a file" if root.exists() else "does not exist"
+        state = "is a file" if root.exists() else "does not exist"
         raise DataError(
-            f"dataset.path = {path!r} {found}; give the folder of train*.parquet and test*.parquet files"
+            f"dataset.path = {path!r} {state}; give the folder of train*.parquet and test*.parquet files"
             + ("" if Path(path).is_absolute() else f" (relative paths start from {Path.cwd()})")
         )
     sets: dict[Path, dict[str, list[Path]]] = {}
@@ -65,7 +71,7 @@ def find_files(path: str | None) -> Files:
 
 
 def _complete(root: Path, sets: dict[Path, dict[str, list[Path]]]) -> Files:
-    """The files of the one data set there is, none missing."""
+    """The files of the only data set; `DataError` if there is another number of data sets or a file is missing."""
     if not sets:
         raise DataError(f"dataset.path = {str(root)!r} has no train*.parquet file, nor has any folder in it")
     if len(sets) > 1:
@@ -103,11 +109,19 @@ def schema_of(file: Stamp) -> pa.Schema:
 
 
 def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -> Columns:
-    """The image and label columns of these files, as named or as found in the first.
+    """The image and label columns of files.
+
+    Args:
+        files: at least one; the first decides.
+        image: name of the column of images; None for the only one of image bytes.
+        label: name of the column of labels; None for the only one that is named or declared as a label.
+
+    Returns:
+        The names of both columns and, if the metadata name the classes, their number.
 
     Raises:
-        ConfigError: There is no such column, or several may be meant.
-        DataError: Another file has other columns.
+        ConfigError: a named column does not exist or has the wrong type, or without a name none or several fit.
+        DataError: another file lacks one of the two columns.
     """
     schema = schema_of(files[0])
     images = [field.name for field in schema if _holds_images(field.type)]
@@ -152,7 +166,7 @@ def _holds_integers(kind: pa.DataType) -> bool:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """The features that a Hugging Face export describes in its metadata; none if there is no readable description."""
+    """The features that a Hugging Face export describes in its metadata; empty if it does not describe them."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -179,10 +193,18 @@ def labels_of(file: Stamp, column: str) -> np.ndarray:
 
 
 def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[bytes]:
-    """The stored image files of these rows, which ascend; row groups without any of them are not read.
+    """Read the image files that are stored in some rows; row groups without any of these are not read.
+
+    Args:
+        file: a parquet file.
+        column: of bytes, or of structs with a field `bytes`.
+        rows: numbered from 0, in ascending order.
+
+    Yields:
+        The bytes of one image file per row.
 
     Raises:
-        DataError: The file is damaged, or a row holds no bytes.
+        DataError: the file is damaged, or a row holds no bytes.
     """
     wanted, end = np.asarray(rows), 0
     with reading(file.path):
@@ -211,5 +233,5 @@ def _not_empty(file: Stamp, row: int, column: str, image: bytes | None) -> bytes
 
 
 def row_name(file: Stamp, row: int) -> str:
-    """Where a row is, for messages."""
+    """The place of a row, for messages."""
     return f"{file.path}, row {row} (counted from 0)"

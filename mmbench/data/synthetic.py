@@ -8,9 +8,9 @@ once from `sample`:
                over 4,096 further inputs: without them, a few large logits would win everywhere.
     clusters   x = centre + e;    label = c for 4 equally likely centres ~ N(0, 0.7^2 I) of each class c.
 
-With 16 entries and 1,500 training images, an MLP of two hidden layers of 8 reaches about half of the labels, and one of
-24 clearly more: neither floor nor ceiling. Source: the feasibility study of this project; the teacher-student setting
-is Gardner and Derrida's (1989).
+With 16 entries and 1,500 training images, an MLP with two hidden layers of 8 units predicts about half of the labels,
+and one with layers of 24 units clearly more, so there is room for a gain. Source: the feasibility study of this
+project; the teacher-student setting is that of Gardner and Derrida (1989).
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Synthetic(Dataset):
     validation_size: int = Field(1000, ge=10)
     """Validation images."""
     test_size: int = Field(2000, ge=10)
-    """Test images; many, as the gains are small."""
+    """Test images; many, since gains are small."""
     label_noise: float = Field(0.0, ge=0, le=1)
     """Fraction of the training labels that are replaced by another class."""
     sample: int = Field(0, ge=0)
-    """Which teacher or centres, and which images: a seed of its own."""
+    """Seed of the teacher or the centres, and of the images."""
 
     @property
     def title(self) -> str:
@@ -60,10 +60,18 @@ class Synthetic(Dataset):
         return InputShape(1, self.image_size, self.classes)
 
     def load(self, progress: Progress[Any] = silent) -> Data:
-        """Draw the three splits; no option changes the task or another split's images but `sample` and the shape.
+        """Draw the three splits.
+
+        Only `sample` and the shape change the task and all images. The size of one split does not change another split.
+
+        Args:
+            progress: not used, since drawing is fast.
+
+        Returns:
+            The three splits, float32.
 
         Raises:
-            DataError: The images exceed the memory, or a class has no training image.
+            DataError: the images exceed the memory, or a class has no training image.
         """
         sizes = {"train": self.train_size, "validation": self.validation_size, "test": self.test_size}
         require_memory(sum(sizes.values()), self.shape())
@@ -99,7 +107,7 @@ class Synthetic(Dataset):
         return draw
 
     def _clusters(self) -> Any:
-        """A function (size, generator) -> Split of the cluster task; the classes take turns and are equally large."""
+        """A function (size, generator) -> Split of the cluster task; all classes are equally frequent."""
         inputs = self.image_size**2
         centres = CENTRE_SPREAD * _normal(self._generator("task"), self.classes, CENTRES_PER_CLASS, inputs)
 
@@ -123,12 +131,12 @@ class Synthetic(Dataset):
         return noisy
 
     def _generator(self, purpose: str) -> torch.Generator:
-        """An own stream for each purpose, so that a larger test split, say, leaves the training images alone."""
+        """A separate stream for each purpose, so that the size of one split does not change another split."""
         named = f"{self.task}/{self.sample}/{purpose}"
         seed = int.from_bytes(hashlib.blake2b(named.encode(), digest_size=7).digest())
         return torch.Generator().manual_seed(seed)
 
 
 def _normal(generator: torch.Generator, *shape: int) -> Tensor:
-    """Standard normal numbers, in double precision: a label must not hang on the last bit of a float."""
+    """Standard normal numbers in double precision, so that a label does not depend on the last bit of a float."""
     return torch.randn(shape, generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Any data set that `timm.data.create_dataset` understands (Wightman, 2019), made resident at a small size.
+"""Any data set that `timm.data.create_dataset` understands (Wightman, 2019), read into memory at a small size.
 
 | source | root | the two splits |
 |---|---|---|
@@ -6,8 +6,8 @@
 | `torch/cifar100`, ... | where torchvision keeps its files | torchvision's training and test part |
 | `hfds/NAME`, `hfids/NAME`, `tfds/NAME`, `wds/NAME` | cache or data folder | by name; each needs its own package |
 
-timm itself replaces an unreadable image by the next one; here it is an error. Sources that can only be read from front
-to back (hfids, tfds, wds) are read once per split.
+timm itself replaces an unreadable image by the next one; here it is an error. Sources without random access (hfids,
+tfds, wds) are read once per split, from front to back.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _TimmPool:
             where = f"{self.where}, image {row} (counted from 0)"
             try:
                 image, label, file = read(row)
-            except Exception as error:  # each reader has its own; whatever it is, this image cannot be read
+            except Exception as error:  # every reader raises other types; in any case the image cannot be read
                 raise DataError(f"{where} cannot be read: {error or type(error).__name__}") from error
             yield Sample(f"{where}{file}", image, self._checked(where, label))
 
@@ -123,15 +123,18 @@ class TimmImages(ImageDataset):
 
     @property
     def title(self) -> str:
-        """The source, with its folder where that is what tells one from another."""
+        """The source; of image folders the name of the folder."""
         return self.source if self.source != "folder" or not self.root else Path(self.root).absolute().name
 
     def shape(self) -> InputShape:
-        """As the options say; that the files are there is checked now, the images on loading.
+        """As the options say; checks that the files exist, while the images are checked on loading.
+
+        Returns:
+            The shape, without opening the source.
 
         Raises:
             ConfigError: `root` is missing.
-            DataError: A split's folder is missing.
+            DataError: the folder of a split is missing.
         """
         self._places()
         return InputShape(self.channels, self.image_size, self.classes)
@@ -139,9 +142,12 @@ class TimmImages(ImageDataset):
     def pools(self) -> tuple[_TimmPool, _TimmPool]:
         """Both splits, opened by timm.
 
+        Returns:
+            The training and the test images.
+
         Raises:
             ConfigError: `root` is missing.
-            DataError: timm cannot open a split, both are the same images, or their classes differ.
+            DataError: timm cannot open a split, both splits are the same images, or their classes differ.
         """
         train, test = self._opened(self.train_split), self._opened(self.test_split)
         for about in ("train", "split", "version"):
@@ -155,15 +161,18 @@ class TimmImages(ImageDataset):
         return self._pool(train, self.train_split), self._pool(test, self.test_split)
 
     def fingerprint(self) -> dict[str, Any]:
-        """The options; for image folders and `wds` files with the content of the files in place of `root`.
+        """The options, with a hash of the files in place of `root` for image folders and `wds` files.
 
-        Other sources are identified by their name: `root` is only where they are kept.
+        All other sources are identified by their name; `root` is only where they keep their files.
+
+        Returns:
+            The options without `download`, with one hash per split as `root`.
         """
         options = {key: value for key, value in self.describe().items() if key != "download"}
         return {**options, "root": {split: _hash_of(place, _dates(place)) for split, place in self._places().items()}}
 
     def _places(self) -> dict[str, Path]:
-        """Which files make the content: those of both splits, or all of a `wds` folder; other sources by name alone."""
+        """The files that make up the content: those of both splits, or all of a `wds` folder; of other sources none."""
         if self.source in FOLDERS:
             return {split: self._place(split) for split in (self.train_split, self.test_split)}
         root = self._root()
@@ -176,7 +185,7 @@ class TimmImages(ImageDataset):
         return str(Path(self.root).expanduser()) if self.root else ""
 
     def _place(self, split: str) -> Path:
-        """The folder or .tar file of a split; where there is none, timm would take the whole root for each."""
+        """The folder or .tar file of a split. Without one, timm would use the whole root as that split."""
         root = Path(self._root()).absolute()
         if not root.is_dir():
             raise DataError(f"dataset.root = {self.root!r} is not a folder (relative paths start from {Path.cwd()})")
@@ -204,7 +213,7 @@ class TimmImages(ImageDataset):
                 download=self.download,
                 input_img_mode=mode,
             )
-        except Exception as error:  # timm and the packages behind it raise what they like, AssertionError included
+        except Exception as error:  # timm and the packages behind it raise many types, AssertionError included
             mend = "check the three, or let dataset.download=true fetch what is missing"
             if isinstance(error, ModuleNotFoundError):
                 mend = f"install it: pip install {error.name}"
@@ -214,7 +223,7 @@ class TimmImages(ImageDataset):
             ) from error
 
     def _check_classes(self, train: Any, test: Any) -> None:
-        """Where the source numbers its classes by name, both splits must do so alike, and as many as announced."""
+        """Where the source numbers its classes by name, check that both splits agree and that their number is right."""
         names, test_names = _class_numbers(train), _class_numbers(test)
         if names and test_names and names != test_names:
             odd = ", ".join(sorted(map(str, names.keys() ^ test_names.keys()))[:10])
@@ -237,7 +246,7 @@ def _attribute(dataset: Any, name: str) -> Any:
 
 
 def _class_numbers(dataset: Any) -> dict[str, int]:
-    """Class name -> label, as far as the source tells."""
+    """Class name -> label; empty if the source does not say."""
     return _attribute(dataset, "class_to_idx") or _attribute(dataset, "class_name_to_idx") or {}
 
 
@@ -249,9 +258,12 @@ def _dates(place: Path) -> tuple[int, ...]:
 
 @functools.lru_cache(maxsize=64)
 def _hash_of(place: Path, dates: tuple[int, ...]) -> str:
-    """The content of a split: its files, each under its path inside it, as the folder of an image is its class.
+    """A hash of the files of a split, each with its path inside the split, since the folder of an image is its class.
 
-    Remembered while `dates` stay, for planning asks once a run and even listing a large folder takes long.
+    Cached while `dates` stay the same: planning needs it once per run, and even listing a large folder takes long.
+
+    Returns:
+        32 hexadecimal digits.
     """
     files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
     return content_hash((file.relative_to(place).as_posix(), Stamp.of(file)) for file in files)

@@ -1,1 +1,1 @@
-"""Operators that turn a base network into a larger one: one operator per file."""
+"""Operators that expand a base network into a larger one: one operator per file."""

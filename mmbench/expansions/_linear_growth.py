@@ -1,4 +1,4 @@
-"""The numerical core of `ligo`: the large network's weights as a differentiable function of a few small matrices."""
+"""The computation of `ligo`: the large network's weights as a differentiable function of a few small matrices."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmbench.errors import ConfigError, ScoreError
 from mmbench.expansions.base import Growth
 from mmbench.expansions.copying import tiled
 from mmbench.expansions.depth import alike
-from mmbench.models._skeleton import skeleton
+from mmbench.models.skeleton import skeleton
 from mmbench.models.table import Axis
 
 
 class LinearGrowth:
-    """W'_l = sum_j D_lj B W_j A^T for every tensor, with B and A of each grown channel group and D of each block."""
+    """W'_l = sum_j D_lj B W_j A^T for every tensor: B and A for each channel group that grows, D for each block."""
 
     def __init__(self, growth: Growth, noise: float) -> None:
         self.growth = growth
@@ -46,7 +46,7 @@ class LinearGrowth:
         self.network = skeleton(growth.target, growth.shape).train()
 
     def _start(self, matrix: Tensor, kept: int, noise: float) -> Tensor:
-        """A start with noise on all rows but the first `kept`."""
+        """The initial value of a learned matrix: `matrix`, with noise on all rows but the first `kept`."""
         draws = torch.randn(matrix.shape, generator=self.growth.generator, dtype=torch.float64) * noise
         draws[:kept] = 0
         return (matrix + draws).to(self.device, self.dtype).requires_grad_()
@@ -96,8 +96,8 @@ class LinearGrowth:
         return tensor
 
     def buffers(self) -> dict[str, Tensor]:
-        """Running statistics: those of the channels that the start copies."""
-        found = {}
+        """Running statistics: those of the channels that the initial matrices copy."""
+        statistics = {}
         for name in self.growth.new.buffers:
             source = self.growth.source(name)
             assert source is not None
@@ -105,11 +105,23 @@ class LinearGrowth:
             for axis in self.growth.new.tensors[name]:
                 (group,) = axis.groups
                 tensor = tensor[torch.arange(self.growth.new.groups[group].size, device=self.device) % len(tensor)]
-            found[name] = tensor
-        return found
+            statistics[name] = tensor
+        return statistics
 
     def learn(self, images: Tensor, labels: Tensor, steps: int, learning_rate: float, batch_size: int) -> None:
-        """AdamW on the training loss of the larger network."""
+        """Learn A, B and D by AdamW on the training loss of the larger network.
+
+        Args:
+            images: (N, C, H, W), at least 2.
+            labels: (N,).
+            steps: of AdamW.
+            learning_rate: of AdamW.
+            batch_size: images per step.
+
+        Raises:
+            ConfigError: there are fewer than 2 images.
+            ScoreError: the training loss is not finite.
+        """
         if len(images) < 2:
             raise ConfigError("ligo learns from data of at least 2 images")
         optimiser = torch.optim.AdamW(self.learned, lr=learning_rate, weight_decay=0.0)
@@ -130,25 +142,25 @@ class LinearGrowth:
                 optimiser.step()
         self.examples = images[torch.randperm(len(images), generator=self.growth.generator)[:1024].to(images.device)]
 
-    def found(self) -> dict[str, Any]:
+    def learned_state(self) -> dict[str, Any]:
         """What was learned, for `use`."""
         return {"weights": [weights.detach() for weights in self.learned], "examples": self.examples}
 
-    def use(self, found: dict[str, Any]) -> None:
-        """Instead of `learn`: what another one has learned on a network like this."""
-        self.examples = found["examples"]
+    def use(self, learned_state: dict[str, Any]) -> None:
+        """Take over what was learned on a network of the same architecture, instead of learning."""
+        self.examples = learned_state["examples"]
         with torch.no_grad():
-            for weights, values in zip(self.learned, found["weights"], strict=True):
+            for weights, values in zip(self.learned, learned_state["weights"], strict=True):
                 weights.copy_(values)
 
     def state(self) -> dict[str, Tensor]:
-        """The larger network's state, running statistics taken anew."""
+        """The larger network's state on the CPU, with running statistics computed from the training images."""
         with torch.no_grad():
             state = {**self.weights(), **self.buffers()}
         if self.growth.new.buffers:
             network = self.network.to_empty(device=self.device)
             network.load_state_dict(state, assign=True)
-            # equal parts: a last batch of one image would have no variance
+            # in equal parts, since a last batch of one image would have no variance
             update_bn(self.examples.to(self.device, self.dtype).tensor_split(-(-len(self.examples) // 128)), network)
             state = network.state_dict()
         return {name: tensor.detach().cpu() for name, tensor in state.items()}

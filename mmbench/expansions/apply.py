@@ -1,7 +1,7 @@
 """Apply an expansion to a network.
 
-The larger network is built by its family's factory and its state is then filled in place, tensor by tensor, from the
-small network's state through the two axis tables. The given network is never changed.
+The larger network is built by its family. Its state is then filled in place, tensor by tensor, from the small network's
+state through the two axis tables. The given network is never changed.
 """
 
 from __future__ import annotations
@@ -16,43 +16,47 @@ from torch import nn
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
-from mmbench.models._skeleton import skeleton
 from mmbench.models.base import Architecture
 from mmbench.models.reading import architecture_of
+from mmbench.models.skeleton import skeleton
 
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 ONE_AT_A_TIME = threading.Lock()
-"""Networks are initialised from torch's global generator, which threads share."""
+"""Networks are initialised from torch's global generator, which all threads share."""
 PREPROCESSING = ("pretrained_cfg", "default_cfg")
-"""Where timm's networks keep the mean, standard deviation and size of the images that they were trained on."""
+"""Attributes of timm's networks with the mean, standard deviation and size of the images that they were trained on."""
 
 
 def expand(
     model: nn.Module, expansion: str | Expansion, *, data: Examples | None = None, seed: int = 0, **options: Any
 ) -> nn.Module:
-    """A larger network grown from `model`, on its device, in its dtype and modes. `model` is left as it is.
+    """Expand a network into a larger one.
 
     Args:
-        model: a network of one of the families in `mmbench.models`, such as timm makes them.
+        model: a network of one of the families in `mmbench.models`, such as timm's; it is left as it is.
         expansion: the name of an operator, with its options as keywords, or an operator.
         data: training images (N, C, H, W) and labels (N,), for the operators that need them.
         seed: of all random draws; the global random state is left as it was.
-        options: the operator's options, such as `factor=2.0` or `budget=2.0`.
+        **options: of the operator, such as `factor=2.0` or `budget=2.0`.
+
+    Returns:
+        The larger network, with the device, the dtype and the modes (training or evaluation) of `model`.
 
     Raises:
-        ConfigError: an unknown operator or option, a value out of its range, or data missing or wrong.
-        UndefinedError: the network is of no known family or of mixed precision, or the operator is not defined for it.
+        ConfigError: an unknown operator or option, a value out of its range, or data that are missing or wrong.
+        UndefinedError: the network belongs to no known family or has mixed precision, or the operator is not defined
+            for it.
         ScoreError: what an operator learns from data is not finite.
     """
     return Expander(model, expansion, data=data, seed=seed, **options)(model)
 
 
 class Expander:
-    """An expansion of `model`, to be done in the same way to networks like it, such as `model` after some training.
+    """Expands networks of one architecture, all in the same way: for instance a model at several times of its training.
 
-    All see the same random draws. What an operator learns (LiGO's matrices) it learns once, from `model`; what it reads
-    off a network's own weights and gradients it reads anew.
+    All of them get the same random draws. What an operator learns (LiGO's matrices) it learns once, from the first
+    model. What it computes from the weights and gradients of a network it computes for each network.
     """
 
     def __init__(
@@ -64,13 +68,13 @@ class Expander:
         seed: int = 0,
         **options: Any,
     ) -> None:
-        """Arguments and errors as of `expand`."""
+        """Check the options and compute the larger architecture; arguments and errors are those of `expand`."""
         if not isinstance(expansion, (str, Expansion)):
             raise ConfigError(f"expansion must be the name of an operator or an operator, not {expansion!r}")
         if type(seed) is not int or not 0 <= seed < 2**63:
             raise ConfigError(f"seed = {seed!r} is not allowed: must be an integer >= 0 and < 2**63")
         if options and not isinstance(expansion, str):
-            raise ConfigError(f"an operator has its options already: {', '.join(options)} cannot be given beside it")
+            raise ConfigError(f"an operator already has its options: {', '.join(options)} cannot be given as well")
         if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
             raise ConfigError("factor and budget both say how large the network becomes; give one of them")
         operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
@@ -88,9 +92,9 @@ class Expander:
         """A larger network grown from `model`, whose layers are those of the one given first."""
         learns, self._learns = self._learns, False
         if learns and model is not self._model:
-            self(self._model)  # from which it learns
+            self(self._model)  # the operator learns from the first model
         base = self._base
-        with torch.inference_mode(False):  # what is made in inference mode could never be trained
+        with torch.inference_mode(False):  # a network that is made in inference mode cannot be trained
             for step, target, learned in self._steps:
                 model = _grow(model, step, base, target, self._shape, self._data, self._seed, learned)
                 base = target
@@ -98,9 +102,9 @@ class Expander:
 
 
 def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Examples:
-    """The images and labels, which the operator looks at; `ConfigError` where the network cannot be trained on them."""
+    """The images and labels; `ConfigError` unless the network can be trained on them."""
     if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(d, torch.Tensor) for d in data):
-        raise ConfigError(f"{name} looks at training data: give data=(images, labels), two tensors")
+        raise ConfigError(f"{name} needs training data: give data=(images, labels), two tensors")
     images, labels = data
     whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     dense = images.layout == labels.layout == torch.strided and not images.is_complex()
@@ -116,13 +120,13 @@ def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Exa
         )
     try:
         skeleton(base, shape).eval()(torch.empty(1, *images.shape[1:], device="meta"))
-    except Exception as error:  # whatever its layers say
+    except Exception as error:  # layers raise many types
         raise ConfigError(f"data does not fit the network: {str(error).splitlines()[0]}") from None
     return images, labels.long()
 
 
 def _refuse_mixed(model: nn.Module) -> None:
-    """One precision and weights that are there are asked for; `UndefinedError` names the tensor that differs."""
+    """Raise `UndefinedError` if the tensors have several dtypes or no values, with the name of such a tensor."""
     state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     first, reference = next(iter(state.items()))
     for name, tensor in state.items():
@@ -147,7 +151,7 @@ def _grow(
 ) -> nn.Module:
     reference = next(model.parameters())
     with ONE_AT_A_TIME, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach every device, too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every device, too
         large = target.build(shape).to(reference.dtype)
     state = large.state_dict()
     growth = Growth(
@@ -179,9 +183,9 @@ def _grow(
 
 
 def _keep_modes(growth: Growth, large: nn.Module) -> None:
-    """Training or evaluation mode, module by module, and which parameters are trainable, as in the small network.
+    """Take over from the small network the mode of each module (training or evaluation) and what is trainable.
 
-    What has no counterpart there is in the mode of the whole, and trainable.
+    A module without a counterpart gets the mode of the whole network, and a parameter without one is trainable.
     """
     modes = {name: module.training for name, module in growth.model.named_modules()}
     for name, module in large.named_modules():

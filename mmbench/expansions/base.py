@@ -1,4 +1,4 @@
-"""What an expansion is: where it leads, and with which weights it fills the larger network."""
+"""What an expansion is: the larger architecture that it leads to, and the weights that it fills it with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Filled = Iterator[tuple[str, torch.Tensor]]
 
 Preserves = Literal["exact", "evaluation", "approximate", "no"]
 Arrangement = Mapping[str, str | None]
-"""For each block of the larger network the block of the small one that it continues, or None."""
+"""For each block of the larger network the block of the small one that it continues; None for a new block."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Growth:
     arrangement: Arrangement
     generator: torch.Generator
     model: nn.Module
-    """The small network. Not to be changed."""
+    """The small network, which must not be changed."""
     data: tuple[torch.Tensor, torch.Tensor] | None
     """Training images (N, C, H, W) and labels (N,), for operators that need them."""
     learned: dict[str, Any] = field(default_factory=dict)
-    """What the operator has learned from the first network that it expanded: it is kept for the next ones."""
+    """What the operator learned from the first network that it expanded, to be used for the next ones."""
 
     @cached_property
     def old(self) -> Table:
@@ -64,7 +64,7 @@ class Growth:
         return self.target.table(self.shape)
 
     def place(self, name: str) -> tuple[str, str]:
-        """The block of the larger network that a tensor is in, and the rest of its name; no block: an empty text."""
+        """The block of the larger network that holds a tensor ("" if none does), and the rest of the tensor's name."""
         parts = name.split(".")
         for end in range(1, len(parts)):
             if (block := ".".join(parts[:end])) in self.arrangement:
@@ -72,7 +72,7 @@ class Growth:
         return "", name
 
     def source(self, name: str) -> str | None:
-        """The tensor of the small network that one of the larger continues; None in an inserted block."""
+        """The tensor of the small network that a tensor of the larger one continues; None in a new block."""
         block, rest = self.place(name)
         origin = self.arrangement[block] if block else ""
         return None if origin is None else origin + rest
@@ -82,16 +82,16 @@ class Expansion(Component):
     """Base of all operators; a subclass says where it leads (`target`) and with which weights (`fill`)."""
 
     preserves: ClassVar[Preserves]
-    """Whether the expanded network computes the small one's function: `exact` in evaluation and in training mode,
-    `evaluation` only there, approximately, or not."""
+    """Whether the expanded network computes the same function as the small one: `exact` in evaluation and in training
+    mode, `evaluation` in evaluation mode only, `approximate`, or `no`."""
     arm: ClassVar[Literal["expansion", "control"]] = "expansion"
-    """Controls (`none`, `scratch`) are what an expansion is compared with."""
+    """Expansions are compared with controls (`none`, `scratch`)."""
     families: ClassVar[tuple[str, ...] | None] = None
-    """The families that it is defined for; None for all that grow along its axis."""
+    """The families that it is defined for; None for all that can grow along its axis."""
     needs_data: ClassVar[bool] = False
     """Whether it looks at training images and labels."""
     learns: ClassVar[bool] = False
-    """Whether it keeps in `Growth.learned` what it found on the first network."""
+    """Whether it stores in `Growth.learned` what it learned from the first network."""
 
     @classmethod
     def axes(cls) -> tuple[str, ...]:
@@ -100,18 +100,42 @@ class Expansion(Component):
 
     @abstractmethod
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """The larger architecture; `UndefinedError` if the operator is not defined for this one. Needs no torch."""
+        """The larger architecture, computed without building a network; `UndefinedError` if there is none."""
 
     @abstractmethod
     def fill(self, growth: Growth) -> Filled:
         """Name and values of every tensor of the larger network's state."""
 
     def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
-        """For each block of a stage of the larger network the block of the small one that it continues, or None."""
+        """Decide which blocks of a stage continue old ones; by default the first ones do.
+
+        Args:
+            old: the small network's blocks of the stage, in forward order.
+            new: the larger network's blocks of the stage.
+            tables: the axis tables of the small and the larger network.
+
+        Returns:
+            For each block in `new` the block in `old` that it continues, or None for a new block.
+
+        Raises:
+            UndefinedError: in subclasses, if `old` has no block that fits.
+        """
         return [*old, *[None] * (len(new) - len(old))]
 
     def arrangement(self, base: Architecture, target: Architecture, shape: InputShape) -> Arrangement:
-        """`arrange`, stage by stage; `UndefinedError` where the small network has no block to continue."""
+        """Apply `arrange` to every stage.
+
+        Args:
+            base: the small architecture.
+            target: the larger one, with the same number of stages.
+            shape: what the networks are built for.
+
+        Returns:
+            The arrangement of all blocks of the larger network.
+
+        Raises:
+            UndefinedError: a stage has no block that fits.
+        """
         tables = base.table(shape), target.table(shape)
         stages = zip(base.blocks(), target.blocks(), strict=True)
         return {
@@ -121,20 +145,29 @@ class Expansion(Component):
         }
 
     def steps(self, base: Architecture, shape: InputShape) -> list[tuple[Expansion, Architecture]]:
-        """The operators that make up this one, in order, each with the architecture that it leads to."""
+        """The operators that this one is composed of, in order, each with the architecture that it leads to."""
         return [(self, self.target(base, shape).architecture)]
 
     def training_steps(self, steps: int, base_flops: int, flops: int) -> int:
-        """For how many steps the expanded network is trained, where the base model was trained for `steps`."""
+        """The length of the expanded network's training; by default that of the base model's.
+
+        Args:
+            steps: of the base model's training.
+            base_flops: operations of one forward pass of the base model.
+            flops: operations of one forward pass of the expanded network.
+
+        Returns:
+            Optimiser steps.
+        """
         return steps
 
     @property
     def label(self) -> str:
-        """The operator in a few words, for people."""
+        """A short name for tables and figures."""
         return self.name
 
     def asked_for(self, base: Architecture, shape: InputShape) -> float | None:
-        """The parameter count that the options ask for as a multiple of the base model's; None where none is."""
+        """The parameter count that the options ask for, as a multiple of the base model's; None if there is none."""
         return None
 
     def refuse_other_families(self, base: Architecture) -> None:
@@ -146,7 +179,7 @@ class Expansion(Component):
             )
 
     def because(self, base: Architecture) -> str:
-        """Why the operator is not defined for a family, in words that follow its name."""
+        """Why the operator is not defined for a family, as a clause that follows the family's name."""
         return ""
 
 

@@ -1,9 +1,9 @@
 """`bert2bert_aki`: new rows from the next block (Chen et al., 2022, bert2BERT, arXiv:2110.07143).
 
-Advanced knowledge initialisation: as in Net2Wider the columns of a consumer are split among the copies of a channel,
-but the rows of a new channel are those that its original has in the block after. They are different from the first
-step, and the function is not kept. The last block of a stage, and what stands outside the blocks, copies its own rows.
-Columns are split by projection, so that the copies in the last block part, too.
+Advanced knowledge initialisation: as in Net2Wider, the columns of a consumer are split among the copies of a channel.
+But the rows of a new channel are those that its original has in the next block. So a new channel differs from its
+original from the first step on, and the function is not kept. The last block of a stage and all tensors outside the
+blocks copy their own rows. Columns are split by projection, so that copies in the last block become different, too.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import torch
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Growth, Target
-from mmbench.expansions.copying import Copying, Maps, shuffled
+from mmbench.expansions.copying import Copying, Maps
 from mmbench.expansions.depth import alike
 from mmbench.expansions.widening import kept_entries
 from mmbench.models.base import Architecture
-from mmbench.models.table import Group, Table
+from mmbench.models.table import Table
 
 
 @EXPANSIONS.register("bert2bert_aki")
@@ -29,7 +29,7 @@ class Bert2BertAKI(Copying):
     preserves = "no"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """As of every widening; there must be two blocks of equal shape, one after the other."""
+        """As of every widening; `UndefinedError` unless two blocks of equal shape follow each other."""
         target = super().target(base, shape)
         if not _next_blocks(base, base.table(shape)):
             raise UndefinedError(
@@ -39,26 +39,31 @@ class Bert2BertAKI(Copying):
         return target
 
     def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
-        """Old channels from the block itself, new ones from the next."""
+        """The rows of a tensor: those of old channels from its own block, those of new ones from the next block.
+
+        Args:
+            growth: the networks.
+            name: of the tensor.
+            maps: per group the index map (C',).
+
+        Returns:
+            The tensor with the rows of the larger network.
+        """
         tensor = super().rows(growth, name, maps)
         block, rest = growth.place(name)
         above = _next_blocks(growth.base, growth.old).get(block)
         if above is None:
             return tensor
-        other = self.copied_rows(growth, name, maps, growth.small[above + rest])
+        from_next = self.copied_rows(growth, name, maps, growth.small[above + rest])
         for dim, axes in enumerate(zip(growth.old.tensors[name], growth.new.tensors[name], strict=True)):
             if axes[1].role == "out" and tensor.dim():
                 old = kept_entries(*axes, growth.old, growth.new)
-                other = other.index_copy(dim, old, tensor.index_select(dim, old))
-        return other
-
-    def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
-        """Shuffled rounds."""
-        return shuffled(old, new, generator)
+                from_next = from_next.index_copy(dim, old, tensor.index_select(dim, old))
+        return from_next
 
 
 def _next_blocks(base: Architecture, table: Table) -> dict[str, str]:
-    """For each block the one after it in its stage, where that has the same shapes."""
+    """For each block the next one in its stage, if it has the same shapes."""
     return {
         block: after
         for stage in base.blocks()

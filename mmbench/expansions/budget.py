@@ -1,9 +1,9 @@
 """Solve for the sizes that bring an expanded network to a parameter count.
 
-Counts come from the axis tables in closed form, so nothing is built. Sizes are integers, so the count is a step
-function of the factor. The solver finds the step where it crosses the target; where the sizes of single stages can
-grow alone, it then fills up from the lower side, unit by unit, the largest that fits first: a depth of (2, 2, 2) may
-become (2, 2, 3) or (4, 2, 2), all of it short of the next common step.
+Counts come from the axis tables in closed form, so no network is built. Sizes are integers, so the count is a step
+function of the factor. The solver finds, by bisection, the step at which the count crosses the target. Where single
+stages can grow on their own, it then starts from the sizes below that step and adds units, the largest that still fits
+first: a depth of (2, 2, 2) may become (2, 2, 3) or (4, 2, 2) before the next common step, (3, 3, 3).
 """
 
 from __future__ import annotations
@@ -33,18 +33,21 @@ def solve(
     finish: Grow = lambda grown: grown,
     smallest: int | None = None,
 ) -> Architecture:
-    """`base` grown along `axis` to `target` parameters, within `tolerance`; no size shrinks.
+    """Grow an architecture along an axis to a parameter count; no size shrinks.
 
     Args:
         base: the architecture that is expanded.
         shape: what the networks are built for.
-        axis: what grows.
-        target: parameter count.
+        axis: along which it grows.
+        target: the parameter count.
         wanted: the option that asks for it, for the error.
         tolerance: allowed relative difference between the count reached and the target.
         whole: allow integer factors only.
-        finish: what else is done to the larger architecture before its parameters count.
-        smallest: the count that multiples are given of; that of `base` unless given.
+        finish: what else is done to the larger architecture before its parameters are counted.
+        smallest: the count of the base model, for multiples in the error; that of `base` unless given.
+
+    Returns:
+        The larger architecture, without what `finish` does.
 
     Raises:
         UndefinedError: no size comes close enough; the message gives the nearest counts.
@@ -52,7 +55,7 @@ def solve(
     smallest = smallest or base.parameters(shape)
     limit = ""
 
-    @cache  # the search comes back to the same sizes
+    @cache  # the search visits the same sizes several times
     def count(architecture: Architecture) -> int:
         return finish(architecture).parameters(shape)
 
@@ -76,18 +79,18 @@ def solve(
     while above - below > 1e-6:
         middle = (below + above) / 2
         below, above = (middle, above) if too_small(middle) else (below, middle)
-    found = [grown(below)]
+    candidates = [grown(below)]
     with contextlib.suppress(UndefinedError):
-        found.append(grown(above))
+        candidates.append(grown(above))
     if not whole:
-        found = _filled_up(found, axis, target, count)
-    nearest = min((a for a in found if a != base), key=lambda a: abs(count(a) - target), default=None)
+        candidates = _filled_up(candidates, axis, target, count)
+    nearest = min((a for a in candidates if a != base), key=lambda a: abs(count(a) - target), default=None)
     if nearest is None or abs(count(nearest) / target - 1) > tolerance:
-        counts = {count(a) for a in found}
+        counts = {count(a) for a in candidates}
         sides = [max((c for c in counts if c < target), default=0), min((c for c in counts if c >= target), default=0)]
         multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
         near = nearest is not None and abs(count(nearest) / target - 1) <= 0.05
-        hint = "; expansion.tolerance may be up to 0.05" if near else limit if len(found) == 1 else ""
+        hint = "; expansion.tolerance may be up to 0.05" if near else limit if len(candidates) == 1 else ""
         raise UndefinedError(
             f"no size of this network along {axis} comes within {tolerance:.1%} of {wanted} ({target:,} parameters); "
             f"the nearest counts are {multiples}{hint}"
@@ -96,20 +99,20 @@ def solve(
 
 
 def _filled_up(
-    found: list[Architecture], axis: str, target: int, count: Callable[[Architecture], int]
+    candidates: list[Architecture], axis: str, target: int, count: Callable[[Architecture], int]
 ) -> list[Architecture]:
-    """Also the sizes between the two common steps that single stages reach, closer and closer from below."""
-    current = found[0]
+    """Add the sizes between the two common steps that are reached from the lower one by growing single stages."""
+    current = candidates[0]
     while True:
         larger = list(current.increments(axis))
-        found.extend(a for a in larger if count(a) >= target)
+        candidates.extend(a for a in larger if count(a) >= target)
         fitting = [a for a in larger if count(a) < target]
         if not fitting:
-            return [*found, current]
+            return [*candidates, current]
         best = max(fitting, key=count)
         place, step = larger.index(best), count(best) - count(current)
         units = (target - 1 - count(current)) // step
         jump = [*current.increments(axis, units)] if units > 1 else []
-        # A depth's count is linear in the number of blocks; a width's is not, and goes on unit by unit.
+        # The count is linear in the number of blocks, so many can be added at once. It is not linear in a width.
         fits = len(jump) == len(larger) and count(jump[place]) < target
         current = jump[place] if fits else best

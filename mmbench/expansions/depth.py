@@ -1,4 +1,4 @@
-"""What the depth operators share: which blocks can stand for one another."""
+"""What all depth operators share: which blocks can be repeated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Deepening(Sized):
     """Depth only."""
 
     def because(self, base: Architecture) -> str:
-        """An MLP's layers are no residual blocks."""
+        """The layers of an MLP are not residual blocks."""
         return ", which has no residual blocks (net2deeper inserts layers)" if base.name == "mlp" else ""
 
 
@@ -32,15 +32,36 @@ class Repeating(Deepening):
     preserves = "no"
 
     def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
-        """The first block stays; every other place goes to a block that fits there, in the operator's order."""
+        """The first block stays; every other place takes an old block that fits there, as `index` says.
+
+        Args:
+            old: the small network's blocks of the stage, in forward order.
+            new: the larger network's.
+            tables: the axis tables of both.
+
+        Returns:
+            For each block in `new` a block in `old`.
+
+        Raises:
+            UndefinedError: the stage has too few blocks of equal shape.
+        """
         return repeated(self.name, old, new, tables, self.index)
 
     @abstractmethod
     def index(self, place: int, old: int, new: int) -> int:
-        """Which of `old` blocks stands at a place among `new`."""
+        """The old block at one place of a stage.
+
+        Args:
+            place: 0 .. new - 1.
+            old: number of blocks that can be repeated.
+            new: number of places.
+
+        Returns:
+            0 .. old - 1.
+        """
 
     def fill(self, growth: Growth) -> Filled:
-        """Every block as its original."""
+        """Every block as the old block that it repeats."""
         for name in growth.fresh:
             source = growth.source(name)
             assert source is not None
@@ -54,30 +75,53 @@ def repeated(
     tables: tuple[Table, Table],
     index: Callable[[int, int, int], int],
 ) -> list[str | None]:
-    """For each block among `new` the old one whose weights it takes.
+    """Choose for each block of a stage the old block whose weights it takes.
 
-    Place i of n takes number `index(i, count, n)` of the `count` blocks that fit. Blocks that change the number of
-    channels fit nowhere else and stay at the head.
+    Blocks that change the number of channels, which are at the head of a stage, cannot be repeated and stay there. Of
+    the n places after them, place i takes number `index(i, count, n)` of the `count` blocks that can be repeated.
+
+    Args:
+        operator: its name, for the error.
+        old: the small network's blocks of the stage, in forward order.
+        new: the larger network's.
+        tables: the axis tables of both.
+        index: as `Repeating.index`.
+
+    Returns:
+        For each block in `new` a block in `old`.
+
+    Raises:
+        UndefinedError: the stage has too few blocks of equal shape.
     """
     if len(new) == len(old):
         return [*old]
     fitting = [block for block in old if alike(tables[0], block, tables[1], new[-1])]
     head = old[: len(old) - len(fitting)]
     places = len(new) - len(head)
-    found = [*head, *(fitting[index(i, len(fitting), places)] for i in range(places) if fitting)]
-    if len(found) < len(new) or not all(alike(tables[0], a, tables[1], b) for a, b in zip(found, new, strict=True)):
+    origins = [*head, *(fitting[index(i, len(fitting), places)] for i in range(places) if fitting)]
+    if len(origins) < len(new) or not all(alike(tables[0], a, tables[1], b) for a, b in zip(origins, new, strict=True)):
         raise UndefinedError(
             f"{operator} takes new blocks from old ones of equal shape, and the stage of {old[0]!r} has too few: "
             "blocks that change the number of channels do not count; use expansion=identity_block, or more model.layers"
         )
-    return [*found]
+    return [*origins]
 
 
-def alike(table: Table, block: str, other_table: Table, other: str) -> bool:
-    """Whether two blocks have the same tensors, of the same shapes."""
+def alike(first_table: Table, first: str, second_table: Table, second: str) -> bool:
+    """Whether two blocks have the same tensors with the same shapes.
+
+    Args:
+        first_table: of the first block's network.
+        first: prefix of the first block's tensors, without the final dot.
+        second_table: of the second block's network.
+        second: prefix of the second block's tensors.
+
+    Returns:
+        True if they have.
+    """
 
     def shapes(table: Table, block: str) -> dict[str, tuple[int, ...]]:
         inside = [name for name in table.tensors if name.startswith(f"{block}.")]
         return {name.removeprefix(block): table.shape(name) for name in inside}
 
-    return shapes(table, block) == shapes(other_table, other)
+    return shapes(first_table, first) == shapes(second_table, second)

@@ -1,13 +1,15 @@
-"""`gradmax`: new units of zero incoming weights and the largest gradient (Evci et al., 2022, arXiv:2201.05125).
+"""`gradmax`: new units with zero incoming weights and the largest gradient (Evci et al., 2022, arXiv:2201.05125).
 
 A new unit with incoming weights w = 0 and outgoing weights v gets the gradient dL/dw = phi'(0) v^T M, with
-M = sum over examples (and patches or pixels) of dL/dy x^T, x what the unit reads and y what it writes to. Its norm is
-largest, for orthonormal v, where these are the left singular vectors of M of the largest singular values. Each v has
-the mean length of the old outgoing weights. More new units than singular vectors: the others' v are random.
+M = sum over examples (and patches or pixels) of dL/dy x^T, where x is the input of the unit and y the vector that it is
+added to. For orthonormal v the norm of the gradient is largest if the v are the left singular vectors of M with the
+largest singular values. Each v gets the mean length of the old outgoing weights. If there are more new units than
+singular vectors, the remaining v are random.
 
-The function is kept since phi(0) = 0. The gradient needs phi'(0) != 0: GELU has it, ReLU has not. In an MLP of ReLUs a
-new unit is therefore switched on by a bias of one, and its constant output v subtracted from the bias that it writes
-to. Batch norm between the convolutions of a residual block leaves no such way: the operator is not defined there.
+The function is kept since phi(0) = 0. The gradient needs phi'(0) != 0, which holds for GELU but not for ReLU. In an MLP
+with ReLU, a new unit therefore gets a bias of one, and its constant output v is subtracted from the bias of the next
+layer. With batch norm between the convolutions of a residual block this is not possible: the operator is not defined
+there.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from mmbench.models.base import Architecture
 
 @EXPANSIONS.register("gradmax")
 class GradMax(Sized):
-    """New hidden units that the loss pulls at most."""
+    """New hidden units with the largest gradient."""
 
     preserves = "exact"
     families = ("mlp", "vit", "mixer", "convnext")
@@ -37,14 +39,14 @@ class GradMax(Sized):
     axis: Literal["hidden"] = "hidden"
     """Hidden units only."""
     images: int = Field(256, ge=1)
-    """Training images that the gradient is taken on."""
+    """Number of training images for the gradient."""
 
     def because(self, base: Architecture) -> str:
-        """Batch norm and ReLU."""
+        """Batch norm and ReLU prevent it."""
         return ", where batch norm and ReLU leave units of zero incoming weights without a gradient"
 
     def fill(self, growth: Growth) -> Filled:
-        """Zeros in, singular vectors out."""
+        """Zeros as incoming and singular vectors as outgoing weights."""
         grown = [g for g, group in growth.new.groups.items() if group.size != growth.old.groups[g].size]
         layers = {group: _layers(growth, group) for group in grown}
         moments = self._moments(growth, layers)
@@ -85,7 +87,7 @@ class GradMax(Sized):
                     lambda layer, args, _, group=group: read.update({group: _features(args[0], layer)})
                 ),
                 growth.model.get_submodule(consumer).register_forward_hook(
-                    # of a frozen network, the outputs have no gradient unless asked for
+                    # the outputs of a frozen network have no gradient by default
                     lambda _, __, output, group=group: written.update({group: output.requires_grad_()})
                 ),
             ]
@@ -112,7 +114,7 @@ def _layers(growth: Growth, group: str) -> tuple[str, str]:
 
 
 def _features(values: torch.Tensor, layer: nn.Module) -> torch.Tensor:
-    """What a layer read or wrote as (examples and positions, features), in float64 on the CPU."""
+    """Inputs or outputs of a layer as (examples and positions, features), in float64 on the CPU."""
     last = values.movedim(1, -1) if values.dim() == 4 and hasattr(layer, "kernel_size") else values
     return last.detach().flatten(0, -2).double().cpu()
 

@@ -1,9 +1,8 @@
 """`identity_block`: insert residual blocks whose output is zero (LLaMA Pro, Wu et al., 2024, arXiv:2401.02415).
 
-The parameters of a new block that write into the residual stream are set to zero, biases and shifts included, so that
-the block is the identity. Only the output is zeroed: the block's other weights receive gradients from the second step
-on. In a post-activation ResNet the identity also needs the ReLU that follows it, which leaves the (non-negative) stream
-as it is.
+The parameters of a new block that write into the residual stream are set to zero, with their biases and shifts, so that
+the block is the identity. Only these are zero, so that the block's other weights receive gradients from the second step
+on. In a post-activation ResNet a ReLU follows the block; it does not change the stream, which is not negative there.
 """
 
 from __future__ import annotations
@@ -18,24 +17,33 @@ from mmbench.models.table import Table
 
 @EXPANSIONS.register("identity_block")
 class IdentityBlock(Deepening):
-    """More residual blocks, silent at first."""
+    """More residual blocks, which are the identity before training."""
 
     preserves = "exact"
 
     position: Literal["interleave", "top"] = "interleave"
     """New blocks spread among the old ones, or all after the last of their stage."""
     content: Literal["fresh", "copy"] = "fresh"
-    """What a new block holds besides its zeros: a fresh initialisation, or a copy of the block before it (where that
-    has the same shapes)."""
+    """The parameters of a new block that are not zero: freshly initialised, or copied from the block before it (where
+    that has the same shapes)."""
 
     def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
-        """`interleave` shares the new blocks out, each old block followed by its share; the first is always old."""
+        """`interleave` puts new blocks evenly among the old ones, `top` puts them after the last.
+
+        Args:
+            old: the small network's blocks of the stage, in forward order.
+            new: the larger network's.
+            tables: the axis tables of both.
+
+        Returns:
+            For each block in `new` the block in `old` that it continues, or None.
+        """
         if self.position == "top":
             return super().arrange(old, new, tables)
         return [None if origin is None else old[origin] for origin in interleaved(len(old), len(new))]
 
     def fill(self, growth: Growth) -> Filled:
-        """Old tensors at their new places, fresh ones or copies in new blocks, zeros where a new block writes."""
+        """Old blocks at their new places; in new blocks fresh tensors or copies, and zeros where they write."""
         before: dict[str, str] = {}
         origin = ""
         for block, old in growth.arrangement.items():

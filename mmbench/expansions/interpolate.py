@@ -1,4 +1,4 @@
-"""`interpolate`: every block repeated in place, block l' continues block floor(l' L / L') (Chang et al., 2018)."""
+"""`interpolate`: repeat every block in place; block l' continues block floor(l' L / L') (Chang et al., 2018)."""
 
 from __future__ import annotations
 
@@ -11,5 +11,14 @@ class Interpolate(Repeating):
     """1 2 3 becomes 1 1 2 2 3 3."""
 
     def index(self, place: int, old: int, new: int) -> int:
-        """Evenly spread."""
+        """Each old block at consecutive places.
+
+        Args:
+            place: 0 .. new - 1.
+            old: number of blocks that can be repeated.
+            new: number of places.
+
+        Returns:
+            floor(place * old / new).
+        """
         return place * old // new

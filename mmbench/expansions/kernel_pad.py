@@ -26,5 +26,11 @@ class KernelPad(Padding):
     """Sides of the kernels only; they stay odd: a factor of 2 takes 3 to 7."""
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
-        """All of them zero."""
+        """Set all entries to zero.
+
+        Args:
+            tensor: of the larger network's shape, its initialisation.
+            axes: of the tensor.
+            kept: for each axis the positions of the small network's entries.
+        """
         tensor.zero_()

@@ -1,16 +1,16 @@
 """`lemon`: any width of a Vision Transformer, exactly, by average expansion (Wang et al., 2024, arXiv:2310.07999).
 
-Of a stream of C channels k whole copies are made, as in Net2Wider, and the remaining q = C' - kC channels carry the
-mean over the old ones: x' = [x; ...; x; mean(x)]. Every layer that writes into the stream gets q more rows, each the
-mean of its rows. The LayerNorm's mean stays, its variance becomes eta^2 times as large, eta^2 = kC / C', so
+A stream of C channels is copied k times, as in Net2Wider, and the remaining q = C' - kC channels carry the mean over
+the old ones: x' = [x; ...; x; mean(x)]. Every layer that writes into the stream gets q more rows, each the mean of its
+rows. The LayerNorm's mean stays the same, its variance is multiplied by eta^2 = kC / C', so
 
     gamma' = [eta gamma; ...; eta gamma; free],  beta' = [beta; ...; beta; 0],  eps' = eta^2 eps
 
-give LN(x') = [LN(x); ...; LN(x); 0]: what the q new columns of the layers that read the stream hold is free. Attention
-heads and hidden units have no LayerNorm and are copied as in Net2Wider.
+give LN(x') = [LN(x); ...; LN(x); 0], and the q new columns of the layers that read the stream may hold any values.
+Attention heads and hidden units have no LayerNorm and are copied as in Net2Wider.
 
-Not for MLP-Mixer and ConvNeXt: between stream and LayerNorm they treat every channel by itself (a token MLP, a
-depthwise filter), so a channel that carries the mean would not stay the mean.
+The operator is not defined for MLP-Mixer and ConvNeXt: between stream and LayerNorm they transform every channel on its
+own (a token MLP, a depthwise filter), so a channel that carries the mean would not stay the mean.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from mmbench.models.table import Group, out
 
 @EXPANSIONS.register("lemon")
 class Lemon(Copying):
-    """Copies, and the mean where they do not fill the stream."""
+    """Whole copies of the stream, and the mean in the channels that are left."""
 
     preserves = "exact"
     families = ("vit",)
@@ -39,13 +39,13 @@ class Lemon(Copying):
     attention heads only."""
 
     def because(self, base: Architecture) -> str:
-        """Which other families have what it needs."""
+        """What the other families lack."""
         if base.name in ("mixer", "convnext"):
             return ", where a channel that carries the mean over the others would not stay their mean"
         return ", which has no LayerNorm; net2wider is exact there for every size"
 
     def adapted(self, base: Architecture, architecture: Architecture) -> Architecture:
-        """The LayerNorms' epsilon shrinks with the variance; it is part of the configuration, not of the state."""
+        """Multiply the epsilon of every LayerNorm by eta^2; it is part of the architecture, not of the state."""
         old, new = base.sizes(), architecture.sizes()
         if old["pre_norm"]:
             raise UndefinedError("lemon is not defined for model.pre_norm = true, whose LayerNorm feeds the stream")
@@ -53,12 +53,30 @@ class Lemon(Copying):
         return architecture.of({**new, "eps": old["eps"] * (whole / new["embed_dim"])})
 
     def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
-        """Shuffled rounds; of the stream, whole ones only."""
-        size = new.size // old.size * old.size if old.pooled_by == "LayerNorm" else new.size
+        """Shuffled rounds; of the stream only whole ones.
+
+        Args:
+            old: the small network's group, of C channels.
+            new: the larger network's, of C'.
+            generator: of the random draws.
+
+        Returns:
+            (C',) indices of old channels; (kC,) for the stream.
+        """
+        size = new.size // old.size * old.size if old.coupled_by == "LayerNorm" else new.size
         return shuffled(old, Group(size), generator)
 
     def rows(self, growth: Growth, name: str, maps: Maps) -> torch.Tensor:
-        """Copies and, after them, what makes the remaining channels of the stream carry the mean."""
+        """The copied rows and, for the remaining channels of the stream, rows that carry the mean.
+
+        Args:
+            growth: the networks.
+            name: of the tensor.
+            maps: per group the index map.
+
+        Returns:
+            The tensor with the rows of the larger network and the columns of the small one.
+        """
         tensor = super().rows(growth, name, maps)
         dim = next((d for d, axis in enumerate(growth.new.tensors[name]) if axis == out("stream")), None)
         rest = growth.new.groups["stream"].size - len(maps["stream"])
@@ -82,5 +100,12 @@ class Lemon(Copying):
         return torch.cat([tensor, mean.expand(*(rest if d == dim else -1 for d in range(mean.dim())))], dim)
 
     def share(self, tensor: torch.Tensor, fresh: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> None:
-        """By projection; the columns that see zeros stay as initialised."""
+        """Share columns by projection; the columns that read zeros stay as they are initialised.
+
+        Args:
+            tensor: (rows, old columns, ...), the small network's weights.
+            fresh: (rows, new columns, ...), the larger network's initialisation; filled in place.
+            index: (copied columns,) the old column that each copies.
+            generator: of the random draws.
+        """
         split_columns("projection", tensor, fresh.narrow(1, 0, len(index)), index, generator)

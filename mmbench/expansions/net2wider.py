@@ -1,10 +1,10 @@
 """`net2wider`: duplicate units and split their outgoing weights (Chen, Goodfellow and Shlens, 2016, arXiv:1511.05641).
 
-The units to copy are drawn at random. How their outgoing weights are shared among the copies decides how fast these
-part; see `mmbench.expansions.copying.split_columns`. With `split=equal` the copies receive the same gradients for ever
-and no capacity is gained, so it must be asked for with `allow_symmetric`.
+The units to copy are drawn at random. How their outgoing weights are shared among the copies decides how fast the
+copies become different; see `mmbench.expansions.copying.split_columns`. With `split=equal` the copies receive the same
+gradients at every step and the network gains no capacity, so this split needs `allow_symmetric`.
 
-Where a LayerNorm runs over a group, only whole copies of it keep the mean and variance: its factor must be an integer.
+A group that a LayerNorm normalises must grow by an integer factor: only whole copies keep the mean and the variance.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import torch
 from pydantic import model_validator
 
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.expansions.copying import Copying, Split, shuffled, split_columns
-from mmbench.models.table import Group
+from mmbench.expansions.copying import Copying, Split, split_columns
 
 
 @EXPANSIONS.register("net2wider")
@@ -28,21 +27,24 @@ class Net2Wider(Copying):
     split: Split = "projection"
     """How a unit's outgoing weights are shared among its copies."""
     allow_symmetric: bool = False
-    """Allow `split=equal`, whose copies never part."""
+    """Allow `split=equal`, whose copies stay equal."""
 
     @model_validator(mode="after")
     def _symmetry_is_meant(self) -> Self:
         if self.split == "equal" and not self.allow_symmetric:
             raise ValueError(
-                "expansion.split = equal makes copies that stay identical for ever; use projection, unequal or paired, "
+                "expansion.split = equal makes copies that stay equal in training; use projection, unequal or paired, "
                 "or set expansion.allow_symmetric=true if that is what you want"
             )
         return self
 
-    def index_map(self, old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
-        """Shuffled rounds."""
-        return shuffled(old, new, generator)
-
     def share(self, tensor: torch.Tensor, fresh: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> None:
-        """By `split`."""
+        """Share columns among copies by the rule `split`.
+
+        Args:
+            tensor: (rows, old columns, ...), the small network's weights.
+            fresh: (rows, new columns, ...), the larger network's initialisation; filled in place.
+            index: (new columns,) the old column that each new one copies.
+            generator: of the random draws.
+        """
         split_columns(self.split, tensor, fresh, index, generator)

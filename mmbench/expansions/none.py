@@ -9,7 +9,7 @@ from mmbench.models.base import Architecture
 
 @EXPANSIONS.register("none")
 class NoExpansion(Expansion):
-    """No expansion: what does training on gain by itself?"""
+    """No expansion: how much is gained by training the base model longer?"""
 
     preserves = "exact"
     arm = "control"

@@ -1,4 +1,4 @@
-"""`random_pad`: the small network in the corner, the rest freshly initialised. Does not preserve the function."""
+"""`random_pad`: the small network in one corner, the rest freshly initialised. The function is not kept."""
 
 from __future__ import annotations
 
@@ -16,4 +16,10 @@ class RandomPad(Widening, Padding):
     preserves = "no"
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
-        """Nothing to change: new entries stay as initialised."""
+        """Leave new entries as they are initialised.
+
+        Args:
+            tensor: of the larger network's shape, its initialisation.
+            axes: of the tensor.
+            kept: for each axis the positions of the small network's entries.
+        """

@@ -1,6 +1,6 @@
 """The control `scratch`: the larger network freshly initialised, trained with the same budget as every expansion.
 
-In a first study it beat the best expansion more often than not, so no table is honest without it.
+In a first study it beat the best expansion in most cases, so every table needs it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from mmbench.expansions.sized import Sized
 
 @EXPANSIONS.register("scratch")
 class Scratch(Sized):
-    """A fresh large network; nothing is inherited."""
+    """A fresh large network, which takes over nothing from the small one."""
 
     preserves = "no"
     arm = "control"
 
     axis: Literal["width", "stream", "hidden", "heads", "head_dim", "depth", "kernel"] = "width"
     """What is larger than in the base model: all channels, those of the residual stream, the units inside the blocks,
-    the attention heads, the channels of each, the number of blocks, or the convolution kernels."""
+    the attention heads, the channels of each head, the number of blocks, or the convolution kernels."""
 
     def fill(self, growth: Growth) -> Filled:
         """The larger network's own initialisation."""

@@ -17,5 +17,14 @@ class ScratchMatched(Scratch):
     """A fresh large network at equal total compute."""
 
     def training_steps(self, steps: int, base_flops: int, flops: int) -> int:
-        """As many steps more as the base model's training would have paid for."""
+        """The steps of the base model's training, and those of equal compute on the large network.
+
+        Args:
+            steps: of the base model's training.
+            base_flops: operations of one forward pass of the base model.
+            flops: operations of one forward pass of the large network.
+
+        Returns:
+            Optimiser steps, rounded up.
+        """
         return steps + math.ceil(steps * base_flops / flops)

@@ -25,12 +25,12 @@ class Sized(Expansion):
     axis: str
     """What grows."""
     factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
-    """Multiplies the sizes along the axis. Where `match` is set it is the other operator's; where `budget` is, it is
-    solved for."""
+    """Multiplies the sizes along the axis. With `match` it is the factor of that operator; with `budget` it is solved
+    for."""
     budget: float | None = Field(None, gt=1, le=LARGEST_FACTOR**2)
     """Target parameter count as a multiple of the base model's."""
     match: str | None = None
-    """Name of an operator: as many parameters as its default options and `factor` lead to."""
+    """Name of an operator; the network gets as many parameters as by that operator with `factor` and its defaults."""
     tolerance: float = Field(0.01, ge=0, le=0.05)
     """Largest relative difference between the count reached and the one asked for."""
 
@@ -39,7 +39,7 @@ class Sized(Expansion):
     def _is_an_operator(cls, name: str | None) -> str | None:
         if name is None or (name in EXPANSIONS and "match" in EXPANSIONS[name].model_fields):
             return name
-        sized = [other for other in EXPANSIONS.names() if "match" in EXPANSIONS[other].model_fields]
+        sized = [operator for operator in EXPANSIONS.names() if "match" in EXPANSIONS[operator].model_fields]
         raise ValueError(unknown_name("expansion.match", name, sized))
 
     @model_validator(mode="after")
@@ -49,19 +49,19 @@ class Sized(Expansion):
         return self
 
     def describe(self) -> dict[str, Any]:
-        """The options that the result depends on: not the tolerance, nor a factor that the budget replaces."""
+        """The options that the result depends on: without the tolerance, and without a factor that is solved for."""
         without = {"tolerance", "factor"} if self.budget is not None else {"tolerance"}
         return {key: value for key, value in super().describe().items() if key not in without}
 
     @property
     def label(self) -> str:
-        """Name, axis unless it is the only one, and size."""
+        """Name, axis if there are several, and size."""
         axis = f" {self.axis}" if len(self.axes()) > 1 else ""
         size = f"{self.budget:g}x" if self.budget else f"={self.match}" if self.match else f"f={self.factor:g}"
         return f"{self.name}{axis} {size}"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """By the factor, or to the parameter count asked for."""
+        """The base grown by the factor, or to the parameter count that is asked for."""
         self.refuse_other_families(base)
         factor, goal = self.factor, self.goal(base, shape)
         if goal is None:
@@ -79,16 +79,42 @@ class Sized(Expansion):
         finish: Grow = lambda grown: grown,
         smallest: int | None = None,
     ) -> Architecture:
-        """`base` grown along the axis to the parameter count asked for, counted after `finish`."""
+        """Grow an architecture along the axis to a parameter count.
+
+        Args:
+            base: the architecture that grows.
+            shape: what the networks are built for.
+            goal: the parameter count, and the option that asks for it, for the error.
+            finish: what else is done to the larger architecture before its parameters are counted.
+            smallest: the count of the base model, for the error; that of `base` unless given.
+
+        Returns:
+            The larger architecture, without what `finish` does.
+
+        Raises:
+            UndefinedError: no size comes within the tolerance.
+        """
         whole = self.whole(base.table(shape), base.grown(self.axis, 2.0).table(shape))
         return solve(base, shape, self.axis, *goal, self.tolerance, whole=whole, finish=finish, smallest=smallest)
 
     def whole(self, old: Table, new: Table) -> bool:
-        """Whether only integer factors lead from one table to the other."""
-        return self.copies and bool(pooled(old, new))
+        """Whether the groups that grow must grow by integer factors."""
+        return self.copies and bool(grown_coupled_groups(old, new))
 
     def settled(self, base: Architecture, architecture: Architecture, shape: InputShape) -> Architecture:
-        """The larger architecture as the operator fills it; `UndefinedError` where it cannot."""
+        """Check that the operator can fill a larger network, and adapt its architecture.
+
+        Args:
+            base: the small architecture.
+            architecture: the larger one.
+            shape: what the networks are built for.
+
+        Returns:
+            The architecture with what the operator changes besides sizes.
+
+        Raises:
+            UndefinedError: the operator cannot fill it.
+        """
         self.refuse_other_families(base)
         architecture = self.adapted(base, architecture)
         self.check(base.table(shape), architecture.table(shape))
@@ -96,49 +122,61 @@ class Sized(Expansion):
         return architecture
 
     def goal(self, base: Architecture, shape: InputShape) -> tuple[int, str] | None:
-        """The parameter count asked for, and the option that asks, in words; None where the factor decides."""
+        """The parameter count that is asked for and the option that asks for it; None if the factor decides.
+
+        Args:
+            base: the architecture that grows.
+            shape: what the networks are built for.
+
+        Returns:
+            The count and, for instance, "expansion.budget = 2".
+
+        Raises:
+            UndefinedError: the operator to match is not defined for this network.
+        """
         smallest = base.parameters(shape)
         if self.budget is not None:
             return math.floor(self.budget * smallest + 0.5), f"expansion.budget = {self.budget:g}"
         if self.match is None:
             return None
-        other = EXPANSIONS.create({"name": self.match, "factor": self.factor})
+        matched = EXPANSIONS.create({"name": self.match, "factor": self.factor})
         try:
-            count = other.target(base, shape).architecture.parameters(shape)
+            count = matched.target(base, shape).architecture.parameters(shape)
         except UndefinedError as error:
-            raise UndefinedError(f"expansion.match = {self.match} leads nowhere: {error}") from None
+            raise UndefinedError(f"expansion.match = {self.match} is not defined here: {error}") from None
         return count, f"expansion.match = {self.match}"
 
     def asked_for(self, base: Architecture, shape: InputShape) -> float | None:
-        """The budget, or that of the operator to match, to two decimals."""
+        """The budget; with `match`, the parameter count of that operator as a multiple, rounded to two decimals."""
         goal = self.goal(base, shape)
         return self.budget or (goal and round(goal[0] / base.parameters(shape), 2))
 
     def adapted(self, base: Architecture, architecture: Architecture) -> Architecture:
-        """The larger architecture with what the operator changes in it besides its sizes."""
+        """The larger architecture with what the operator changes besides its sizes; by default nothing."""
         return architecture
 
     def check(self, old: Table, new: Table) -> None:
-        """Raise `UndefinedError` where the operator cannot fill this larger network."""
+        """Raise `UndefinedError` if the operator cannot fill the larger network."""
         if new.parameters() == old.parameters():
             raise UndefinedError(f"expansion.factor = {self.factor:g} rounds to the base model's own size; raise it")
         if self.copies:
-            for name in pooled(old, new):
+            for name in grown_coupled_groups(old, new):
                 group, small = new.groups[name], old.groups[name].size
                 if group.size % small:
                     raise UndefinedError(
                         f"{self.name} can only copy the group {name!r} whole, since {self.why(new, name)}, and {small} "
-                        f"-> {group.size} is no integer factor; use an integer expansion.factor (2 of the whole width "
-                        "makes about four times the parameters), expansion.axis=hidden or, for a ViT, expansion=lemon"
+                        f"-> {group.size} is not an integer factor; use an integer expansion.factor (2 along width "
+                        "gives about four times the parameters), expansion.axis=hidden or, for a ViT, "
+                        "expansion=lemon"
                     )
 
     @staticmethod
     def why(table: Table, name: str) -> str:
-        """What forbids to treat the channels of a group one by one."""
-        by = table.groups[name].pooled_by
-        return "a LayerNorm runs over it" if by == "LayerNorm" else "attention takes dot products over it"
+        """Why the channels of a group cannot be copied one by one, as a clause."""
+        by = table.groups[name].coupled_by
+        return "a LayerNorm normalises it" if by == "LayerNorm" else "attention takes dot products over it"
 
 
-def pooled(old: Table, new: Table) -> list[str]:
-    """The groups that have grown and whose channels enter one statistic together."""
-    return [name for name, group in new.groups.items() if group.pooled_by and group.size != old.groups[name].size]
+def grown_coupled_groups(old: Table, new: Table) -> list[str]:
+    """The groups that have grown and whose channels a LayerNorm or attention couples."""
+    return [name for name, group in new.groups.items() if group.coupled_by and group.size != old.groups[name].size]

@@ -1,4 +1,4 @@
-"""`stack`: the blocks again from the first on, block l' continues block l' mod L (Gong et al., 2019, StackBERT)."""
+"""`stack`: repeat the sequence of blocks; block l' continues block l' mod L (Gong et al., 2019, StackBERT)."""
 
 from __future__ import annotations
 
@@ -11,5 +11,14 @@ class Stack(Repeating):
     """1 2 3 becomes 1 2 3 1 2 3."""
 
     def index(self, place: int, old: int, new: int) -> int:
-        """Round and round."""
+        """The old blocks in order, again and again.
+
+        Args:
+            place: 0 .. new - 1.
+            old: number of blocks that can be repeated.
+            new: number of places.
+
+        Returns:
+            place mod old.
+        """
         return place % old

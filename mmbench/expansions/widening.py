@@ -1,7 +1,7 @@
-"""What the width operators share: where channels lie along an axis, and the padding of tensors.
+"""What all width operators share: where channels lie along an axis, and the padding of tensors.
 
-An axis is a product of parts (see `mmbench.models.table`); a list of channels for each of its groups selects the
-entries whose every part is listed, in row-major order.
+An axis is a product of parts (see `mmbench.models.table`). A list of channels for each of its groups selects the
+entries of which every part is listed, in row-major order.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Widening(Sized):
 
 
 class Padding(Sized):
-    """Base of the operators that put the small tensors into a corner of the larger network's initialisation."""
+    """Base of the operators that copy the small tensors into one corner of the larger network's initialisation."""
 
     def fill(self, growth: Growth) -> Filled:
-        """Every tensor: old entries from the small network, new ones as `new_entries` leaves the fresh ones."""
+        """Old entries from the small network; new ones from the initialisation, as `new_entries` changes it."""
         for name, fresh in growth.fresh.items():
             small, axes = growth.small[name], growth.new.tensors[name]
             if fresh.shape == small.shape:
@@ -45,11 +45,26 @@ class Padding(Sized):
 
     @abstractmethod
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
-        """Change the fresh tensor in place before the old entries are written at the index lists `kept`."""
+        """Change a fresh tensor in place, before the old entries are written into it.
+
+        Args:
+            tensor: of the larger network's shape, its initialisation.
+            axes: of the tensor.
+            kept: for each axis the positions of the small network's entries.
+        """
 
 
 def entries(axis: Axis, table: Table, channels: Callable[[str], torch.Tensor]) -> torch.Tensor:
-    """Positions along the axis, in the sizes of `table`, of the `channels` listed for each group."""
+    """Positions of some channels along an axis.
+
+    Args:
+        axis: a product of parts.
+        table: gives the sizes of the groups.
+        channels: for a group the indices (n,) of the channels that are selected.
+
+    Returns:
+        (m,) positions of the entries of which every part is selected; all entries of a fixed count are.
+    """
     positions = torch.zeros(1, dtype=torch.long)
     for part in axis.parts:
         size = table.groups[part].size if isinstance(part, str) else part
@@ -59,9 +74,16 @@ def entries(axis: Axis, table: Table, channels: Callable[[str], torch.Tensor]) -
 
 
 def kept_entries(old_axis: Axis, new_axis: Axis, old: Table, new: Table) -> torch.Tensor:
-    """Positions along an axis of the larger network that the small network's entries take.
+    """Positions along an axis of the larger network where padding puts the small network's entries.
 
-    Those of the first channels of each group; of a kernel, the taps around the centre.
+    Args:
+        old_axis: of a tensor of the small network.
+        new_axis: the same axis of the larger network.
+        old: the small network's table.
+        new: the larger network's table.
+
+    Returns:
+        One position per old entry: the first channels of each group; of a kernel, the taps around the centre.
     """
     if new_axis.role == "kernel":
         small, large = old.length(old_axis), new.length(new_axis)
@@ -70,7 +92,13 @@ def kept_entries(old_axis: Axis, new_axis: Axis, old: Table, new: Table) -> torc
 
 
 def put(tensor: torch.Tensor, where: list[torch.Tensor], values: torch.Tensor | float) -> None:
-    """Write `values` in place at the product of the index lists, by slices as far as these are without gaps."""
+    """Write into a tensor in place, by slices where indices are consecutive.
+
+    Args:
+        tensor: is changed.
+        where: for each axis the indices; the entries of their product are written.
+        values: of the shape of that product, or one number for all.
+    """
     view, listed = tensor, []
     for dim, index in enumerate(where):
         start, length = (int(index[0]), len(index)) if len(index) else (0, 0)

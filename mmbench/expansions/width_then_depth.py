@@ -1,7 +1,7 @@
 """`width_then_depth`: a width operator, then a depth operator. Both keep the function, and so does their composition.
 
-It can also fill up what an axis of coarse steps leaves of a budget: `axis=hidden` with a `depth_factor` is a deeper
-network topped up by hidden units.
+It can also meet a budget that depth alone, with its coarse steps, cannot: with `axis=hidden` a deeper network gets the
+remaining parameters as hidden units.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class WidthThenDepth(Sized):
     """Which of the two factors a budget solves for; the other stays as given."""
 
     def describe(self) -> dict[str, Any]:
-        """The options that the result depends on: not the factor that is solved for."""
+        """The options that the result depends on: without the tolerance and without the factor that is solved for."""
         plain = {**Component.describe(self)}
         solved = [] if self.budget is None else ["factor" if self.solve == "width" else "depth_factor"]
         if self.match is not None and self.solve == "depth":
@@ -45,12 +45,12 @@ class WidthThenDepth(Sized):
 
     @property
     def label(self) -> str:
-        """Both operators, and the factor that stays as given."""
+        """Size, both operators, and the factor that is not solved for."""
         given = f"depth f={self.depth_factor:g}" if self.solve == "width" else f"width f={self.factor:g}"
         return f"{super().label} {self.width}, {self.depth}, {given}"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """Where the second step leads."""
+        """The architecture after the second step."""
         architecture = self.steps(base, shape)[-1][1]
         factor = self.factor
         if self.goal(base, shape) is not None and self.solve == "width":

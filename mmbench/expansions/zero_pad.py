@@ -1,7 +1,8 @@
 """`zero_pad`: new units with random incoming and zero outgoing weights (Gesmundo and Maile, 2023, arXiv:2308.06103).
 
-Old units do not see the new ones, so the function is exactly the small network's; the new units' activations are
-alive, so their outgoing weights learn from the first step (zero incoming instead would be dead under ReLU).
+Old units do not read the new ones, so the function is exactly that of the small network. The new units have
+activations, so their outgoing weights learn from the first step. (With zero incoming weights instead, ReLU units would
+be dead.)
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 
 from mmbench.errors import UndefinedError
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.expansions.sized import pooled
+from mmbench.expansions.sized import grown_coupled_groups
 from mmbench.expansions.widening import Padding, Widening, put
 from mmbench.models.table import Axis, Table
 
@@ -28,16 +29,22 @@ class ZeroPad(Widening, Padding):
     attention heads only."""
 
     def check(self, old: Table, new: Table) -> None:
-        """A LayerNorm over the channels would mix new ones into the mean and variance of the old."""
+        """Refuse new channels under a LayerNorm or in attention, where they would change the result of old ones."""
         super().check(old, new)
-        for name in pooled(old, new):
+        for name in grown_coupled_groups(old, new):
             raise UndefinedError(
                 f"zero_pad cannot add channels to the group {name!r}: {self.why(new, name)}, and new channels would "
                 "change its result; use expansion.axis=hidden"
             )
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
-        """Zero the columns through which an old row would see a new unit; new rows keep all of theirs."""
+        """Set to zero the columns through which an old row would read a new unit; new rows keep all columns.
+
+        Args:
+            tensor: of the larger network's shape, its initialisation.
+            axes: of the tensor.
+            kept: for each axis the positions of the small network's entries.
+        """
         columns = next((dim for dim, axis in enumerate(axes) if axis.role == "in"), None)
         if columns is None:
             return

@@ -1,4 +1,4 @@
-"""Network modules that timm has no equal of; imported only when a network is built."""
+"""Network modules that timm does not have. This file loads timm, so it is imported only when a network is built."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SmallResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """What is pooled: (N, channels, H', W')."""
+        """The features before average pooling: (N, channels, H', W')."""
         return cast("Tensor", self.stages(self.act1(self.bn1(self.conv1(images)))))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -49,9 +49,20 @@ class SmallResNet(nn.Module):
 def timm_resnet(
     block: str, in_channels: int, classes: int, channels: Sequence[int], layers: Sequence[int]
 ) -> nn.Module:
-    """timm's `ResNet` with its 7x7 stem and max-pool, the stem as wide as the first stage (an even number).
+    """timm's `ResNet` with a 7x7 stem and a max-pool; the stem has as many channels as the first stage.
 
-    timm's own 7x7 stem has 64 channels, whatever the stages have; that of its `deep` stem can be chosen.
+    timm's own 7x7 stem always has 64 channels. For another number the network is made with timm's `deep` stem, whose
+    width can be chosen, and its first convolution is replaced.
+
+    Args:
+        block: "basic" or "bottleneck".
+        in_channels: of the images.
+        classes: number of logits.
+        channels: per stage; the first is even.
+        layers: blocks per stage.
+
+    Returns:
+        The network: images (N, in_channels, H, W) to logits (N, classes).
     """
     wide = channels[0] != 64
     stem = {"stem_type": "deep", "stem_width": channels[0] // 2} if wide else {}
@@ -64,7 +75,13 @@ def timm_resnet(
 
 
 def resize(block: Any, inner: int, kernel_size: int) -> None:
-    """Give one of timm's residual blocks an inner width and a kernel size that its constructor does not offer."""
+    """Give one of timm's residual blocks an inner width and a kernel size that its constructor does not offer.
+
+    Args:
+        block: a `BasicBlock` or `Bottleneck`; changed in place, its new layers freshly initialised.
+        inner: channels inside the block.
+        kernel_size: side of the 3x3 convolutions, odd.
+    """
     first, second = block.conv1, block.conv2
     middle = second.out_channels if isinstance(block, BasicBlock) else inner
     square = kernel_size if isinstance(block, BasicBlock) else 1

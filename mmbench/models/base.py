@@ -39,12 +39,18 @@ class Architecture(Component):
         """The sizes of a given network, or None if it is not of this family."""
 
     def sizes(self) -> Sizes:
-        """All sizes in numbers, also those that follow from others unless they are given."""
+        """All sizes as numbers, including the optional ones that are derived from others when they are not given."""
         return dict(self)
 
     @classmethod
     def of(cls, sizes: Sizes) -> Self:
-        """The architecture of these sizes, none of them None; those that follow from others are left to follow.
+        """The architecture with these sizes. An optional size that equals its derived value is set to None.
+
+        Args:
+            sizes: every size as a number, as `sizes()` returns them.
+
+        Returns:
+            The architecture; `sizes()` of it equals `sizes`.
 
         Raises:
             UndefinedError: a size is out of its range, or the sizes do not fit together.
@@ -61,16 +67,26 @@ class Architecture(Component):
             ) from None
 
     def describe(self) -> dict[str, Any]:
-        """Name and options, the same for two ways to give the same sizes."""
+        """Name and options; two ways to give the same sizes have the same description."""
         return super(Architecture, self.of(self.sizes())).describe()
 
     def grown(self, axis: str, factor: float) -> Self:
-        """Larger along an axis: its sizes multiplied by `factor` and rounded; never smaller."""
+        """The architecture with the sizes along an axis multiplied by `factor` and rounded; no size shrinks."""
         fields, sizes = self._fields(axis), self.sizes()
         return self.of({**sizes, **{name: self.scaled(name, sizes[name], factor) for name in fields}})
 
     def increments(self, axis: str, units: int = 1) -> Iterator[Self]:
-        """All architectures that are larger by some units in one stage or layer; none where all share one size."""
+        """The architectures that are larger by `units` in a single stage or layer.
+
+        There are none along an axis whose size is one number for the whole network.
+
+        Args:
+            axis: of growth.
+            units: how many steps of `unit` the size of the stage grows by.
+
+        Yields:
+            One architecture per size along the axis and stage.
+        """
         sizes = self.sizes()
         for name in self._fields(axis):
             if isinstance(sizes[name], tuple):
@@ -85,7 +101,16 @@ class Architecture(Component):
         return sum(sum(value) if isinstance(value, tuple) else value for value in values)
 
     def scaled(self, name: str, size: Any, factor: float) -> Any:
-        """One size, or one per stage, times `factor`."""
+        """One size, or one size per stage, times `factor`.
+
+        Args:
+            name: of the size.
+            size: its value, an int or a tuple with one int per stage.
+            factor: at least 1.
+
+        Returns:
+            The larger size, of the type of `size`.
+        """
         if isinstance(size, tuple):
             return tuple(scaled(entry, factor, self.unit(name)) for entry in size)
         return scaled(size, factor, self.unit(name))
@@ -103,21 +128,25 @@ class Architecture(Component):
         return self.axes[axis]
 
     def missing(self, axis: str) -> str:
-        """Why the family has no such axis, in words."""
+        """Why the family has no such axis, as a clause for an error message."""
         reasons = {
             "stream": "it has no residual stream",
             "heads": "it has no attention heads",
             "head_dim": "it has no attention heads",
             "kernel": "it has no convolution kernels that can grow around their centre",
         }
-        return reasons.get(axis, "it has nothing of the kind")
+        return reasons.get(axis, "there is no such axis")
 
     def blocks(self) -> list[list[str]]:
         """Per stage, the state-dict prefixes of its residual blocks (of an MLP: its layers) in forward order."""
         return []
 
     def silencers(self) -> tuple[str, ...]:
-        """Per residual block: the parameters that, set to zero, make the block the identity. None: it has no such."""
+        """Names, inside a residual block, of the parameters that make it the identity when they are zero.
+
+        Returns:
+            The names without the block's prefix; empty where the family has no residual blocks.
+        """
         return ()
 
     def depth(self) -> int:
@@ -133,14 +162,26 @@ MODELS: Registry[Architecture] = Registry("model", "mmbench.models")
 
 
 def scaled(size: int, factor: float, unit: int = 1) -> int:
-    """`size * factor` to the nearest of `size`, `size + unit`, `size + 2 * unit`, ... (halves up)."""
+    """`size * factor`, rounded to the nearest of `size`, `size + unit`, `size + 2 * unit`, ... (halves up).
+
+    Args:
+        size: at least 1.
+        factor: a factor below 1 returns `size`.
+        unit: the step in which the size grows.
+
+    Returns:
+        The rounded size, never below `size`.
+    """
     return size + unit * max(0, math.floor((size * factor - size) / unit + 0.5))
 
 
 def interleaved(old: int, new: int) -> list[int | None]:
-    """Where `old` blocks stand among `new` ones, evenly spread: for each place the old block's index, or None.
+    """Spread `old` blocks evenly among `new` places.
 
-    The first place is always an old block's; each is followed by its share of new ones.
+    The first place is always an old block's. Each old block is followed by its share of new ones.
+
+    Returns:
+        For each of the `new` places the index of the old block there, or None for a new block.
     """
     starts = {-(-i * new // old): i for i in range(old)}
     return [starts.get(place) for place in range(new)]

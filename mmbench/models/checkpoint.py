@@ -1,8 +1,8 @@
-"""Weights from a file into a network: safetensors, or a torch file that holds nothing but weights.
+"""Load weights from a file into a network: safetensors, or a torch file that holds nothing but weights.
 
-What timm saves is understood: a plain state dict, {"state_dict": ...}, and averaged weights ("state_dict_ema"), which
-are preferred. A torch file is a pickle, and a pickle can run code when it is read; only tensors and plain containers
-are accepted.
+All formats that timm saves are read: a plain state dict, {"state_dict": ...}, and averaged weights ("state_dict_ema"),
+which are preferred. A torch file is a pickle, and a pickle can run code when it is read, so only tensors and plain
+containers are accepted.
 """
 
 from __future__ import annotations
@@ -17,22 +17,29 @@ from mmbench.errors import ConfigError
 
 KEY = "model.checkpoint"
 SHOWN = 5
-"""Differing tensors that a message names."""
+"""How many tensors a message names at most."""
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
-    """Load the weights of a file into `model`, all of them, in place; returns it in evaluation mode.
+    """Load all weights of `model` from a file, in place.
+
+    Args:
+        model: the network; its tensors must have the names and shapes of those in the file.
+        path: a safetensors or torch file.
+
+    Returns:
+        `model`, in evaluation mode.
 
     Raises:
-        ConfigError: there is no such file, it holds something else than weights, or the weights are of another network;
-            the message names the tensors that differ.
+        ConfigError: there is no such file, it holds something else than weights, a weight is not finite, or the weights
+            belong to another network; the message names the tensors that differ.
     """
     state, own = _read(Path(path)), model.state_dict()
     problems = []
     if missing := sorted(own.keys() - state.keys()):
         problems.append(f"it lacks {_named(missing)}")
     if foreign := sorted(state.keys() - own.keys()):
-        problems.append(f"it has {_named(foreign)}, which the model has not")
+        problems.append(f"it has {_named(foreign)}, which the model does not have")
     shapes = [
         f"{name} is {tuple(state[name].shape)} there and {tuple(own[name].shape)} in the model"
         for name in sorted(own.keys() & state.keys())
@@ -60,10 +67,10 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     from timm.models import load_state_dict
 
     if not path.is_file():
-        raise ConfigError(f"{KEY} = {str(path)!r} is no file; give the file that the weights were saved to")
+        raise ConfigError(f"{KEY} = {str(path)!r} is not a file; give the file that the weights were saved to")
     try:
         state = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # whatever the readers of the formats say
+    except Exception as error:  # the readers of the formats raise many types
         text = str(error).strip() or type(error).__name__
         if found := re.search(r"(?:Unsupported globals?:|GLOBAL) (.+?)(?:\. No automatic| was not an allowed|$)", text):
             raise ConfigError(
@@ -71,7 +78,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
                 f"{_named(found[1].split(', '))}. Save the weights alone: safetensors.torch.save_file"
                 "(model.state_dict(), FILE)"
             ) from None
-        reason = "it is no safetensors or torch file" if "weights_only" in text else text.splitlines()[0].rstrip(".")
+        reason = "it is not a safetensors or torch file" if "weights_only" in text else text.splitlines()[0].rstrip(".")
         raise ConfigError(f"{KEY} = {str(path)!r} cannot be read as weights: {reason}") from None
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise ConfigError(f"{KEY} = {str(path)!r} holds no state dict: names with a tensor each")

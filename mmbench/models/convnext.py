@@ -19,7 +19,7 @@ Four = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(False
 class ConvNeXt(Architecture):
     """A patch stem and four stages of blocks: depthwise convolution, LayerNorm, MLP, layer scale.
 
-    Channel groups: one stream per stage, which every LayerNorm of the stage runs over, and the hidden units of each
+    Channel groups: one stream per stage, which every LayerNorm of the stage normalises, and the hidden units of each
     block's MLP. A depthwise convolution has one filter per channel of the stream.
     """
 
@@ -40,8 +40,8 @@ class ConvNeXt(Architecture):
     kernel_size: int = Field(7, ge=1, le=63)
     """Side of the depthwise convolutions; odd."""
     patch_size: int = Field(1, ge=1, le=4)
-    """Side of the stem's patches in pixels. Every stage after the first halves the image, for patch_size=2 the first,
-    too."""
+    """Side of the stem's patches in pixels. Every stage after the first halves the image; for patch_size=2 the first
+    does, too."""
     layer_scale: bool = True
     """A learned scale per channel on each residual branch."""
     conv_mlp: bool = False
@@ -56,12 +56,12 @@ class ConvNeXt(Architecture):
         return self
 
     def sizes(self) -> Sizes:
-        """With the hidden units in numbers."""
+        """With the hidden units as numbers."""
         return {**dict(self), "hidden": self.hidden or tuple(4 * width for width in self.channels)}
 
     @classmethod
     def of(cls, sizes: Sizes) -> Self:
-        """`hidden` is left out where it is four times `channels`."""
+        """`hidden` is None where it is four times `channels`."""
         follows = sizes["hidden"] == tuple(4 * width for width in sizes["channels"])
         return super().of({**sizes, "hidden": None if follows else sizes["hidden"]})
 
@@ -133,7 +133,7 @@ class ConvNeXt(Architecture):
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
-        """From a timm `ConvNeXt`; the image size does not enter its sizes and is given as 32 patches a side."""
+        """From a timm `ConvNeXt`; it does not depend on the image size, which is given as 32 patches a side."""
         from timm.models.convnext import ConvNeXt as TimmConvNeXt
 
         if not isinstance(model, TimmConvNeXt):

@@ -19,8 +19,8 @@ from mmbench.models.table import Group, Table, fixed, into, out
 class Mixer(Architecture):
     """Blocks that mix the patches of every channel, then the channels of every patch, each by an MLP.
 
-    Channel groups: one `stream` that every LayerNorm runs over; per block the hidden units `blocks.B.tokens` and
-    `blocks.B.channels` of its two MLPs. The patches are no channels: they do not grow.
+    Channel groups: one `stream`, which every LayerNorm normalises; per block the hidden units `blocks.B.tokens` and
+    `blocks.B.channels` of its two MLPs. The number of patches does not grow.
     """
 
     axes: ClassVar[dict[str, tuple[str, ...]]] = {

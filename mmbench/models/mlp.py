@@ -28,7 +28,7 @@ class MLP(Architecture):
     """Widths of the hidden layers."""
 
     def table(self, shape: InputShape) -> Table:
-        """One group per hidden layer; all hidden layers are both width and hidden axis."""
+        """One group per hidden layer, `fc1`, `fc2`, ..."""
         table = Table({f"fc{i}": Group(width) for i, width in enumerate(self.hidden, 1)})
         previous = fixed(shape.channels * shape.image_size**2)
         for group in table.groups:
@@ -49,7 +49,7 @@ class MLP(Architecture):
         return nn.Sequential(layers)
 
     def grown(self, axis: str, factor: float) -> Self:
-        """Wider hidden layers; or more of them, a new one as wide as the one that it follows."""
+        """Wider hidden layers; along depth, more of them, each new one as wide as the layer before it."""
         if axis != "depth":
             return super().grown(axis, factor)
         widths: list[int] = []
@@ -58,7 +58,7 @@ class MLP(Architecture):
         return self.of({"hidden": tuple(widths)})
 
     def increments(self, axis: str, units: int = 1) -> Iterator[Self]:
-        """More units in one layer; layers are not added one by one."""
+        """More units in one layer; none along depth, where layers are added evenly."""
         return iter(()) if axis == "depth" else super().increments(axis, units)
 
     def extent(self, axis: str) -> int:
@@ -71,7 +71,7 @@ class MLP(Architecture):
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
-        """From a Sequential named as `build` names it; the input is taken as one row of pixels."""
+        """From a Sequential with the names that `build` gives; a square number of inputs is read as a grey image."""
         if not isinstance(model, nn.Sequential):
             return None
         linear = [layer for layer in model if isinstance(layer, nn.Linear)]

@@ -1,4 +1,4 @@
-"""Read the family and sizes of a given network, and build a network from what was read."""
+"""Read the family and sizes of a given network, and build a network of the same family and sizes."""
 
 from __future__ import annotations
 
@@ -11,78 +11,87 @@ from torch import nn
 
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
-from mmbench.models._skeleton import skeleton
 from mmbench.models.base import MODELS, Architecture
+from mmbench.models.skeleton import skeleton
 from mmbench.models.table import Table
 
 HARMLESS = ("training", "inplace", "grad_checkpointing", "fused_attn", "weight_init_mode", "fix_init", "init_values")
-"""Attributes that leave a module's function as it is."""
+"""Attributes that do not change what a module computes."""
 
 
 def configuration(model: nn.Module) -> dict[str, Any]:
-    """A network's configuration as plain JSON data: `build` makes the same network of it, for its state dict to load.
+    """A network's configuration as plain JSON data, from which `build` makes a network that loads its state dict.
 
-    It holds all that a state dict does not: numbers of heads, LayerNorm epsilons, the image size.
+    It holds what a state dict does not: the number of heads, LayerNorm epsilons, the image size.
+
+    Returns:
+        {"model": name and options, "shape": channels, image_size and classes}.
 
     Raises:
-        UndefinedError: the network is of no known family; the message names the part that does not fit.
+        UndefinedError: the network belongs to no known family; the message names the part that does not fit.
     """
     architecture, shape = architecture_of(model)
     return {"model": architecture.describe(), "shape": shape._asdict()}
 
 
 def build(configuration: Mapping[str, Any]) -> nn.Module:
-    """The network of a `configuration`, freshly initialised.
+    """Build the network of a `configuration`, freshly initialised.
+
+    Args:
+        configuration: as `configuration` returns it.
+
+    Returns:
+        The network, on torch's default device.
 
     Raises:
-        ConfigError: the configuration is not one, or has unknown or wrong entries.
+        ConfigError: it is not a configuration, or has unknown or wrong entries.
         UndefinedError: the network does not fit images of that size.
     """
-    found = dict(configuration) if isinstance(configuration, Mapping) else {}
-    model, shape = found.get("model"), found.get("shape")
+    entries = dict(configuration) if isinstance(configuration, Mapping) else {}
+    model, shape = entries.get("model"), entries.get("shape")
     if (
         not isinstance(model, Mapping)
         or not isinstance(shape, Mapping)
-        or found.keys() != {"model", "shape"}
+        or entries.keys() != {"model", "shape"}
         or shape.keys() != set(InputShape._fields)
         or any(type(n) is not int or n < 1 for n in shape.values())
     ):
         raise ConfigError(
             "a configuration is a dictionary of model (its name and options) and shape "
-            f"({', '.join(InputShape._fields)}, all integers >= 1), as mmbench.configuration makes it; this one is "
+            f"({', '.join(InputShape._fields)}, all integers >= 1), as mmbench.configuration returns it; this one is "
             f"{configuration!r}"
         )
     return MODELS.create(model).build(InputShape(**shape))
 
 
 def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
-    """Family, sizes and input of a built network; `UndefinedError` names the part that does not fit.
+    """Read the family, the sizes and the input of a network.
 
-    The network is compared with what the family's factory builds from the sizes read, module by module, and with
-    its axis table, so that a variant that they do not describe (another norm or pooling, a dropout, an extra layer) is
-    refused, never guessed.
+    The network is compared, module by module, with the one that the family builds from the sizes read, and with its
+    axis table. So a variant that the family does not describe (another norm or pooling, a dropout, an extra layer) is
+    refused rather than guessed at.
+
+    Args:
+        model: a network of one of the families in `mmbench.models`; it is left as it is.
+
+    Returns:
+        The architecture, and the shape of the images and the number of classes that the network is built for.
+
+    Raises:
+        UndefinedError: the network belongs to no family; the message names the first part that does not fit.
     """
     for name in MODELS.names():
         try:
-            found = MODELS[name].read(model)
-            if found is None:
-                continue
-            architecture, shape = found
-            if shape.classes < 1:
-                raise ValueError("it has no classifier (num_classes = 0), whose output an expansion could keep")
-            difference = _first_difference(model, _modules(architecture, shape), architecture.table(shape))
-        except (
-            AttributeError,
-            TypeError,
-            ValueError,
-            UndefinedError,
-        ) as error:  # a part is missing, or too large for the family
-            difference = str(error)
+            known = MODELS[name].read(model)
+            difference = "" if known is None else _first_difference(model, *known)
+        except (AttributeError, TypeError, ValueError, UndefinedError) as error:  # a part is missing or too large
+            known, difference = None, str(error)
         if difference:
             raise UndefinedError(
                 f"this {type(model).__name__} is not a plain network of the family {name!r}: {difference}"
             )
-        return architecture, shape
+        if known is not None:
+            return known
     raise UndefinedError(
         f"a {type(model).__name__} belongs to no family that can be expanded (families: {', '.join(MODELS.names())})"
     )
@@ -94,20 +103,31 @@ def _modules(architecture: Architecture, shape: InputShape) -> list[tuple[str, d
     return [(name, _settings(module)) for name, module in skeleton(architecture, shape).named_modules()]
 
 
-def _first_difference(model: nn.Module, modules: list[tuple[str, dict[str, Any]]], table: Table) -> str:
-    ours: nn.Module | None
-    for (name, ours), (expected, settings) in zip_longest(model.named_modules(), modules, fillvalue=("nothing", None)):
-        if ours is not None and (ours._forward_hooks or ours._forward_pre_hooks):
-            return f"{f'module {name!r}' if name else 'it'} has forward hooks"
+def _first_difference(model: nn.Module, architecture: Architecture, shape: InputShape) -> str:
+    """The first part in which a network differs from what its family builds, as a clause; empty if there is none."""
+    if shape.classes < 1:
+        return "it has no classifier (num_classes = 0), whose output an expansion could keep"
+    expected_modules = _modules(architecture, shape)
+    module: nn.Module | None
+    for (name, module), (expected, settings) in zip_longest(
+        model.named_modules(), expected_modules, fillvalue=("nothing", None)
+    ):
+        subject = f"module {name!r}" if name else "it"
+        if module is not None and (module._forward_hooks or module._forward_pre_hooks):
+            return f"{subject} has forward hooks"
         if name != expected:
             return f"module {name!r} stands where {expected!r} is expected"
-        own = [] if ours is None else [key for key in vars(ours) if callable(getattr(type(ours), key, None))]
+        own = [] if module is None else [key for key in vars(module) if callable(getattr(type(module), key, None))]
         if own:
-            return f"{f'module {name!r}' if name else 'it'} has a {own[0]} of its own"
-        found = _settings(ours)
+            return f"{subject} has a {own[0]} of its own"
+        actual = _settings(module)
         for key, value in (settings or {}).items():
-            if found.get(key) != value:
-                return f"{f'module {name!r}' if name else 'it'} has {key} = {found.get(key)}, expected {value}"
+            if actual.get(key) != value:
+                return f"{subject} has {key} = {actual.get(key)}, expected {value}"
+    return _first_tensor_difference(model, architecture.table(shape))
+
+
+def _first_tensor_difference(model: nn.Module, table: Table) -> str:
     tensors = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     for name in sorted(tensors.keys() | table.tensors.keys()):
         shape = table.shape(name) if name in table.tensors else "nothing"
@@ -117,10 +137,10 @@ def _first_difference(model: nn.Module, modules: list[tuple[str, dict[str, Any]]
 
 
 def _settings(module: nn.Module | None) -> dict[str, Any]:
-    """A module's class and its plain attributes, except those that leave its function as it is."""
+    """A module's class and its plain attributes, except those that do not change what it computes."""
     plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
     kind = type(module)
-    # torch's and timm's LayerNorm are one function; a class of the same name from elsewhere may be anything
+    # torch's and timm's LayerNorm compute the same; a class of the same name from elsewhere may compute anything
     known = kind.__module__.partition(".")[0] in ("torch", "timm", "mmbench")
     name = kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"
     return {"class": name, **{k: v for k, v in plain.items() if k not in HARMLESS and k[0] != "_"}}

@@ -1,7 +1,7 @@
 """Residual networks (He et al., 2016) of timm's basic and bottleneck blocks.
 
-timm's own ResNet begins with a 7x7 stride-2 convolution and a max-pool, which leave nothing of an 8x8 image; so the
-default stem here is a thin 3x3 convolution (their section 4.2). With `stem=7x7` the network is timm's `ResNet` itself.
+timm's own ResNet begins with a 7x7 convolution of stride 2 and a max-pool, which reduce an 8x8 image to 2x2 pixels.
+So the default stem here is a 3x3 convolution (section 4.2 of the paper). With `stem=7x7` the network is timm's own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(Fals
 
 @MODELS.register("resnet")
 class ResNet(Architecture):
-    """Stem, stages of residual blocks (each later stage halves the image), average pooling, a linear classifier.
+    """Stem, stages of residual blocks (every stage after the first halves the image), average pooling, a classifier.
 
     Channel groups: one residual stream per stage (the stem writes into the first; before bottlenecks it has a group of
     its own), and the inner widths of each block.
@@ -65,7 +65,7 @@ class ResNet(Architecture):
         return self
 
     def sizes(self) -> AllSizes:
-        """With the inner widths in numbers."""
+        """With the inner widths as numbers."""
         return {**dict(self), "inner": self.inner or self.channels}
 
     @classmethod
@@ -95,10 +95,6 @@ class ResNet(Architecture):
         pixel = fixed(1), fixed(1)
         stem = fixed(int(self.stem[0])), fixed(int(self.stem[0]))
 
-        def layer(conv: str, norm: str, rows: str, columns: str, kernel: tuple[Any, Any]) -> None:
-            table.linear(conv, out(rows), into(columns), *kernel, bias=False)
-            table.norm(norm, out(rows), batch_statistics=True)
-
         previous = "stage0" if basic else "stem"
         table.groups[previous] = Group(self.channels[0])
         table.linear("conv1", out(previous), fixed(shape.channels), *stem, bias=False)
@@ -111,10 +107,15 @@ class ResNet(Architecture):
                 table.groups |= {group: Group(inner) for group in inside}
                 chain = [previous, *inside, stream]
                 kernels = [square, square] if basic else [pixel, square, pixel]
-                for i, kernel in enumerate(kernels, 1):
-                    layer(f"{block}.conv{i}", f"{block}.bn{i}", chain[i], chain[i - 1], kernel)
+                layers = [
+                    (f"{block}.conv{i}", f"{block}.bn{i}", chain[i], chain[i - 1], kernel)
+                    for i, kernel in enumerate(kernels, 1)
+                ]
                 if not b and (s or not basic):
-                    layer(f"{block}.downsample.0", f"{block}.downsample.1", stream, previous, pixel)
+                    layers.append((f"{block}.downsample.0", f"{block}.downsample.1", stream, previous, pixel))
+                for convolution, norm, rows, columns, kernel in layers:
+                    table.linear(convolution, out(rows), into(columns), *kernel, bias=False)
+                    table.norm(norm, out(rows), batch_statistics=True)
                 previous = stream
         table.linear("fc", fixed(shape.classes), into(previous))
         return table
@@ -132,7 +133,7 @@ class ResNet(Architecture):
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
-        """From a `SmallResNet` or timm's `ResNet`; the image size is no part of it and given as 32 or 224."""
+        """From a `SmallResNet` or timm's `ResNet`; neither depends on the image size, which is given as 32 or 224."""
         from timm.models.resnet import ResNet as TimmResNet
 
         from mmbench.models._networks import SmallResNet

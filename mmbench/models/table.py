@@ -1,7 +1,7 @@
 """The axis table: for every tensor of a network, axis by axis, which channel group the axis belongs to.
 
-It is the one map that expansions, budgets, permutation tests and weight matching all read. It needs no torch:
-parameter counts follow from it in closed form.
+Expansions, budgets, permutation tests and weight matching all read this one map. Parameter counts follow from it in
+closed form, without building the network.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Axis:
 
     @property
     def groups(self) -> list[str]:
-        """The channel groups among the parts."""
+        """The channel groups among the parts, in order."""
         return [part for part in self.parts if isinstance(part, str)]
 
 
@@ -56,9 +56,9 @@ class Group:
     """Axes that share one channel index."""
 
     size: int
-    pooled_by: Literal["LayerNorm", "attention"] | None = None
-    """What takes one statistic over all channels at once: a LayerNorm (mean and variance) or attention (the dot
-    product of queries and keys). Only whole copies of the group keep it."""
+    coupled_by: Literal["LayerNorm", "attention"] | None = None
+    """The operation that computes one value from all channels: a LayerNorm (their mean and variance) or attention (the
+    dot product of queries and keys). Only whole copies of the group leave that value as it is."""
 
 
 @dataclass
@@ -70,17 +70,31 @@ class Table:
     buffers: set[str] = field(default_factory=set)
 
     def add(self, name: str, *axes: Axis) -> None:
-        """Enter a parameter."""
+        """Add a parameter with its axes."""
         self.tensors[name] = axes
 
     def linear(self, name: str, rows: Axis, columns: Axis, *kernel: Axis, bias: bool = True) -> None:
-        """Enter a linear layer's or convolution's weight, and its bias."""
+        """Add the weight and the bias of a linear layer or a convolution.
+
+        Args:
+            name: of the layer in the state dict, without `.weight`.
+            rows: output channels, the first axis of the weight and the only one of the bias.
+            columns: input channels, the second axis of the weight.
+            *kernel: height and width of a convolution.
+            bias: whether the layer has one.
+        """
         self.add(f"{name}.weight", rows, columns, *kernel)
         if bias:
             self.add(f"{name}.bias", rows)
 
     def norm(self, name: str, channels: Axis, batch_statistics: bool = False) -> None:
-        """Enter a normalisation layer's scale and shift and, for batch norm, its running statistics."""
+        """Add the scale and shift of a normalisation layer and, for batch norm, its running statistics.
+
+        Args:
+            name: of the layer in the state dict.
+            channels: the axis that is normalised.
+            batch_statistics: whether the layer is a batch norm, with running statistics as buffers.
+        """
         self.add(f"{name}.weight", channels)
         self.add(f"{name}.bias", channels)
         if batch_statistics:

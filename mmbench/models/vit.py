@@ -18,8 +18,8 @@ from mmbench.models.table import Group, Table, fixed, into, out
 class ViT(Architecture):
     """Pre-norm transformer blocks on image patches.
 
-    Channel groups: one `stream` that every LayerNorm runs over; per block its attention heads and the hidden units of
-    its MLP; and `head_dim`, the channels of a head, one group for all blocks. The rows of the fused q, k, v are
+    Channel groups: one `stream`, which every LayerNorm normalises; per block its attention heads and the hidden units
+    of its MLP; and `head_dim`, the channels of a head, one group for all blocks. The rows of the fused q, k, v are
     (3, heads, head_dim).
     """
 
@@ -73,12 +73,12 @@ class ViT(Architecture):
         return self
 
     def sizes(self) -> Sizes:
-        """With the heads' channels in numbers."""
+        """With the channels of a head as a number."""
         return {**dict(self), "head_dim": self.head_dim or self.embed_dim // self.heads}
 
     @classmethod
     def of(cls, sizes: Sizes) -> Self:
-        """`head_dim` is left out where it follows from the others."""
+        """`head_dim` is None where embed_dim / heads gives it."""
         follows = sizes["heads"] * sizes["head_dim"] == sizes["embed_dim"]
         return super().of({**sizes, "head_dim": None if follows else sizes["head_dim"]})
 

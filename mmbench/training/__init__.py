@@ -1,1 +1,1 @@
-"""Training: recipes, the one loop, stacked networks, parameters as one vector."""
+"""Training: recipes, the loop, networks trained at once with stacked weights, parameters as one vector."""

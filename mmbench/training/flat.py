@@ -1,7 +1,7 @@
 """A model whose trainable parameters are views into one contiguous vector.
 
-An optimiser step, a clipped gradient, a point on a line between two networks or a distance is then one operation on one
-tensor instead of one per parameter.
+An optimiser step, a clipped gradient, a point on the line between two networks or a distance then takes one operation
+instead of one per parameter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 class Flat:
-    """Moves the trainable parameters of `model` into `vector` (P,), in place; `model` works on as before.
+    """Moves the P trainable parameters of `model` into `vector` (P,), in place; the model computes the same as before.
 
     Each parameter keeps its memory layout (channels_last stays channels_last).
     """
@@ -26,7 +26,7 @@ class Flat:
         total = sum(p.numel() for p in self.parameters)
         self.vector = torch.empty(total, dtype=first.dtype, device=first.device)
         self._gradient: Tensor | None = None
-        # A kernel of one channel is contiguous in both layouts, and its strides tell which.
+        # The weight of a convolution with one channel is contiguous in both layouts; only its strides say which it has.
         self._plain = all(p.stride() == torch.empty(p.shape, device="meta").stride() for p in self.parameters)
         with torch.no_grad():
             for parameter, view in zip(self.parameters, self.views(self.vector), strict=True):
@@ -34,7 +34,7 @@ class Flat:
                 parameter.data = view
 
     def views(self, vector: Tensor) -> Sequence[Tensor]:
-        """`vector` (P,) cut into tensors shaped and laid out like the parameters."""
+        """Views of `vector` (P,) with the shapes and memory layouts of the parameters."""
         if self._plain:
             return _unflatten_dense_tensors(vector, self.parameters)
         views, offset = [], vector.storage_offset()
@@ -45,7 +45,7 @@ class Flat:
 
     @property
     def gradient(self) -> Tensor:
-        """The gradients (P,), into which `backward` accumulates; zero it before each step."""
+        """The gradient (P,), into which `backward` accumulates; set it to zero before each step."""
         if self._gradient is None:
             self._gradient = torch.zeros_like(self.vector)
             for parameter, view in zip(self.parameters, self.views(self._gradient), strict=True):
@@ -53,7 +53,7 @@ class Flat:
         return self._gradient
 
     def join(self, tensors: tuple[Tensor, ...] | list[Tensor]) -> Tensor:
-        """Tensors shaped like the parameters as one vector (P,) in the order of `vector`."""
+        """Tensors with the shapes of the parameters as one vector (P,), in the order of `vector`."""
         if self._plain:
             return _flatten_dense_tensors(tensors)
         joined = torch.empty_like(self.vector)

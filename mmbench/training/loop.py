@@ -1,7 +1,7 @@
-"""The one training loop that base models, expanded models and branches share.
+"""The training loop of base models, expanded models and branches alike.
 
-Data are resident, batches are slices of a copy that is shuffled and made once per epoch, the parameters are one flat
-vector, and losses stay on the device until an epoch ends: a step costs little beyond its forward and backward pass.
+A step costs little beyond its forward and backward pass: the data are in memory, the batches are slices of a copy that
+is shuffled once per epoch, the parameters are one flat vector, and losses stay on the device until an epoch ends.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from mmbench.training.recipes import Training
 
 @dataclass(frozen=True)
 class History:
-    """What a training left behind beside the weights."""
+    """What a training returns; the weights are changed in place."""
 
     losses: Tensor
     """Training loss (mean cross-entropy, nats) of each step's batch, before the update."""
     seconds: float
+    """Wall time of the training."""
 
 
 def train(
@@ -38,12 +39,15 @@ def train(
         model: on the data's device; its parameters become views of one vector, convolutions channels_last.
         data: the training images and labels.
         recipe: optimiser, schedule, steps.
-        generator: a CPU generator for the order of the images, whatever the device.
+        generator: a CPU generator, on any device, for the order of the images.
         stop_after: end after this many steps of the recipe's schedule.
 
+    Returns:
+        The losses (steps,) and the seconds that the training took.
+
     Raises:
-        DivergedError: a batch's loss is not finite; names the first such step, or `steps` if only the last update left
-            the finite numbers.
+        DivergedError: the loss of a batch is not finite; the error names the first such step. If all losses are finite
+            and only the last update made a weight infinite or NaN, it names `steps`.
     """
     start = time.perf_counter()
     steps = recipe.steps if stop_after is None else min(stop_after, recipe.steps)
@@ -72,23 +76,32 @@ def train(
 
 
 def memory_format(model: nn.Module) -> torch.memory_format:
-    """channels_last for convolutional networks, on which it is a third faster; else contiguous."""
+    """channels_last for convolutional networks, which it makes a third faster; contiguous for all others."""
     convolutions = sum(isinstance(m, torch.nn.Conv2d) for m in model.modules())
     return torch.channels_last if convolutions > 1 else torch.contiguous_format
 
 
 def clip(gradient: Tensor, norm: float | None) -> None:
-    """Shorten the gradient of each network (..., P) to the norm, if there is one and it is longer."""
+    """Shorten each gradient (..., P), in place, to this Euclidean norm where it is longer; None changes nothing."""
     if norm is not None:
         length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
         gradient.mul_((norm / (length + 1e-12)).clamp_max(1.0))
 
 
 def require_finite(losses: Tensor, first: int = 0, weights: Tensor | None = None) -> None:
-    """`DivergedError` at the first loss that is not a finite number, or after the last if a weight is none."""
-    bad = (~torch.isfinite(losses)).nonzero()
-    if len(bad):
-        step = int(bad[0])
+    """Check that a training has not diverged.
+
+    Args:
+        losses: (steps,) of consecutive steps, in nats.
+        first: number of the first of these steps.
+        weights: (P,) after the last of these steps; not checked if None.
+
+    Raises:
+        DivergedError: a loss is not finite (names its step), or a weight is not (names the step after the last).
+    """
+    diverged = (~torch.isfinite(losses)).nonzero()
+    if len(diverged):
+        step = int(diverged[0])
         raise DivergedError(first + step, float(losses[step]))
     if weights is not None and not torch.isfinite(weights).all():
         raise DivergedError(first + len(losses), math.nan)
@@ -103,7 +116,16 @@ class Evaluation:
 
 
 def evaluate(model: nn.Module, data: Split, batch_size: int = 2048) -> Evaluation:
-    """Loss and accuracy in evaluation mode; the model's mode is left as it was."""
+    """Loss and accuracy of a network in evaluation mode.
+
+    Args:
+        model: on the data's device; its mode is left as it was.
+        data: images (N, C, H, W) and labels (N,).
+        batch_size: images per forward pass.
+
+    Returns:
+        Both, averaged over all N images; the loss in float64.
+    """
     mode = model.training
     model.eval()
     with torch.inference_mode():

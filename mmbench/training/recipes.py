@@ -18,7 +18,7 @@ TRAININGS: Registry[Training] = Registry("training", "mmbench.training")
 
 
 class Training(Component):
-    """Base of the recipes: a fixed number of steps, linear warm-up, then a cosine to zero."""
+    """Base of all recipes: a fixed number of steps, a linear warm-up, then a cosine to zero."""
 
     steps: int = Field(300, ge=1)
     """Optimiser steps."""
@@ -27,7 +27,7 @@ class Training(Component):
     lr: float = Field(0.05, gt=0)
     """Peak learning rate."""
     weight_decay: float = Field(0.0, ge=0)
-    """Decay of all parameters: added to the gradient (sgd), decoupled from it (adamw)."""
+    """Decay of all parameters: added to the gradient (sgd) or decoupled from it (adamw)."""
     warmup_steps: int = Field(15, ge=0)
     """Steps of linear warm-up; fewer than `steps`."""
     clip_norm: float | None = Field(5.0, gt=0)
@@ -50,7 +50,7 @@ class Training(Component):
 
     @abstractmethod
     def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
-        """A function that makes one update of the weights from what the gradient holds, at a given learning rate."""
+        """A function of the learning rate that updates `weights` (..., P) in place by the content of `gradient`."""
 
 
 @TRAININGS.register("sgd")
@@ -61,7 +61,7 @@ class SGD(Training):
     """m; 0 is plain SGD."""
 
     def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
-        """Two operations, three with weight decay."""
+        """Two operations on all weights; three with weight decay."""
         velocity = torch.zeros_like(weights)
 
         def update(lr: float) -> None:
@@ -87,7 +87,7 @@ class AdamW(Training):
     """Decay of the second moment."""
 
     def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
-        """One fused kernel."""
+        """One fused kernel for all weights."""
         parameter = torch.nn.Parameter(weights)
         parameter.grad = gradient
         betas = (self.beta1, self.beta2)
@@ -108,4 +108,4 @@ def _recipe(value: Any) -> Any:
 
 
 AnyTraining = Annotated[Training, BeforeValidator(_recipe)]
-"""A field that holds a recipe, given as one or as its name and options."""
+"""A field that holds a recipe; it accepts a recipe, or its name and options."""

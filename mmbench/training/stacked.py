@@ -1,8 +1,8 @@
-"""Networks of one architecture trained at once, their weights stacked; or one after the other, where that is faster.
+"""Train networks of one architecture at once with stacked weights, or one after the other where that is faster.
 
-A small network's step on a GPU takes the time of launching its kernels, and K networks whose weights are one tensor
-take no more launches than one. Where arithmetic decides, as on a CPU, stacking gains nothing
-(`benchmarks/manifold.py`); on a GPU both ways are timed.
+On a GPU, a step of a small network takes as long as it takes to launch its kernels, and K networks whose weights are
+stacked into one tensor need no more launches than one network. On a CPU the arithmetic takes most of the time and
+stacking gains nothing (`benchmarks/manifold.py`). So on a GPU both ways are timed, and the faster one is used.
 """
 
 from __future__ import annotations
@@ -23,17 +23,30 @@ from mmbench.training.loop import History, clip, require_finite, train
 from mmbench.training.recipes import Training
 
 TRIED = 3
-"""Steps that each way is timed for, after as many that are not."""
+"""Steps for which each way is timed, after the same number of steps to warm up."""
 
 _stacking_won: dict[tuple[Any, ...], bool] = {}
-"""What was found out in this process."""
+"""The results of the timings of this process."""
 
 
 def train_all(models: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator) -> list[History]:
     """Train networks of one architecture in place, in the way that is faster on their device.
 
-    Arguments and errors as of `train`. The order of the images is that of trainings one after the other, and so is the
-    result, up to rounding (and to the draws of dropout). Where torch is to be deterministic nothing is left to a clock.
+    Both ways see the images in the same order and give the same result, except for rounding and the draws of dropout.
+    With torch's deterministic algorithms switched on, the networks are always trained one after the other, since a
+    timing is not deterministic.
+
+    Args:
+        models: K networks with the same modules, on the data's device.
+        data: the training images and labels.
+        recipe: optimiser, schedule, steps.
+        generator: a CPU generator for the order of the images, drawn from once per network and epoch.
+
+    Returns:
+        One history per network, in order.
+
+    Raises:
+        DivergedError: as of `train`, for the first network that diverges.
     """
     gpu = data.labels.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
     if len(models) > 1 and gpu and stacking_wins(models, data, recipe):
@@ -42,9 +55,17 @@ def train_all(models: Sequence[nn.Module], data: Split, recipe: Training, genera
 
 
 def stacking_wins(models: Sequence[nn.Module], data: Split, recipe: Training) -> bool:
-    """Whether some steps of all networks together take less time than one after the other, or can be made at all.
+    """Whether training with stacked weights is possible and faster than one network after the other.
 
-    Timed once for each architecture, number of networks, size of batches and device. Models and draws stay as they are.
+    Some steps are timed, once for each architecture, number of networks, batch size and device.
+
+    Args:
+        models: K networks with the same modules; they are left as they are, and so is the global random state.
+        data: the training images and labels.
+        recipe: optimiser and batch size.
+
+    Returns:
+        False also where a layer cannot be batched or the memory does not suffice.
     """
     shapes = tuple(parameter.shape for parameter in models[0].parameters())
     key = (type(models[0]), shapes, len(models), recipe.batch_size, data.images.shape[1:], data.images.device)
@@ -76,7 +97,20 @@ def _seconds(way: Any, models: Sequence[nn.Module], data: Split, recipe: Trainin
 def train_together(
     models: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator
 ) -> list[History]:
-    """Train networks of one architecture in place, each step one batched pass. Arguments and errors as of `train`."""
+    """Train networks of one architecture in place, each step one batched pass through all of them.
+
+    Args:
+        models: K networks with the same modules, on the data's device.
+        data: the training images and labels.
+        recipe: optimiser, schedule, steps.
+        generator: a CPU generator for the order of the images, drawn from once per network and epoch.
+
+    Returns:
+        One history per network, in order; the seconds are the K-th part of the whole.
+
+    Raises:
+        DivergedError: as of `train`, for the first network in order that diverges; no network is changed then.
+    """
     start, first, count = time.perf_counter(), models[0], len(models)
     size = min(recipe.batch_size, len(data))
     orders = torch.stack([_batches(len(data), size, recipe.steps, generator) for _ in models], 1)
@@ -91,39 +125,41 @@ def train_together(
         weights[name] = part.view(weights[name].shape).detach().requires_grad_()
     leaves = [weights[name] for name in trained]
 
-    def loss(weights: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
-        return cross_entropy(functional_call(first, (weights, buffers), (images,)), labels)
+    def loss(state: tuple[dict[str, Tensor], dict[str, Tensor]], batch: tuple[Tensor, Tensor]) -> Tensor:
+        images, labels = batch
+        return cross_entropy(functional_call(first, state, (images,)), labels)
 
-    batched = torch.vmap(loss, randomness="different")
+    batched_loss = torch.vmap(loss, randomness="different")
     update = recipe.updater(vector, gradient)
     losses = torch.zeros(recipe.steps, count, device=vector.device)
     for model in models:
         model.train()
     for step, batch in enumerate(orders):
         with sdpa_kernel(SDPBackend.MATH):
-            found = batched(weights, buffers, data.images[batch], data.labels[batch])
-            slopes = torch.autograd.grad(found.sum(), leaves, materialize_grads=True)
-        torch.cat([slope.reshape(count, -1) for slope in slopes], 1, out=gradient)
-        losses[step] = found.detach()
+            loss_of_each = batched_loss((weights, buffers), (data.images[batch], data.labels[batch]))
+            gradients = torch.autograd.grad(loss_of_each.sum(), leaves, materialize_grads=True)
+        torch.cat([part.reshape(count, -1) for part in gradients], 1, out=gradient)
+        losses[step] = loss_of_each.detach()
         clip(gradient, recipe.clip_norm)
         update(recipe.learning_rate(step))
-    for course, row in zip(losses.T, vector, strict=True):
-        require_finite(course, weights=row)
+    for own_losses, own_weights in zip(losses.T, vector, strict=True):
+        require_finite(own_losses, weights=own_weights)
     with torch.no_grad():
         for k, model in enumerate(models):
             for name, tensor in (*model.named_parameters(), *model.named_buffers()):
                 tensor.copy_((weights if name in weights else buffers)[name][k])
             model.eval()
     seconds = (time.perf_counter() - start) / count
-    return [History(course, seconds) for course in losses.T.contiguous()]
+    return [History(own_losses, seconds) for own_losses in losses.T.contiguous()]
 
 
 def _batches(count: int, size: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Indices of the images of each step (steps, size), in shuffled epochs as `train` draws them."""
+    """Indices of the images of each step, (steps, size), in shuffled epochs as `train` draws them."""
     per_epoch = count // size
     epochs = [torch.randperm(count, generator=generator) for _ in range(0, steps, per_epoch)]
     return torch.cat([order[: per_epoch * size].view(per_epoch, size) for order in epochs])[:steps]
 
 
 def _stacked(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The tensors of K networks, each (K, ...)."""
     return {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}

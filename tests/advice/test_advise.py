@@ -218,7 +218,7 @@ def test_the_command_prints_and_writes_the_ranking(advised: Any) -> None:
     ("arguments", "message"),
     [
         ([], "model.checkpoint is missing"),
-        (["model.checkpoint=nothing.pt"], "is no file"),
+        (["model.checkpoint=nothing.pt"], "is not a file"),
         (["model.checkpoint=x", "budget=much"], "budget = 'much' is not allowed: must be a number"),
         (["model.checkpoint=x", "evidence=/nowhere"], "does not exist"),
         (["model.checkpoint=x", "model=nope"], "model = 'nope' is unknown"),

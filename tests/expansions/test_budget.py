@@ -4,20 +4,16 @@ import itertools
 from functools import cache
 
 import pytest
-import torch
 
-from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
-from mmbench.expansions.apply import expand
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.budget import LARGEST_FACTOR, solve
 from mmbench.expansions.copying import Copying
-from mmbench.expansions.sized import pooled
+from mmbench.expansions.sized import grown_coupled_groups
 from mmbench.models.base import MODELS
-from tests.expansions.cells import DEFINED, OPERATORS, QUICKLY
-from tests.models.networks import FAMILIES, SHAPE
+from mmbench.testing.expansions import DIGITS, FAMILIES
+from tests.expansions.cells import OPERATORS
 
-DIGITS = InputShape(1, 8, 10)
 SIZED = [name for name in OPERATORS if "budget" in EXPANSIONS[name].model_fields]
 AXES = [(family, axis, False) for family in FAMILIES for axis in MODELS[family].axes]
 WHOLE_AXES = [(family, axis, True) for family, axis, _ in AXES if axis not in ("depth", "kernel")]
@@ -31,10 +27,11 @@ def all_counts(family, axis, whole):
     factors = range(1, 10) if whole else [1 + i / 250 for i in range(2000)]
     if (family, axis) == ("mlp", "depth"):  # its layers are far smaller than the input's
         factors = [*factors, *(i / 2 for i in range(18, 60))]
-    return sorted({BASES[family].grown(axis, factor).parameters(DIGITS) for factor in factors})
+    grown = dict.fromkeys(BASES[family].grown(axis, factor) for factor in factors)
+    return sorted({architecture.parameters(DIGITS) for architecture in grown})
 
 
-@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.05])
+@pytest.mark.parametrize("tolerance", [0.0, 0.05])
 @pytest.mark.parametrize(("family", "axis", "whole"), [*AXES, *WHOLE_AXES], ids=str)
 def test_the_solver_finds_the_nearest_count_of_all(family, axis, whole, tolerance):
     base = BASES[family]
@@ -97,46 +94,29 @@ def defined_sizes(name, family, base=None, shape=DIGITS, **options):
             "is not defined for the family",
             "no two blocks of equal shape",
             "the stage of",
-            "is no integer factor",
-            "leads nowhere",
+            "is not an integer factor",
+            "is not defined here",
             "needs a factor above",
         )
         assert any(reason in str(error) for reason in reasons), error
         return str(error)
 
 
-@pytest.mark.parametrize("budget", [1.35, 2.0, 4.0])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("name", SIZED)
-def test_a_budget_is_met_by_the_network_itself(name, family, budget):
-    options = {"budget": budget, "tolerance": 0.05}
-    planned = defined_sizes(name, family, **options)
-    if isinstance(planned, str):
-        return
-    model = MODELS[family]().build(DIGITS)
-    x = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    options |= {**options_for(name, family), **QUICKLY.get(name, {})}
-    large = expand(model, EXPANSIONS[name](**options), data=(x, torch.arange(16) % 10))
-    count, smallest = (sum(p.numel() for p in network.parameters()) for network in (large, model))
-    assert planned.parameters(DIGITS) == count
-    assert abs(count / (budget * smallest) - 1) <= 0.05
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", SIZED)
-def test_a_match_has_as_many_parameters_as_the_other_operator(name, family):
-    base = MODELS[family]()
-    for other, tolerance in itertools.product(SIZED, (0.01, 0.05)):
-        found = defined_sizes(name, family, match=other, tolerance=tolerance)
+def test_a_match_has_as_many_parameters_as_the_matched_operator(name, family):
+    base, place = MODELS[family](), SIZED.index(name)
+    for matched, tolerance in ((name, 0.05), (SIZED[place - 1], 0.01), (SIZED[place - 6], 0.05)):
+        found = defined_sizes(name, family, match=matched, tolerance=tolerance)
         try:
-            goal = EXPANSIONS[other]().target(base, DIGITS).architecture.parameters(DIGITS)
+            goal = EXPANSIONS[matched]().target(base, DIGITS).architecture.parameters(DIGITS)
         except UndefinedError as error:
             assert isinstance(found, str)
             assert str(error) in found or "is not defined for the family" in found
             continue
         if not isinstance(found, str):
             assert abs(found.parameters(DIGITS) / goal - 1) <= tolerance
-        if other == name and not options_for(name, family):
+        if matched == name and not options_for(name, family):
             assert found.parameters(DIGITS) == goal, "an operator matches itself"
 
 
@@ -162,7 +142,7 @@ def test_a_match_takes_the_other_operators_factor():
     assert target.architecture.parameters(DIGITS) == pytest.approx(wide.parameters(DIGITS), rel=0.01)
     assert target.factor == round(target.architecture.hidden / base.hidden, 4) > 8
     with pytest.raises(
-        UndefinedError, match=r"expansion.match = lemon leads nowhere: lemon is not defined for the fam"
+        UndefinedError, match=r"expansion.match = lemon is not defined here: lemon is not defined for the fam"
     ):
         EXPANSIONS["net2wider"](match="lemon").target(MODELS["mlp"](), DIGITS)
 
@@ -194,26 +174,8 @@ def test_whole_copies_only_ever_have_integer_factors(name, family):
             assert not factor.is_integer() or name in ("bert2bert_aki", "width_then_depth") or axis not in base.axes
             continue
         old, new = base.table(DIGITS), wide.table(DIGITS)
-        every = new.groups if name == "hypercloning" else pooled(old, new)
+        every = new.groups if name == "hypercloning" else grown_coupled_groups(old, new)
         assert all(new.groups[group].size % old.groups[group].size == 0 for group in every)
-
-
-@pytest.mark.parametrize("cell", [c for c in DEFINED if c.operator != "none"], ids=str)
-def test_no_tensor_shrinks(cell):
-    """Every block of the larger network is at least as large as the one that it continues; no block is lost."""
-    base = cell.architecture
-    for operator, larger in EXPANSIONS[cell.operator](**cell.options).steps(base, SHAPE):
-        arrangement = operator.arrangement(base, larger, SHAPE)
-        old, new = base.table(SHAPE), larger.table(SHAPE)
-        origins = {f"{block}.": f"{origin}." for block, origin in arrangement.items() if origin}
-        assert {o.rstrip(".") for o in origins.values()} == set(itertools.chain(*base.blocks()))
-        for name in new.tensors:
-            block = next((b for b in sorted(arrangement, key=len, reverse=True) if name.startswith(f"{b}.")), None)
-            if block is None or arrangement[block]:
-                source = name if block is None else arrangement[block] + name.removeprefix(block)
-                assert all(a >= b for a, b in zip(new.shape(name), old.shape(source), strict=True)), name
-        assert larger.parameters(SHAPE) > base.parameters(SHAPE)
-        base = larger
 
 
 @pytest.mark.parametrize("solved", ["width", "depth"])

@@ -6,12 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from mmbench.errors import ConfigError
 from mmbench.expansions.apply import Expander, expand
-from mmbench.expansions.base import EXPANSIONS
-from tests.expansions.cells import DEFAULTS, NETWORKS, OPERATORS, Cell, examples
-from tests.expansions.training import train
-from tests.models.networks import network
+from mmbench.testing.expansions import Cell, examples, train
+from mmbench.testing.models import NETWORKS, network
+from tests.expansions.cells import DEFAULTS
 
 HIDDEN = [
     ("mlp", "fc1", "fc2"),
@@ -65,7 +63,7 @@ def test_no_other_outgoing_weights_pull_new_units_of_gradmax_as_much(name, produ
     assert torch.equal(best, best.sort(descending=True).values)
     assert torch.allclose(pull(redirected(large, consumer, outgoing), producer, new), best)
     generator = torch.Generator().manual_seed(2)
-    for _ in range(30):
+    for _ in range(10):
         other = torch.linalg.qr(torch.randn(rows, new, generator=generator, dtype=length.dtype)).Q * length
         pulls = pull(redirected(large, consumer, other), producer, new)
         assert pulls.max() <= best[0] * (1 + 1e-9), "one vector"
@@ -75,7 +73,7 @@ def test_no_other_outgoing_weights_pull_new_units_of_gradmax_as_much(name, produ
 
 @pytest.mark.parametrize("cell", [c for c in DEFAULTS if c.operator == "gradmax"], ids=str)
 def test_training_goes_on_from_gradmax(cell):
-    losses = [*train(cell.expand(), "AdamW", steps=15)]
+    losses = [*train(cell.expand(), torch.optim.AdamW, steps=15, lr=1e-3)]
     assert losses[-1] < losses[0]
 
 
@@ -83,7 +81,7 @@ def test_training_goes_on_from_gradmax(cell):
     "cell",
     [
         *(cell for cell in DEFAULTS if cell.operator == "ligo"),
-        *(Cell("ligo", {"axis": "depth"}, name) for name in ("mlp of equal layers", "vit", "mixer", "convnext")),
+        *(Cell("ligo", {"axis": "depth"}, name) for name in ("mlp of equal layers", "vit")),
         Cell("ligo", {"axis": "heads"}, "vit"),
         Cell("ligo", {"axis": "hidden"}, "resnet"),
     ],
@@ -92,8 +90,8 @@ def test_training_goes_on_from_gradmax(cell):
 def test_what_ligo_learns_lowers_the_loss(cell):
     base = cell.base()
     losses = []
-    for steps in (1, 40):
-        large = cell.expand(base, learning_steps=steps, learning_rate=0.01).train()
+    for steps in (1, 20):
+        large = cell.expand(base, learning_steps=steps, learning_rate=0.02).train()
         with torch.no_grad():
             losses.append(float(loss_on(large, examples())))
     assert losses[1] < losses[0] - 0.05, losses
@@ -116,16 +114,3 @@ def test_what_ligo_learned_from_the_first_network_is_used_on_the_next():
     assert not any(
         torch.allclose(a, b) for a, b in zip(anew.parameters(), later.parameters(), strict=True) if a.dim() > 1
     )
-
-
-@pytest.mark.parametrize("name", [name for name in OPERATORS if EXPANSIONS[name].needs_data])
-def test_an_operator_that_needs_data_says_so(name):
-    with pytest.raises(ConfigError, match=rf"{name} looks at training data: give data=\(images, labels\)"):
-        expand(network(NETWORKS["mlp"]), name)
-
-
-@pytest.mark.parametrize("name", [c for c in DEFAULTS if not EXPANSIONS[c.operator].needs_data], ids=str)
-def test_data_changes_nothing_for_all_others(name):
-    base = name.base()
-    with_data, without = name.expand(base), expand(base, name.operator, **name.options)
-    assert all(torch.equal(a, b) for a, b in zip(*(m.state_dict().values() for m in (with_data, without)), strict=True))

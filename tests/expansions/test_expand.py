@@ -11,66 +11,22 @@ import mmbench
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.apply import PREPROCESSING, expand
 from mmbench.expansions.base import EXPANSIONS
-from tests.expansions.cells import DEFAULTS, EXACT, OPERATORS, QUICKLY, examples
-from tests.models.networks import images, network, small
+from mmbench.testing.expansions import FAMILIES, examples, same
+from mmbench.testing.models import NETWORKS, network
+from tests.expansions.cells import DEFAULTS, OPERATORS
 
 CONF = Path(__file__).parents[2] / "conf" / "expansion"
 NOTHING_DRAWN = ("none", "kernel_pad", "net2deeper", "stack", "interpolate")
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
-def same(a, b):
-    """Whether two networks have bit-identical states."""
-    a, b = a.state_dict(), b.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
-
-
-@pytest.mark.parametrize("cell", DEFAULTS, ids=str)
-def test_the_seed_decides_all_draws_and_nothing_else_does(cell):
+@pytest.mark.parametrize("cell", [cell for cell in DEFAULTS if cell.family in ("mlp", "vit", "resnet")], ids=str)
+def test_another_seed_draws_other_weights(cell):
     base = cell.base()
-    first = cell.expand(base, seed=3)
-    torch.rand(11)
-    assert same(first, cell.expand(base, seed=3))
-    assert same(first, cell.expand(base, seed=4)) == (cell.operator in NOTHING_DRAWN)
-
-
-@pytest.mark.parametrize("cell", DEFAULTS, ids=str)
-def test_the_global_random_state_is_left(cell):
-    base, before = cell.base(), torch.get_rng_state()
-    cell.expand(base, seed=3)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-@pytest.mark.parametrize("cell", DEFAULTS, ids=str)
-def test_the_given_network_is_left_and_shares_no_memory(cell, training):
-    base = cell.base().train(training)
-    base(images()).sum().backward()
-    before, gradients = copy.deepcopy(base), [p.grad.clone() for p in base.parameters()]
-    large = cell.expand(base)
-    with torch.no_grad():
-        for tensor in large.state_dict().values():
-            tensor.add_(1)
-    assert same(base, before)
-    assert all(torch.equal(p.grad, g) for p, g in zip(base.parameters(), gradients, strict=True))
-    assert all(p.grad is None and p.requires_grad for p in large.parameters())
-    assert [m.training for m in base.modules()] == [m.training for m in before.modules()]
-    assert {m.training for m in large.modules()} == {training}
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("cell", DEFAULTS, ids=str)
-def test_dtype_and_device_are_kept(cell, dtype, device):
-    base = cell.base(dtype).to(device)
-    large = cell.expand(base)
-    assert {(t.dtype, t.device.type) for t in large.state_dict().values() if t.is_floating_point()} == {(dtype, device)}
-    with torch.no_grad():
-        assert large(images(dtype=dtype).to(device)).dtype == dtype
+    assert same(cell.expand(base, seed=3), cell.expand(base, seed=4)) == (cell.operator in NOTHING_DRAWN)
 
 
 # What gradmax computes from images is rounded otherwise in another layout.
-@pytest.mark.parametrize("cell", [cell for cell in DEFAULTS if cell.operator != "gradmax"], ids=str)
+@pytest.mark.parametrize("cell", [c for c in DEFAULTS if c.family == "resnet" and c.operator != "gradmax"], ids=str)
 def test_weights_that_are_laid_out_otherwise_in_memory_are_read_alike(cell):
     base = cell.base()
     other = copy.deepcopy(base).to(memory_format=torch.channels_last)
@@ -78,7 +34,7 @@ def test_weights_that_are_laid_out_otherwise_in_memory_are_read_alike(cell):
 
 
 def test_the_package_offers_expand_by_name_or_by_operator():
-    base = network(small("mlp"))
+    base = network(NETWORKS["mlp"])
     by_name = mmbench.expand(base, "net2wider", factor=3.0, split="unequal", seed=2)
     assert same(by_name, expand(base, EXPANSIONS["net2wider"](factor=3.0, split="unequal"), seed=2))
     assert by_name.fc1.out_features == 21
@@ -86,27 +42,27 @@ def test_the_package_offers_expand_by_name_or_by_operator():
 
 def test_factor_beside_budget_is_refused():
     with pytest.raises(ConfigError, match="factor and budget both say how large the network becomes"):
-        expand(network(small("mlp")), "net2wider", factor=3.0, budget=2.0)
+        expand(network(NETWORKS["mlp"]), "net2wider", factor=3.0, budget=2.0)
 
 
 def test_options_beside_an_operator_are_refused_and_not_ignored():
-    with pytest.raises(ConfigError, match="factor, split cannot be given beside it"):
-        expand(network(small("mlp")), EXPANSIONS["net2wider"](), factor=3.0, split="unequal")
+    with pytest.raises(ConfigError, match="factor, split cannot be given as well"):
+        expand(network(NETWORKS["mlp"]), EXPANSIONS["net2wider"](), factor=3.0, split="unequal")
 
 
-@pytest.mark.parametrize("cell", [cell for cell in EXACT if cell.operator == "none"], ids=str)
-def test_none_is_a_copy(cell):
-    base = cell.base()
-    assert same(base, cell.expand(base))
+@pytest.mark.parametrize("name", NETWORKS)
+def test_none_is_a_copy(name):
+    base = network(NETWORKS[name])
+    assert same(base, expand(base, "none"))
 
 
-@pytest.mark.parametrize("cell", DEFAULTS, ids=str)
-def test_what_timm_knows_of_the_images_is_carried_over(cell):
-    base = cell.base()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_timm_knows_of_the_images_is_carried_over(name):
+    base = network(NETWORKS[name])
     for attribute in PREPROCESSING:
-        assert not hasattr(cell.expand(base), attribute) or hasattr(base, attribute)
-        setattr(base, attribute, {"mean": (0.1, 0.2), attribute: cell.operator})
-    large = cell.expand(base)
+        assert not hasattr(expand(base, "random_pad"), attribute) or hasattr(base, attribute)
+        setattr(base, attribute, {"mean": (0.1, 0.2), attribute: name})
+    large = expand(base, "random_pad")
     assert all(getattr(large, attribute) == getattr(base, attribute) for attribute in PREPROCESSING)
 
 
@@ -128,7 +84,7 @@ WRONG_DATA = {
 @pytest.mark.parametrize("wrong", WRONG_DATA)
 @pytest.mark.parametrize("cell", [cell for cell in LOOKING if cell.family == "vit"], ids=str)
 def test_data_of_the_wrong_kind_are_refused(cell, wrong):
-    options = {**cell.options, **QUICKLY.get(cell.operator, {})}
+    options = {**cell.options, **cell.quick}
     with pytest.raises(ConfigError, match="data"):
         expand(cell.base(), cell.operator, data=WRONG_DATA[wrong](*examples()), **options)
 
@@ -136,7 +92,7 @@ def test_data_of_the_wrong_kind_are_refused(cell, wrong):
 @pytest.mark.parametrize("cell", LOOKING, ids=str)
 def test_data_are_left_and_read_in_any_precision(cell):
     x, y = examples()
-    before, options = (x.clone(), y.clone()), {**cell.options, **QUICKLY.get(cell.operator, {})}
+    before, options = (x.clone(), y.clone()), {**cell.options, **cell.quick}
     base = cell.base()
     expand(base, cell.operator, data=(x, y), **options)
     assert torch.equal(x, before[0])
@@ -146,7 +102,7 @@ def test_data_are_left_and_read_in_any_precision(cell):
 
 
 def test_blocks_are_inserted_where_the_position_says():
-    base = network(small("vit"))
+    base = network(NETWORKS["vit"])
     for position, order in [("interleave", [0, None, 1, None]), ("top", [0, 1, None, None])]:
         large = expand(base, "identity_block", position=position)
         for block, origin in zip(large.blocks, order, strict=True):
@@ -184,9 +140,9 @@ def test_a_network_of_no_family_is_refused():
         ({"name": "identity_block", "position": "bottom"}, "must be one of interleave, top"),
         ({"name": "identity_block", "content": "empty"}, "must be one of fresh, copy"),
         ({"name": "net2wider", "split": "even"}, "must be one of projection, unequal, paired, equal"),
-        ({"name": "net2wider", "split": "equal"}, "expansion.split = equal makes copies that stay identical for ever"),
+        ({"name": "net2wider", "split": "equal"}, "expansion.split = equal makes copies that stay equal in training"),
         ({"name": "net2wider", "split": "equal"}, "set expansion.allow_symmetric=true"),
-        ({"name": "hypercloning", "snr_db": None}, "expansion.snr_db = null makes copies that stay identical for ever"),
+        ({"name": "hypercloning", "snr_db": None}, "expansion.snr_db = null makes copies that stay equal in training"),
         ({"name": "hypercloning", "snr_db": None}, "set expansion.allow_symmetric=true"),
         ({"name": "hypercloning", "snr_db": 121.0}, "expansion.snr_db = 121.0 is not allowed: must be a number >= -40"),
         ({"name": "gradmax", "images": 0}, "expansion.images = 0 is not allowed: must be an integer >= 1"),
@@ -209,7 +165,7 @@ def test_wrong_options_are_named_with_what_is_allowed(options, message):
     assert len(caught.value.problems) == 1
     assert message in str(caught.value)
     with pytest.raises(ConfigError):
-        expand(network(small("mlp")), options["name"], **{k: v for k, v in options.items() if k != "name"})
+        expand(network(NETWORKS["mlp"]), options["name"], **{k: v for k, v in options.items() if k != "name"})
 
 
 @pytest.mark.parametrize("name", OPERATORS)

@@ -15,16 +15,16 @@ from mmbench.expansions.apply import expand
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of
-from tests.expansions.cells import examples
-from tests.models.networks import SHAPE, difference, images, network, small
+from mmbench.testing.expansions import examples
+from mmbench.testing.models import NETWORKS, SHAPE, difference, images, network
 
 SPLITS = ["projection", "unequal", "paired"]
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_rounding_does_not_grow_with_the_number_of_copies(split):
-    """Fresh weights of a trained network's size, far larger than W / r: what cancels must not outweigh what stays."""
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10, depth=6).eval()
+    """Fresh weights are far larger than W / r; unscaled, the rounding error of their sum is above 1e-3 here."""
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10, depth=6, embed_dim=48).eval()
     x = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         large = expand(model, "net2wider", factor=8.0, split=split)
@@ -66,7 +66,7 @@ def test_what_is_not_solved_for_is_part_of_the_description():
 
 
 def test_a_factor_stands_beside_a_budget_that_solves_for_the_depth():
-    large = expand(network(small("vit")), "width_then_depth", axis="hidden", solve="depth", budget=6.0, factor=1.5,
+    large = expand(network(NETWORKS["vit"]), "width_then_depth", axis="hidden", solve="depth", budget=6.0, factor=1.5,
                    tolerance=0.05)  # fmt: skip
     assert architecture_of(large)[0].hidden == 11
 
@@ -81,12 +81,12 @@ def test_counts_are_multiples_of_the_base_model_also_after_the_first_step():
 
 
 def test_mixed_precision_is_refused_with_the_tensor_named():
-    model = network(small("resnet")).half()
+    model = network(NETWORKS["resnet"]).half()
     model.bn1.float()
     with pytest.raises(UndefinedError, match=r"'bn1\.weight' is torch\.float32"):
         expand(model, "net2wider")
     with pytest.raises(UndefinedError, match="no weights to expand"):
-        expand(small("vit").build(SHAPE).to("meta"), "net2wider")
+        expand(NETWORKS["vit"].build(SHAPE).to("meta"), "net2wider")
 
 
 def test_frozen_batch_norms_and_parameters_stay_frozen():
@@ -108,7 +108,7 @@ def test_frozen_batch_norms_and_parameters_stay_frozen():
 
 @pytest.mark.parametrize("family", ["mlp", "vit", "mixer", "convnext"])
 def test_gradmax_grows_a_frozen_network_alike(family):
-    base = network(small(family))
+    base = network(NETWORKS[family])
     free = expand(base, "gradmax", data=examples())
     frozen = expand(copy.deepcopy(base).requires_grad_(False), "gradmax", data=examples())
     for name, tensor in free.state_dict().items():
@@ -117,7 +117,7 @@ def test_gradmax_grows_a_frozen_network_alike(family):
 
 @pytest.mark.parametrize("operator", ["net2wider", "gradmax", "identity_block"])
 def test_what_is_grown_in_inference_mode_can_be_trained(operator):
-    base = network(small("vit"))
+    base = network(NETWORKS["vit"])
     with torch.inference_mode():
         large = expand(base, operator, data=examples())
     large(images()).sum().backward()
@@ -125,7 +125,7 @@ def test_what_is_grown_in_inference_mode_can_be_trained(operator):
 
 
 def test_threads_do_not_share_their_draws():
-    base = network(small("vit"))
+    base = network(NETWORKS["vit"])
     alone = expand(base, "net2wider", seed=1).state_dict()
     with ThreadPoolExecutor(6) as pool:
         for large in pool.map(lambda _: expand(base, "net2wider", seed=1), range(12)):
@@ -134,7 +134,7 @@ def test_threads_do_not_share_their_draws():
 
 @pytest.mark.parametrize("method", ["forward_features", "forward_head", "_pos_embed"])
 def test_a_network_with_a_method_replaced_is_refused(method):
-    model = small("vit").build(SHAPE)
+    model = NETWORKS["vit"].build(SHAPE)
     setattr(model, method, lambda *_: None)
     with pytest.raises(UndefinedError, match=f"it has a {method} of its own"):
         expand(model, "net2wider")
@@ -143,13 +143,13 @@ def test_a_network_with_a_method_replaced_is_refused(method):
 @pytest.mark.parametrize("seed", [1.5, None, True, "a", -1, 2**64], ids=str)
 def test_a_wrong_seed_is_refused(seed):
     with pytest.raises(ConfigError, match="seed = "):
-        expand(network(small("mlp")), "net2wider", seed=seed)
+        expand(network(NETWORKS["mlp"]), "net2wider", seed=seed)
 
 
 @pytest.mark.parametrize("operator", [None, EXPANSIONS["net2wider"], {"name": "net2wider"}], ids=repr)
 def test_what_is_no_operator_is_refused(operator):
     with pytest.raises(ConfigError, match="name of an operator or an operator"):
-        expand(network(small("mlp")), operator)
+        expand(network(NETWORKS["mlp"]), operator)
 
 
 def test_new_rows_of_aki_are_those_of_the_channels_that_share_their_columns():
@@ -167,11 +167,11 @@ def test_new_rows_of_aki_are_those_of_the_channels_that_share_their_columns():
 def test_ligo_says_what_went_wrong():
     base, (x, y) = network(MODELS["resnet"](channels=(3, 4), layers=(1, 1))), examples()
     with pytest.raises(ScoreError, match=r"lower expansion\.learning_rate = 1e\+30"):
-        expand(network(small("mlp"), torch.float32), "ligo", data=(x, y), learning_rate=1e30)
+        expand(network(NETWORKS["mlp"], torch.float32), "ligo", data=(x, y), learning_rate=1e30)
     with pytest.raises(ConfigError, match="at least 2 images"):
         expand(base, "ligo", data=(x[:1], y[:1]))
     many = torch.cat([x] * 20)[:129], torch.cat([y] * 20)[:129]
     grown = expand(base, "ligo", data=many, learning_steps=2)
     assert all(tensor.isfinite().all() for tensor in grown.state_dict().values())
     with pytest.raises(ScoreError, match="not finite"):
-        expand(network(small("vit")), "gradmax", data=(x * float("nan"), y))
+        expand(network(NETWORKS["vit"]), "gradmax", data=(x * float("nan"), y))

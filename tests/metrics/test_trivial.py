@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 from mmbench import expand, measure
 from mmbench.errors import UndefinedError
 from mmbench.metrics.base import Estimate
-from mmbench.models._skeleton import flops
 from mmbench.models.base import MODELS
+from mmbench.models.flops import flops
 
 from .conftest import SHAPE, SMALL, images, network
 

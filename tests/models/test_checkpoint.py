@@ -91,7 +91,7 @@ def test_a_file_of_something_else_is_told(content: bytes, suffix: str, tmp_path:
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no file"):
+    with pytest.raises(ConfigError, match="is not a file"):
         load_checkpoint(network(), tmp_path / "nothing.pt")
 
 

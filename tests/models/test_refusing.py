@@ -12,20 +12,20 @@ from torchvision.models import resnet18
 
 from mmbench.errors import UndefinedError
 from mmbench.models.reading import architecture_of
-from tests.models.networks import SHAPE, small
+from mmbench.testing.models import NETWORKS, SHAPE
 from tests.models.stock import convnext, mixer, resnet, stock, vit
 
 
 def altered(family, path, part):
     """The family's small network with one module or attribute replaced or added."""
-    model = small(family).build(SHAPE)
+    model = NETWORKS[family].build(SHAPE)
     parent, _, name = path.rpartition(".")
     setattr(model.get_submodule(parent), name, part)
     return model
 
 
 def with_buffer(family):
-    model = small(family).build(SHAPE)
+    model = NETWORKS[family].build(SHAPE)
     model.register_buffer("seen", torch.zeros(2))
     return model
 
@@ -47,7 +47,7 @@ class Linear(nn.Linear):
 
 
 def with_forward_replaced():
-    model = small("mlp").build(SHAPE)
+    model = NETWORKS["mlp"].build(SHAPE)
     model.fc2.forward = torch.zeros_like
     return model
 
@@ -68,7 +68,7 @@ REFUSED = {
     "MLP without a bias": (lambda: altered("mlp", "fc2", nn.Linear(7, 5, bias=False)), "'fc2.bias' is missing"),
     "MLP with a layer of another class": (
         lambda: altered("mlp", "fc2", Scaled(7, 5)),
-        "'fc2' has class = models.test_refusing.Scaled",
+        "'fc2' has class = tests.models.test_refusing.Scaled",
     ),
     "MLP with layers in another order": (lambda: mlp(FLAT, FC1, FC2, ACT1, ACT2, HEAD), "'fc2' stands where 'act1'"),
     "MLP with sizes that do not chain": (lambda: altered("mlp", "fc2", nn.Linear(8, 5)), "'fc2' has in_features = 8"),
@@ -191,7 +191,7 @@ REFUSED = {
     "ConvNeXt without a classifier": (lambda: convnext(num_classes=0), NO_CLASSIFIER),
     "torchvision's ResNet": (lambda: resnet18(), "(families: convnext, mixer, mlp, resnet, vit)"),
     "one linear layer": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "belongs to no family"),
-    "a wrapped network": (lambda: nn.ModuleList([small("vit").build(SHAPE)]), "a ModuleList belongs to no family"),
+    "a wrapped network": (lambda: nn.ModuleList([NETWORKS["vit"].build(SHAPE)]), "a ModuleList belongs to no family"),
 }
 
 
@@ -220,6 +220,6 @@ def test_what_should_be_refused_with_the_part_named(make, part):
 @pytest.mark.parametrize("family", ["resnet", "convnext"])
 def test_the_message_about_sizes_that_do_not_fit_together_is_short(family):
     with pytest.raises(UndefinedError) as caught:
-        small(family).of({**small(family).sizes(), "kernel_size": 4})
+        NETWORKS[family].of({**NETWORKS[family].sizes(), "kernel_size": 4})
     assert "model.kernel_size = 4 must be odd" in str(caught.value)
     assert "{" not in str(caught.value)

@@ -1,6 +1,5 @@
 """Sizes: how they grow, what they may be, and what the configuration offers."""
 
-import itertools
 from pathlib import Path
 
 import pytest
@@ -8,25 +7,27 @@ import yaml
 
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.models.base import MODELS, interleaved, scaled
-from tests.models.networks import FAMILIES, SHAPE, VARIANTS, small
+from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.models import NETWORKS, SHAPE
+from tests.models.networks import CASES
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-FACTORS = [1.0, 1.01, 1.2, 1.5, 1.9, 2.0, 2.5, 3.3]
-ARCHITECTURES = {
-    **{f"small {family}": (small(family), SHAPE) for family in FAMILIES},
-    **{f"default {family}": (MODELS[family](), SHAPE) for family in FAMILIES},
-    **VARIANTS,
-}
-GROWTHS = [(name, axis) for name, (architecture, _) in ARCHITECTURES.items() for axis in architecture.axes]
-ALL_AXES = sorted({axis for family in FAMILIES for axis in MODELS[family].axes} | {"resolution"})
-MISSING = [(family, axis) for family in FAMILIES for axis in ALL_AXES if axis not in MODELS[family].axes]
-REASONS = {
-    "stream": "it has no residual stream",
-    "heads": "it has no attention heads",
-    "head_dim": "it has no attention heads",
-    "kernel": "it has no convolution kernels that can grow around their centre",
-    "resolution": "it has nothing of the kind",
-}
+GROWTHS = [(name, axis) for name, (architecture, _) in CASES.items() for axis in architecture.axes]
+
+
+@pytest.mark.parametrize(
+    ("family", "axis", "reason"),
+    [
+        ("mlp", "stream", "it has no residual stream"),
+        ("resnet", "heads", "it has no attention heads"),
+        ("mixer", "head_dim", "it has no attention heads"),
+        ("vit", "kernel", "it has no convolution kernels that can grow around their centre"),
+        ("convnext", "resolution", "there is no such axis"),
+    ],
+)
+def test_an_axis_that_a_family_lacks_has_a_reason(family, axis, reason):
+    with pytest.raises(UndefinedError, match=f"along expansion.axis = {axis}: {reason}; it grows along "):
+        NETWORKS[family].grown(axis, 2.0)
 
 
 @pytest.mark.parametrize(
@@ -55,81 +56,17 @@ def test_old_blocks_stand_evenly_among_new_ones(old, new, places):
 
 
 @pytest.mark.parametrize(("name", "axis"), GROWTHS)
-def test_nothing_shrinks_and_counts_never_fall_as_the_factor_rises(name, axis):
-    base, shape = ARCHITECTURES[name]
-    grown = [base.grown(axis, factor) for factor in FACTORS]
-    assert grown[0] == base
-    tables = [architecture.table(shape) for architecture in grown]
-    for before, after in itertools.pairwise(tables):
-        assert before.tensors.keys() <= after.tensors.keys()
-        for tensor in before.tensors if axis != "depth" or base.name != "mlp" else ():
-            assert all(a <= b for a, b in zip(before.shape(tensor), after.shape(tensor), strict=True)), tensor
-    counts = [table.parameters() for table in tables]
-    assert counts == sorted(counts)
-    assert counts[-1] > counts[0]
-    extents = [architecture.extent(axis) for architecture in grown]
-    assert extents == sorted(extents)
-    assert extents[-1] > extents[0]
-    assert (grown[-1].depth() > base.depth()) == (axis == "depth")
-
-
-@pytest.mark.parametrize(("name", "axis"), GROWTHS)
 def test_growth_along_an_axis_keeps_all_sizes_that_are_not_on_it(name, axis):
-    base, _ = ARCHITECTURES[name]
+    base, _ = CASES[name]
     grown, before = base.grown(axis, 3.3).sizes(), base.sizes()
     fields = {*base.axes[axis], *(["embed_dim"] if (base.name, axis) == ("vit", "width") else [])}
     assert {field for field in before if grown[field] != before[field]} == fields
 
 
-@pytest.mark.parametrize(("family", "axis"), MISSING)
-def test_an_axis_that_the_family_has_not_is_refused_with_those_it_has(family, axis):
-    base, has = small(family), ", ".join(MODELS[family].axes)
-    expected = (
-        f"a network of the family {family!r} cannot grow along expansion.axis = {axis}: {REASONS[axis]}; it grows "
-        f"along {has}"
-    )
-    for use in (lambda: base.grown(axis, 2.0), lambda: list(base.increments(axis)), lambda: base.extent(axis)):
-        with pytest.raises(UndefinedError) as caught:
-            use()
-        assert str(caught.value) == expected
-
-
-@pytest.mark.parametrize(("name", "axis"), GROWTHS)
-def test_increments_are_larger_by_one_unit_in_one_stage(name, axis):
-    base, shape = ARCHITECTURES[name]
-    before, increments = base.sizes(), list(base.increments(axis))
-    stages = [
-        (field, i)
-        for field in base.axes[axis]
-        if isinstance(before[field], tuple) and (base.name, axis) != ("mlp", "depth")
-        for i, _ in enumerate(before[field])
-    ]
-    found = []
-    for larger in increments:
-        after = larger.sizes()
-        changed = [field for field in before if before[field] != after[field]]
-        steps = {i: b - a for i, (a, b) in enumerate(zip(before[changed[0]], after[changed[0]], strict=True)) if a != b}
-        assert [*steps.values()] == [base.unit(changed[0])]
-        assert len(changed) == 1
-        assert larger.parameters(shape) > base.parameters(shape)
-        assert larger.extent(axis) == base.extent(axis) + base.unit(changed[0])
-        found.append((changed[0], *steps))
-    assert found == stages
-
-
 def test_units():
     seven = MODELS["resnet"](channels=(6, 8, 10, 12), layers=(1, 1, 1, 1), stem="7x7")
     assert (seven.unit("channels"), seven.unit("inner"), seven.unit("kernel_size")) == (2, 1, 2)
-    assert (small("resnet").unit("channels"), small("vit").unit("head_dim")) == (1, 1)
-
-
-@pytest.mark.parametrize(("name", "axis"), GROWTHS)
-def test_an_architecture_is_that_of_its_sizes(name, axis):
-    base, _ = ARCHITECTURES[name]
-    for architecture in (base, base.grown(axis, 1.4), base.grown(axis, 2.0), *base.increments(axis)):
-        assert None not in architecture.sizes().values()
-        assert type(architecture).of(architecture.sizes()) == architecture
-        assert MODELS.create(architecture.describe()) == architecture
+    assert (NETWORKS["resnet"].unit("channels"), NETWORKS["vit"].unit("head_dim")) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +120,7 @@ def test_each_axis_grows_what_it_says():
     assert convnext.grown("width", 2.0) == MODELS["convnext"](channels=(4, 6, 8, 10))
     assert convnext.grown("stream", 2.0) == MODELS["convnext"](channels=(4, 6, 8, 10), hidden=(8, 12, 16, 20))
     assert convnext.grown("kernel", 1.5) == MODELS["convnext"](channels=(2, 3, 4, 5), kernel_size=11)
-    assert [small(family).depth() for family in ("mlp", "resnet", "vit", "mixer", "convnext")] == [2, 3, 2, 2, 5]
+    assert [NETWORKS[family].depth() for family in ("mlp", "resnet", "vit", "mixer", "convnext")] == [2, 3, 2, 2, 5]
 
 
 @pytest.mark.parametrize(

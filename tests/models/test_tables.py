@@ -5,19 +5,17 @@ import re
 import pytest
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.models._skeleton import skeleton
 from mmbench.models.base import MODELS, interleaved
-from tests.models.networks import FAMILIES, SHAPE, VARIANTS, images, network, shapes, small
+from mmbench.models.skeleton import skeleton
+from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.models import NETWORKS, SHAPE, ModelContract, changes_of_logits, images, network, state_shapes
+from tests.models.networks import CASES
 
 DIGITS, COLOUR, DOT = InputShape(1, 8, 10), InputShape(3, 12, 2), InputShape(1, 1, 1)
-NETWORKS = {**{f"small {family}": (small(family), SHAPE) for family in FAMILIES}, **VARIANTS}
 SIZES = {
-    **NETWORKS,
-    **{f"{name} twice as wide": (architecture.grown("width", 2.0), s) for name, (architecture, s) in NETWORKS.items()},
     **{f"default {family} for digits": (MODELS[family](), DIGITS) for family in FAMILIES},
     **{f"default {family} for colour images": (MODELS[family](), COLOUR) for family in FAMILIES},
     # 61 / 7 * 7 < 61 in floating point, and timm truncates the product
@@ -38,6 +36,21 @@ SIZES = {
     "convnext of one channel": (MODELS["convnext"](channels=(1,) * 4, hidden=(1,) * 4, kernel_size=1), DIGITS),
     "convnext whose halvings leave a rest": (MODELS["convnext"](patch_size=3, kernel_size=9), InputShape(1, 25, 2)),
 }
+
+
+class TestUnusualSizes(ModelContract):
+    """Sizes at which rounding or a single channel or pixel could go wrong."""
+
+    @classmethod
+    def cases(cls):
+        return SIZES
+
+    test_permuting_one_axis_of_a_group_alone_changes_the_function = None  # some groups have one channel
+    test_growth_multiplies_the_sizes_of_an_axis = None  # tested on usual sizes
+    test_increments_are_larger_in_one_stage = None
+    test_an_architecture_is_that_of_its_sizes = None
+
+
 GROWTHS = [(family, axis) for family in FAMILIES for axis in MODELS[family].axes]
 GROWING = {
     ("mlp", "width"): r"fc\d+",
@@ -60,25 +73,14 @@ GROWING = {
 """The groups, as a pattern, that are larger after growing along an axis; none after growing `kernel`."""
 
 
-@pytest.mark.parametrize(("architecture", "shape"), SIZES.values(), ids=SIZES.keys())
-def test_a_table_has_the_names_and_shapes_of_the_state_dict(architecture, shape):
-    model, table = architecture.build(shape), architecture.table(shape)
-    assert {name: table.shape(name) for name in table.tensors} == shapes(model)
-    assert table.buffers == {name for name, _ in model.named_buffers()}
-    assert {group for axes in table.tensors.values() for axis in axes for group in axis.groups} == table.groups.keys()
-    assert architecture.parameters(shape) == sum(p.numel() for p in model.parameters())
-    with torch.no_grad():
-        assert model.eval()(images(2, torch.float32, shape=shape)).shape == (2, shape.classes)
-
-
 def test_the_networks_use_every_option_of_every_family():
     defaults = {(family, *option) for family in FAMILIES for option in MODELS[family]()}
-    changed = {(architecture.name, *option) for architecture, _ in NETWORKS.values() for option in architecture}
+    changed = {(architecture.name, *option) for architecture, _ in CASES.values() for option in architecture}
     options = {(family, option) for family in FAMILIES for option in MODELS[family].model_fields}
     assert {changed_option[:2] for changed_option in changed - defaults} == options
 
 
-@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.mark.parametrize(("architecture", "shape"), CASES.values(), ids=CASES.keys())
 def test_roles_and_pooling_are_those_of_the_modules(architecture, shape):
     table, normed, square = architecture.table(shape), set(), set()
     for name, module in skeleton(architecture, shape).named_modules():
@@ -93,8 +95,8 @@ def test_roles_and_pooling_are_those_of_the_modules(architecture, shape):
             square |= {name} if "kernel" in kernel else set()
         else:
             assert {axis.role for axis in axes} <= {"out"}
-    assert {group for group, entry in table.groups.items() if entry.pooled_by == "LayerNorm"} == normed
-    attention = {group for group, entry in table.groups.items() if entry.pooled_by == "attention"}
+    assert {group for group, entry in table.groups.items() if entry.coupled_by == "LayerNorm"} == normed
+    attention = {group for group, entry in table.groups.items() if entry.coupled_by == "attention"}
     assert attention == ({"head_dim"} if architecture.name == "vit" else set())
     resnet = ("conv1", "conv2") if getattr(architecture, "block", "") == "basic" else ("conv2",)
     convolutions = {"resnet": resnet, "convnext": ("conv_dw",)}.get(architecture.name, ())
@@ -103,66 +105,13 @@ def test_roles_and_pooling_are_those_of_the_modules(architecture, shape):
 
 
 def test_a_bottleneck_has_two_inner_groups_and_the_stem_before_it_its_own():
-    architecture, shape = NETWORKS["ResNet of bottlenecks"]
+    architecture, shape = CASES["ResNet of bottlenecks"]
     inner = [f"stages.{block}.{i}" for block in ("0.0", "1.0", "1.1") for i in (1, 2)]
     sizes = {group: entry.size for group, entry in architecture.table(shape).groups.items()}
     assert sizes == {"stem": 3, "stage0": 12, "stage1": 8} | dict(zip(inner, (3, 3, 2, 2, 2, 2), strict=True))
 
 
-def occurrences(table) -> list[tuple[str, str, int]]:
-    """All (group, tensor, dim) of a table."""
-    return [
-        (group, name, dim)
-        for name, axes in table.tensors.items()
-        for dim, axis in enumerate(axes)
-        for group in axis.groups
-    ]
-
-
-def permuted(table, state, which):
-    """The state after a cyclic shift of the channels of the groups along the axes `which`."""
-    state = dict(state)
-    for group, name, dim in which:
-        axis = table.tensors[name][dim]
-        lengths = [table.groups[part].size if isinstance(part, str) else part for part in axis.parts]
-        unflattened = state[name].unflatten(dim, lengths)
-        state[name] = unflattened.roll(1, dim + axis.parts.index(group)).flatten(dim, dim + len(lengths) - 1)
-    return state
-
-
-def changes(architecture, shape, states):
-    """max |change of logits| for each of several changed states, by its key."""
-    model, x = network(architecture, shape=shape), images(shape=shape)
-    table, state = architecture.table(shape), model.state_dict()
-    with torch.no_grad():
-        logits = model(x)
-        return {
-            key: float((functional_call(model, changed, x) - logits).abs().max())
-            for key, changed in states(table, state).items()
-        }
-
-
-@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
-def test_permuting_all_axes_of_a_group_leaves_the_function(architecture, shape):
-    def every_group(table, state):
-        axes = occurrences(table)
-        return {group: permuted(table, state, [axis for axis in axes if axis[0] == group]) for group in table.groups}
-
-    found = changes(architecture, shape, every_group)
-    assert {group: change for group, change in found.items() if not change < 1e-10} == {}
-
-
-@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
-def test_permuting_one_axis_of_a_group_alone_changes_the_function(architecture, shape):
-    def every_axis(table, state):
-        assert all(group.size > 1 for group in table.groups.values()), "there is nothing to permute"
-        return {axis: permuted(table, state, [axis]) for axis in occurrences(table)}
-
-    found = changes(architecture, shape, every_axis)
-    assert {axis: change for axis, change in found.items() if not change > 1e-3} == {}
-
-
-@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
+@pytest.mark.parametrize(("architecture", "shape"), CASES.values(), ids=CASES.keys())
 def test_every_tensor_and_block_matters_to_the_networks_that_the_tests_use(architecture, shape):
     model = network(architecture, shape=shape)
     with torch.no_grad():
@@ -183,37 +132,13 @@ def test_every_tensor_and_block_matters_to_the_networks_that_the_tests_use(archi
 
     # What mixes the patches adds its last bias to all channels of a patch alike, which every LayerNorm takes out again.
     unseen = {f"{block}.mlp_tokens.fc2.bias" for block in blocks if architecture.name == "mixer"}
-    found = changes(architecture, shape, every_tensor_and_block)
+    found = changes_of_logits((architecture, shape), every_tensor_and_block)
     assert {name for name, change in found.items() if not change > 1e-3} == unseen
     assert all(found[name] < 1e-10 for name in unseen)
 
 
 def test_only_plain_networks_have_blocks_without_silencers():
-    assert {architecture.name for architecture, _ in NETWORKS.values() if not architecture.silencers()} == {"mlp"}
-
-
-@pytest.mark.parametrize("name", [name for name, (architecture, _) in NETWORKS.items() if architecture.silencers()])
-def test_a_block_whose_silencers_are_zero_is_the_identity(name):
-    architecture, shape = NETWORKS[name]
-    model, x = network(architecture, shape=shape), images(shape=shape)
-    for prefix in (block for stage in architecture.blocks() for block in stage[1:]):
-        block = model.get_submodule(prefix)
-        before, different = through(model, block, x)
-        for parameter in architecture.silencers():
-            block.get_parameter(parameter).data.zero_()
-        after, same = through(model, block, x)
-        assert (different - before).abs().max() > 1e-2
-        assert torch.equal(same, after), prefix
-
-
-def through(model, block, x):
-    """What enters a block and what leaves it."""
-    seen = []
-    handle = block.register_forward_hook(lambda _, inputs, output: seen.extend((inputs[0].clone(), output.clone())))
-    with torch.no_grad():
-        model(x)
-    handle.remove()
-    return seen
+    assert {architecture.name for architecture, _ in CASES.values() if not architecture.silencers()} == {"mlp"}
 
 
 def sizes_that_differ(before, after):
@@ -229,7 +154,7 @@ def sizes_that_differ(before, after):
 
 @pytest.mark.parametrize(("family", "axis"), [growth for growth in GROWTHS if growth[1] != "depth"])
 def test_growth_changes_exactly_the_axes_of_the_groups_that_grow(family, axis):
-    base, grown = small(family), small(family).grown(axis, 2.0)
+    base, grown = NETWORKS[family], NETWORKS[family].grown(axis, 2.0)
     table, larger = base.table(SHAPE), grown.table(SHAPE)
     growing = {group for group in table.groups if larger.groups[group] != table.groups[group]}
     pattern = GROWING.get((family, axis), "")
@@ -242,18 +167,20 @@ def test_growth_changes_exactly_the_axes_of_the_groups_that_grow(family, axis):
         if growing & {*entry.groups} or (axis == "kernel" and entry.role == "kernel")
     }
     assert expected
-    assert sizes_that_differ(shapes(skeleton(base, SHAPE)), shapes(skeleton(grown, SHAPE))) == expected
+    assert sizes_that_differ(state_shapes(skeleton(base, SHAPE)), state_shapes(skeleton(grown, SHAPE))) == expected
 
 
 def test_every_growth_of_groups_has_its_expectation():
     assert GROWING.keys() == {growth for growth in GROWTHS if growth[1] not in ("depth", "kernel")}
 
 
-@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
-@pytest.mark.parametrize("factor", [1.5, 2.0, 3.0])
+@pytest.mark.parametrize(
+    ("architecture", "shape", "factor"),
+    [*((*case, 1.5) for case in CASES.values()), *((NETWORKS[family], SHAPE, 3.0) for family in FAMILIES)],
+)
 def test_growth_in_depth_adds_exactly_the_tensors_of_the_new_blocks(architecture, shape, factor):
     grown = architecture.grown("depth", factor)
-    before, after = shapes(skeleton(architecture, shape)), shapes(skeleton(grown, shape))
+    before, after = state_shapes(skeleton(architecture, shape)), state_shapes(skeleton(grown, shape))
     for old, new in zip(architecture.blocks(), grown.blocks(), strict=True):
         for place, origin in zip(new, interleaved(len(old), len(new)), strict=True):
             block = taken(after, place)
@@ -272,7 +199,7 @@ def taken(tensors, block):
 
 @pytest.mark.parametrize(("family", "axis"), GROWTHS)
 def test_a_network_64_times_as_large_has_its_table_or_is_undefined(family, axis):
-    base = small(family)
+    base = NETWORKS[family]
     try:
         grown = base.grown(axis, 64.0)
     except UndefinedError as error:
@@ -281,7 +208,7 @@ def test_a_network_64_times_as_large_has_its_table_or_is_undefined(family, axis)
         return
     table = grown.table(SHAPE)
     assert grown.extent(axis) == 64 * base.extent(axis)
-    assert {name: table.shape(name) for name in table.tensors} == shapes(skeleton(grown, SHAPE))
+    assert {name: table.shape(name) for name in table.tensors} == state_shapes(skeleton(grown, SHAPE))
 
 
 @pytest.mark.parametrize(
@@ -308,12 +235,13 @@ def test_an_image_that_does_not_fit_is_refused_with_both_sizes(architecture, siz
         assert message in str(caught.value)
 
 
-def test_sizes_are_planned_without_torch(in_fresh_python):
+def test_sizes_are_planned_without_the_libraries_that_build_networks(in_fresh_python):
     script = f"""
 import sys
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.registry import EXPANSIONS, MODELS
+from mmbench.expansions.base import EXPANSIONS
+from mmbench.models.base import MODELS
 shape, defined = InputShape{tuple(DIGITS)}, 0
 for family in MODELS.names():
     base = MODELS[family]()
@@ -328,6 +256,6 @@ for family in MODELS.names():
             except UndefinedError:
                 pass
 assert defined > 20, defined
-print(*sorted({{"torch", "timm", "numpy", "pandas"}} & sys.modules.keys()))
+print(*sorted({{"timm", "torchvision", "sklearn", "pandas"}} & sys.modules.keys()))
 """
     assert in_fresh_python(script).strip() == ""

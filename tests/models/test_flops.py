@@ -8,34 +8,24 @@ import torch
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
-from mmbench.models._skeleton import flops, skeleton
 from mmbench.models.base import MODELS
+from mmbench.models.flops import flops
 from mmbench.models.reading import architecture_of
-from tests.models.networks import FAMILIES, SHAPE, VARIANTS, shapes, small
-
-NETWORKS = {**{f"small {family}": (small(family), SHAPE) for family in FAMILIES}, **VARIANTS}
-
-
-@pytest.mark.parametrize(("architecture", "shape"), NETWORKS.values(), ids=NETWORKS.keys())
-def test_a_skeleton_has_the_modules_and_tensors_of_the_network(architecture, shape):
-    bones, model = skeleton(architecture, shape), architecture.build(shape)
-    assert shapes(bones) == shapes(model)
-    assert all(tensor.is_meta for tensor in bones.state_dict().values())
-    assert [(name, type(module)) for name, module in bones.named_modules()] == [
-        (name, type(module)) for name, module in model.named_modules()
-    ]
+from mmbench.models.skeleton import skeleton
+from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.models import NETWORKS, SHAPE
 
 
 def test_a_skeleton_and_its_operations_leave_the_random_state_and_later_networks_alone():
     for family in FAMILIES:
         torch.manual_seed(3)
-        expected = small(family).build(SHAPE).state_dict()
+        expected = NETWORKS[family].build(SHAPE).state_dict()
         torch.manual_seed(3)
         before = torch.get_rng_state()
-        skeleton(small(family), SHAPE)
-        flops.__wrapped__(small(family), SHAPE)
+        skeleton(NETWORKS[family], SHAPE)
+        flops.__wrapped__(NETWORKS[family], SHAPE)
         assert torch.equal(torch.get_rng_state(), before)
-        found = small(family).build(SHAPE).state_dict()
+        found = NETWORKS[family].build(SHAPE).state_dict()
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
@@ -78,16 +68,13 @@ def test_the_operations_of_published_networks_are_the_published_ones(name, multi
     assert flops(architecture, shape._replace(image_size=224)) == pytest.approx(2 * multiply_adds, rel=0.015)
 
 
-@pytest.mark.parametrize(
-    ("name", "axis"), [(name, axis) for name, (architecture, _) in NETWORKS.items() for axis in architecture.axes]
-)
-def test_operations_grow_with_the_factor(name, axis):
-    architecture, shape = NETWORKS[name]
-    counts = [flops(architecture.grown(axis, factor), shape) for factor in (1.0, 2.0, 4.0)]
+@pytest.mark.parametrize(("family", "axis"), [(family, axis) for family in FAMILIES for axis in NETWORKS[family].axes])
+def test_operations_grow_with_the_factor(family, axis):
+    counts = [flops(NETWORKS[family].grown(axis, factor), SHAPE) for factor in (1.0, 2.0, 4.0)]
     assert counts[0] < counts[1] < counts[2]
 
 
 def test_operations_of_a_network_that_does_not_fit_its_images_are_undefined():
     for family, size in {"vit": 9, "mixer": 9, "convnext": 7}.items():
         with pytest.raises(UndefinedError):
-            flops(small(family), InputShape(1, size, 2))
+            flops(NETWORKS[family], InputShape(1, size, 2))

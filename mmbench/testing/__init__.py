@@ -1,0 +1,1 @@
+"""Contract tests that a component of an outside package can inherit."""

@@ -1,0 +1,437 @@
+"""Contract of an expansion.
+
+from mmbench.testing.expansions import ExpansionContract
+
+class TestMine(ExpansionContract):
+    expansion = "mine"
+    quick = {"learning_steps": 2}  # options that make it fast
+    variants = ({"factor": 3.0},)  # options to test beside the defaults and the axes
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import Any, ClassVar, NamedTuple, get_args
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mmbench.data.base import InputShape
+from mmbench.errors import ConfigError, UndefinedError
+from mmbench.expansions.apply import expand
+from mmbench.expansions.base import EXPANSIONS, Preserves, Target
+from mmbench.models.base import MODELS, Architecture
+from mmbench.models.copies import copied
+from mmbench.models.reading import architecture_of
+from mmbench.testing.models import CLEARLY, EXACTLY, NETWORKS, SHAPE, difference, images, network, randomised
+
+FAMILIES = MODELS.names()
+DIGITS = InputShape(channels=1, image_size=8, classes=10)
+
+
+class Cell(NamedTuple):
+    """An operator with options on one of `NETWORKS`."""
+
+    operator: str
+    options: Mapping[str, Any]
+    network: str
+    quick: Mapping[str, Any] = {}
+    """Options that make it fast and do not change where it leads."""
+
+    def __hash__(self) -> int:
+        """By its text, since options are not hashable."""
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        """The id of a test."""
+        options = "".join(f" {key}={value}" for key, value in self.options.items())
+        return f"{self.operator}{options} on {self.network}"
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the small network."""
+        return NETWORKS[self.network]
+
+    @property
+    def family(self) -> str:
+        """Of the small network."""
+        return self.architecture.name
+
+    def base(self, dtype: torch.dtype = torch.float64) -> nn.Module:
+        """The small network, its weights of order one."""
+        return copied(_base(self.architecture, dtype))
+
+    def target(self) -> Target:
+        """The larger architecture; `UndefinedError` if there is none."""
+        return EXPANSIONS[self.operator](**self.options).target(self.architecture, SHAPE)
+
+    def is_defined(self) -> bool:
+        """Whether there is a larger architecture."""
+        return _is_defined(self)
+
+    def expand(self, model: nn.Module | None = None, seed: int = 0, **options: Any) -> nn.Module:
+        """The larger network.
+
+        Args:
+            model: what it is grown from; the small network unless given.
+            seed: of the random draws.
+            **options: in place of the cell's.
+
+        Returns:
+            A new network.
+        """
+        model = self.base() if model is None else model
+        return expand(model, self.operator, data=examples(), seed=seed, **{**self.quick, **self.options, **options})
+
+
+@cache
+def _is_defined(cell: Cell) -> bool:
+    try:
+        cell.target()
+    except UndefinedError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _base(architecture: Architecture, dtype: torch.dtype) -> nn.Module:
+    return network(architecture, dtype)
+
+
+@cache
+def examples() -> tuple[Tensor, Tensor]:
+    """Images and labels with something to learn: the brightest of three parts of the first channel."""
+    x = images(count=48, seed=5)
+    return x, torch.stack([part.mean((1, 2)) for part in x[:, 0].chunk(SHAPE.classes, dim=1)]).argmax(0)
+
+
+def axes_of(operator: str) -> list[dict[str, Any]]:
+    """The operator's defaults, and each of its other axes."""
+    cls = EXPANSIONS[operator]
+    default = getattr(cls(), "axis", None)
+    return [{}, *({"axis": axis} for axis in cls.axes() if axis != default)]
+
+
+def same(first: nn.Module, second: nn.Module) -> bool:
+    """Whether two networks have the same state, bit for bit."""
+    a, b = first.state_dict(), second.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+
+
+def train(model: nn.Module, optimiser: type[torch.optim.Optimizer], steps: int, **options: Any) -> Iterator[float]:
+    """Train on random labels, all images in one batch.
+
+    Args:
+        model: for images of `SHAPE`; changed in place.
+        optimiser: a class of torch.optim.
+        steps: how many.
+        **options: of the optimiser.
+
+    Yields:
+        The loss of each step after its backward pass and before the update.
+    """
+    x = images(count=64)
+    labels = torch.randint(SHAPE.classes, (len(x),), generator=torch.Generator().manual_seed(5))
+    rule = optimiser(model.parameters(), **options)
+    model.train()
+    for _ in range(steps):
+        rule.zero_grad()
+        loss = cross_entropy(model(x), labels)
+        loss.backward()
+        yield loss.item()
+        rule.step()
+
+
+def entries_with_gradients(model: nn.Module, threshold: float = 0.0) -> dict[str, Tensor]:
+    """For each parameter, which of its entries get a gradient above the threshold in one of three steps of SGD."""
+    seen = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
+    for _ in train(model, torch.optim.SGD, steps=3, lr=0.05, momentum=0.9):
+        for name, p in model.named_parameters():
+            if p.grad is not None:
+                seen[name] |= p.grad.abs() > threshold
+    return seen
+
+
+@cache
+def trainable_entries(architecture: Architecture) -> dict[str, Tensor]:
+    """The entries that can have a gradient at all: those that have one in a network with all weights of order one.
+
+    Entries that cannot have one are the biases of keys, which the softmax cancels; biases that a token MLP of a Mixer
+    adds to all channels of a patch alike, which the LayerNorms cancel; and taps of a kernel that are always beyond the
+    image.
+
+    Returns:
+        For each parameter a boolean tensor of its shape.
+    """
+    return entries_with_gradients(network(architecture), threshold=1e-12)
+
+
+def shares_with_gradients(cell: Cell) -> dict[str, float]:
+    """For each tensor that is new or has grown, the share of its trainable entries that get a gradient."""
+    base = cell.base()
+    sizes = {name: tensor.shape for name, tensor in base.state_dict().items()}
+    shares, trainable = {}, trainable_entries(cell.target().architecture)
+    for name, seen in entries_with_gradients(cell.expand(base)).items():
+        if trainable[name].any() and (sizes.get(name) != seen.shape or EXPANSIONS[cell.operator].preserves == "no"):
+            shares[name] = float(seen[trainable[name]].float().mean())
+    return shares
+
+
+def wild_initialisation(patch: pytest.MonkeyPatch, draw: int = 0) -> None:
+    """Let every family build networks with weights, biases and running statistics of order one, none of them zero.
+
+    An operator that forgets to set a bias to zero would pass with the families' own initialisation, where it is zero.
+
+    Args:
+        patch: undoes it.
+        draw: another number changes the fresh weights, but not the operator's own draws.
+    """
+    for family in FAMILIES:
+
+        def wild(architecture: Architecture, shape: InputShape, build: Any = MODELS[family].build) -> nn.Module:
+            torch.rand(draw)
+            return randomised(build(architecture, shape))
+
+        patch.setattr(MODELS[family], "build", wild)
+
+
+def assert_the_function_is_kept(small: nn.Module, large: nn.Module, *, train: bool = True) -> None:
+    """Check that two networks in float64 have the same logits.
+
+    Args:
+        small: a network for images of `SHAPE`.
+        large: another one.
+        train: whether also in training mode, and after the running statistics have moved.
+    """
+    assert difference(small, large) <= EXACTLY, "in evaluation mode"
+    if train:
+        assert difference(small, large, train=True) <= EXACTLY, "in training mode"
+        # The batch has moved all running statistics: those of copies must have moved alike.
+        assert difference(small, large) <= EXACTLY, "in evaluation mode, after a batch in training mode"
+
+
+class ExpansionContract:
+    """Tests of an expansion. A subclass sets `expansion`; it may set `quick` and `variants` or override `cells`."""
+
+    expansion: ClassVar[str]
+    quick: ClassVar[Mapping[str, Any]] = {}
+    """Options that make it fast and do not change where it leads."""
+    variants: ClassVar[Sequence[Mapping[str, Any]]] = ()
+    """Options to test on the small network of every family, beside the defaults and each axis on every network."""
+
+    @classmethod
+    def operators(cls) -> list[str]:
+        """The names of the operators to test."""
+        return [cls.expansion]
+
+    @classmethod
+    def cells(cls) -> list[Cell]:
+        """All cells to test, defined or not."""
+        return [
+            Cell(cls.expansion, options, name, cls.quick)
+            for name in NETWORKS
+            for options in [*axes_of(cls.expansion), *(cls.variants if name in FAMILIES else ())]
+        ]
+
+    @classmethod
+    def one_per_family(cls) -> list[Cell]:
+        """For each operator and family the first cell that is defined."""
+        first = {(cell.operator, cell.family): cell for cell in reversed(cls.cells()) if cell.is_defined()}
+        return sorted(first.values(), key=str)
+
+    @classmethod
+    def one_per_axis(cls) -> list[Cell]:
+        """For each operator, family and axis the first cell that is defined."""
+        cells = [cell for cell in reversed(cls.cells()) if cell.is_defined()]
+        return sorted({(c.operator, c.family, c.options.get("axis")): c for c in cells}.values(), key=str)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run a test on every operator, on every cell that is defined, or on one cell per family or axis."""
+        choices: dict[str, Any] = {
+            "operator": self.operators,
+            "cell": lambda: [cell for cell in self.cells() if cell.is_defined()],
+            "family_cell": self.one_per_family,
+            "axis_cell": self.one_per_axis,
+        }
+        for name, choose in choices.items():
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, choose(), ids=str)
+
+    def test_it_declares_what_it_does(self, operator: str) -> None:
+        """What it preserves, its arm, its axes and families; and its options make the same operator again."""
+        cls = EXPANSIONS[operator]
+        assert cls.preserves in get_args(Preserves)
+        assert cls.arm in ("expansion", "control")
+        assert set(cls.families or FAMILIES) <= set(FAMILIES)
+        assert cls.__doc__
+        made = cls()
+        assert EXPANSIONS.create(made.options()) == made
+        assert made.describe()["name"] == operator
+        assert made.label
+
+    def test_declared_families_and_axes_are_those_that_are_defined(self, operator: str) -> None:
+        """Each family, and each axis on some family."""
+        cls = EXPANSIONS[operator]
+        cells = [cell for cell in self.cells() if cell.operator == operator and cell.is_defined()]
+        assert {cell.family for cell in cells} == set(cls.families or FAMILIES)
+        default = getattr(cls(), "axis", None)
+        assert {cell.options.get("axis", default) for cell in cells} == set(cls.axes() or [None])
+
+    def test_what_is_not_defined_says_why(self, operator: str) -> None:
+        """A network or axis that does not fit is an `UndefinedError` with a reason, from `target` as from `expand`."""
+        undefined = [cell for cell in self.cells() if cell.operator == operator and not cell.is_defined()]
+        for cell in undefined:
+            with pytest.raises(UndefinedError) as from_target:
+                cell.target()
+            assert len(str(from_target.value)) > 20, f"{cell}: no reason"
+        for cell in undefined[-1:]:
+            with pytest.raises(UndefinedError) as from_expand:
+                cell.expand()
+            assert str(from_expand.value) == str(from_target.value)
+
+    def test_the_target_is_computed_without_building_a_network(
+        self, operator: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And is the same every time, whatever the random state."""
+
+        def build(*_: Any) -> None:
+            raise AssertionError("a network was built")
+
+        cells = [cell for cell in self.cells() if cell.operator == operator and cell.is_defined()]
+        for family in FAMILIES:
+            monkeypatch.setattr(MODELS[family], "build", build)
+        state = torch.get_rng_state()
+        targets = [cell.target() for cell in cells]
+        assert torch.equal(torch.get_rng_state(), state)
+        torch.rand(1)
+        assert targets == [cell.target() for cell in cells]
+
+    def test_it_keeps_the_function_as_it_declares(self, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+        """To 1e-10 in float64 if `exact` or `evaluation`; an operator that does not keep it changes it clearly."""
+        base = cell.base()
+        with monkeypatch.context() as patch:
+            wild_initialisation(patch)
+            large = cell.expand(base)
+        preserves = EXPANSIONS[cell.operator].preserves
+        if preserves in ("exact", "evaluation"):
+            assert_the_function_is_kept(base, large, train=preserves == "exact")
+        else:
+            change = difference(base, large)
+            assert math.isfinite(change)
+            assert preserves != "no" or change > CLEARLY
+
+    def test_an_exact_operator_keeps_the_function_in_float32(self, family_cell: Cell) -> None:
+        """To rounding."""
+        if EXPANSIONS[family_cell.operator].preserves in ("exact", "evaluation"):
+            base = family_cell.base(torch.float32)
+            with torch.no_grad():
+                largest = float(base(images(dtype=torch.float32)).abs().max())
+            assert difference(base, family_cell.expand(base)) <= 1e-5 * (1 + largest)
+
+    def test_the_network_is_that_of_its_target(self, axis_cell: Cell) -> None:
+        """It is read as the target, has as many parameters, and is rebuilt from the target and its state."""
+        large, target = axis_cell.expand(), axis_cell.target().architecture
+        assert architecture_of(large)[0] == target
+        assert target.parameters(SHAPE) == sum(p.numel() for p in large.parameters())
+        rebuilt = target.build(SHAPE).double()
+        rebuilt.load_state_dict(large.state_dict(), strict=True)
+        assert difference(large, rebuilt) == 0.0
+
+    def test_no_tensor_shrinks(self, cell: Cell) -> None:
+        """Every block of the larger network is at least as large as the one that it continues; no block is lost."""
+        base = cell.architecture
+        for step, larger in EXPANSIONS[cell.operator](**cell.options).steps(base, SHAPE):
+            arrangement = step.arrangement(base, larger, SHAPE)
+            origins = {origin for origin in arrangement.values() if origin}
+            assert origins == {block for stage in base.blocks() for block in stage}
+            old, new = base.table(SHAPE), larger.table(SHAPE)
+            for name in new.tensors:
+                block = next((b for b in sorted(arrangement, key=len, reverse=True) if name.startswith(f"{b}.")), "")
+                origin = arrangement[block] if block else ""
+                if origin is not None:
+                    before = old.shape(origin + name.removeprefix(block))
+                    assert all(a >= b for a, b in zip(new.shape(name), before, strict=True)), name
+            assert (larger.parameters(SHAPE) > base.parameters(SHAPE)) == bool(step.axes())
+            base = larger
+
+    def test_the_small_network_is_left_and_shares_no_memory(self, family_cell: Cell) -> None:
+        """Nor its gradients, its mode and the global random state; the larger one is in the same mode."""
+        for training in (False, True):
+            base = family_cell.base().train(training)
+            base(images()).sum().backward()
+            before, gradients = copy.deepcopy(base), [p.grad.clone() for p in base.parameters() if p.grad is not None]
+            random = torch.get_rng_state()
+            large = family_cell.expand(base)
+            assert torch.equal(torch.get_rng_state(), random)
+            with torch.no_grad():
+                for tensor in large.state_dict().values():
+                    tensor.add_(1)
+            assert same(base, before)
+            kept = [p.grad for p in base.parameters() if p.grad is not None]
+            assert all(torch.equal(a, b) for a, b in zip(kept, gradients, strict=True))
+            assert all(p.grad is None and p.requires_grad for p in large.parameters())
+            assert [m.training for m in base.modules()] == [m.training for m in before.modules()]
+            assert {m.training for m in large.modules()} == {training}
+
+    def test_the_seed_decides_all_draws(self, family_cell: Cell) -> None:
+        """And the global random state decides none."""
+        base = family_cell.base()
+        first = family_cell.expand(base, seed=3)
+        torch.rand(11)
+        assert same(first, family_cell.expand(base, seed=3))
+
+    def test_dtype_and_device_are_kept(self, family_cell: Cell) -> None:
+        """Also a short dtype; and a GPU, if there is one."""
+        for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+            for dtype in (torch.float64, torch.bfloat16):
+                large = family_cell.expand(family_cell.base(dtype).to(device))
+                tensors = [t for t in large.state_dict().values() if t.is_floating_point()]
+                assert {(t.dtype, t.device.type) for t in tensors} == {(dtype, device)}
+                with torch.no_grad():
+                    assert large(images(dtype=dtype).to(device)).isfinite().all()
+
+    def test_data_are_asked_for_and_used_only_where_they_are_declared(self, family_cell: Cell) -> None:
+        """An operator with `needs_data` refuses to work without data; no other operator changes with the data."""
+        base, options = family_cell.base(), {**family_cell.quick, **family_cell.options}
+        if EXPANSIONS[family_cell.operator].needs_data:
+            with pytest.raises(ConfigError, match=rf"{family_cell.operator} needs training data: give data="):
+                expand(base, family_cell.operator, **options)
+        else:
+            assert same(family_cell.expand(base), expand(base, family_cell.operator, **options))
+
+    def test_a_budget_is_met(self, operator: str) -> None:
+        """Within the tolerance, on the default network of each family, or refused with the reason."""
+        if "budget" not in EXPANSIONS[operator].model_fields:
+            return
+        met = []
+        for cell in self.one_per_family():
+            for budget in (1.35, 2.0, 4.0) if cell.operator == operator else ():
+                base = MODELS[cell.family]()
+                made = EXPANSIONS[operator](**{**cell.quick, **cell.options, "budget": budget, "tolerance": 0.05})
+                try:
+                    count = made.target(base, DIGITS).architecture.parameters(DIGITS)
+                except UndefinedError as error:
+                    assert len(str(error)) > 20, f"{cell}: no reason"
+                    continue
+                assert abs(count / (budget * base.parameters(DIGITS)) - 1) <= 0.05
+                met.append((base, made, count))
+        assert met, "no budget can be met on any family"
+        base, made, count = met[0]
+        data = images(dtype=torch.float32, shape=DIGITS), torch.arange(16) % DIGITS.classes
+        large = expand(base.build(DIGITS), made, data=data)
+        assert sum(p.numel() for p in large.parameters()) == count
+
+    def test_new_weights_learn_in_the_first_steps(self, axis_cell: Cell) -> None:
+        """In every tensor that is new or has grown, most entries get a gradient within three steps."""
+        if EXPANSIONS[axis_cell.operator].arm == "control":
+            return
+        shares = shares_with_gradients(axis_cell)
+        assert shares, "no tensor is new or has grown"
+        # A ReLU unit may be dead from the start, and more become so where the function is not kept.
+        limit = 0.7 if EXPANSIONS[axis_cell.operator].preserves == "exact" else 0.5
+        assert min(shares.values()) > limit, shares
