@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmbench.landscape.second_backward import CheapSecondBackward
 from mmbench.landscape.surface import Surface, slopes
 
 KEPT = 4
@@ -67,7 +66,7 @@ class Curvature:
             self._kept = kept
 
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        with sdpa_kernel(SDPBackend.MATH), CheapSecondBackward():
+        with sdpa_kernel(SDPBackend.MATH):
             logits = self.surface.model(images)
             slope = slopes(logits.detach() if self.of == "rest" else logits, labels) / len(self.surface.images)
             found = torch.autograd.grad(
