@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from mmbench import measure
+from mmbench.testing.networks import WithUnused
 from mmbench.training.loop import train
 from mmbench.training.recipes import AdamW
 
-from .conftest import Linear, WithUnused
+from .conftest import Linear
 from .oracle import TINY, dense, hessian, problem
 
 RELU = {"mlp", "resnet"}

@@ -21,8 +21,7 @@ from mmbench.landscape.perturbations import normal
 from mmbench.landscape.rays import Divergence, reach
 from mmbench.landscape.surface import Surface
 from mmbench.models.base import MODELS
-
-from .conftest import images, network
+from mmbench.testing.networks import images, network
 
 
 class Logistic(nn.Module):

@@ -17,8 +17,7 @@ from mmbench.landscape.flatness import margins, tolerated_noise
 from mmbench.landscape.perturbations import normal
 from mmbench.landscape.surface import Surface
 from mmbench.models.base import MODELS
-
-from .conftest import images, network
+from mmbench.testing.networks import images, network
 
 EPSILON = 1e-3
 

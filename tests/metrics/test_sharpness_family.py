@@ -19,8 +19,7 @@ from mmbench.landscape.apgd import Ball, largest_loss
 from mmbench.landscape.perturbations import norm, with_normalised_logits
 from mmbench.landscape.surface import Surface
 from mmbench.models.base import MODELS
-
-from .conftest import images, network
+from mmbench.testing.networks import images, network
 
 
 class Logistic(nn.Module):
