@@ -14,6 +14,7 @@ import csv
 from collections.abc import Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def old() -> list[Certificate]:
     """The file's rows of the metrics that exist."""
-    rows = []
-    for row in kept.certificates():
-        drift, error = (float(row[name]) if row[name] else None for name in ("drift", "error"))
-        rows.append(Certificate(**{**row, "drift": drift, "error": error}))
-    return [row for row in rows if row.metric in METRICS.names()]
+    rows: list[dict[str, Any]] = [
+        {**row, **{name: float(row[name]) if row[name] else None for name in ("drift", "error")}}
+        for row in kept.certificates()
+    ]
+    return [Certificate(**row) for row in rows if row["metric"] in METRICS.names()]
 
 
 def write(rows: list[Certificate]) -> None:

@@ -77,5 +77,14 @@ class Curvature:
 
 
 def rademacher(size: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Independent random signs (size,) in the dtype and on the device of `like`."""
+    """Independent random signs.
+
+    Args:
+        size: how many.
+        generator: on the CPU.
+        like: whose dtype and device they get.
+
+    Returns:
+        (size,), each -1 or 1.
+    """
     return (torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8) * 2 - 1).to(like)

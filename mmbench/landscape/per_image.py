@@ -40,9 +40,15 @@ def squared_norms(surface: Surface, cotangents: Cotangents) -> Tensor:
 
 
 def gram(surface: Surface) -> Tensor:
-    """The empirical neural tangent kernel J J' over all images and logits: (N C, N C), float64 (Jacot et al., 2018).
+    """The empirical neural tangent kernel J J' over all images and logits (Jacot et al., 2018).
 
-    Row n C + c belongs to logit c of image n. Layer by layer, so that the Jacobian of one layer is in memory at a time.
+    Made layer by layer, so that the Jacobian of one layer is in memory at a time.
+
+    Args:
+        surface: the network and the images.
+
+    Returns:
+        (N C, N C), float64; row n C + c belongs to logit c of image n.
     """
     rules = _Rules(surface)
     with torch.no_grad():
@@ -261,7 +267,16 @@ class _Rules:
         self.rest = [name for name in self.parameters if name not in self.sound]
 
     def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
-        """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
+        """The sum over the cotangents s_k of the squared norm of each image's gradient.
+
+        Args:
+            images: (n, ...).
+            labels: (n,).
+            cotangents: makes s_k (n, C) from logits and labels.
+
+        Returns:
+            (n,), float64.
+        """
         logits, uses = self._forward(images)
         count, directions = cotangents(logits.detach(), labels)
         for use in uses:

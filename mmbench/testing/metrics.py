@@ -138,9 +138,8 @@ class MetricContract:
     @cache
     def observed(cls, name: str, family: str) -> Observation:
         """Measure a network in a state that no single call restores, under a global seed that nothing else uses."""
-        model, data, reseeded = network(family), images(), []
-        base, held_out = network("mlp"), images(30, seed=1)
-        metric = cls.quick(name)
+        model, data, held_out, base = network(family), images(), images(30, seed=1), network("mlp")
+        metric, reseeded = cls.quick(name), list[object]()
         parameters = list(model.parameters())
         model.train()
         next(model.children()).eval()
@@ -184,7 +183,7 @@ class MetricContract:
             module.register_forward_hook(lambda module, inputs, output: dtypes.update({inputs[0].dtype, output.dtype}))
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter *= factor
+                parameter.mul_(factor)
         return cls.score(model, name).value, dtypes
 
     @classmethod
@@ -344,4 +343,4 @@ def _state(model: nn.Module) -> list[object]:
 
 def _random_state() -> list[object]:
     """The states of the global generators of torch, numpy and Python."""
-    return [torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()]
+    return [torch.get_rng_state().tolist(), repr(np.random.get_state(legacy=False)), random.getstate()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cache
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +12,7 @@ from torch import nn
 from mmbench.data.base import InputShape, Split
 from mmbench.models.base import MODELS
 
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (6, 5)},
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
