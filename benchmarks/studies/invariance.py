@@ -10,27 +10,30 @@ so that the error of their choice does not hide a change.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
+import torch
+from torch import nn
 
+from mmbench import expand
+from mmbench.data.base import InputShape, Split
+from mmbench.data.synthetic import Synthetic
 from mmbench.errors import MmbenchError
-from mmbench.metrics.base import METRICS
+from mmbench.landscape.folding import fold_batch_norms
+from mmbench.landscape.matching import permuted
+from mmbench.metrics.base import METRICS, Metric, score
+from mmbench.metrics.subject import Subject
+from mmbench.models.base import Architecture
+from mmbench.models.mlp import MLP
+from mmbench.models.reading import architecture_of
+from mmbench.models.resnet import ResNet
+from mmbench.training.loop import train
 from mmbench.training.recipes import SGD
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import torch
-    from torch import nn
-
-    from mmbench.data.base import Split
-    from mmbench.metrics.base import Metric
-    from mmbench.metrics.subject import Subject
-    from mmbench.models.base import Architecture
 
 IMAGES = 96
 SEEDS = 16
@@ -80,14 +83,9 @@ def certificates(metrics: Iterable[str] | None = None) -> list[Certificate]:
     return sorted(rows, key=lambda row: (row.metric, row.network, CHANGES.index(row.change)))
 
 
+@cache
 def networks() -> dict[str, tuple[nn.Module, dict[str, nn.Module]]]:
-    """By name, each network and what it becomes by each change that it allows."""
-    import torch
-
-    from mmbench import expand
-    from mmbench.models.mlp import MLP
-    from mmbench.models.resnet import ResNet
-
+    """Each network by name, and what each change that applies to it makes of it. Not to be changed: they are kept."""
     generator = torch.Generator().manual_seed(0)
     mlp, resnet = _trained(MLP(hidden=(16, 12))), _trained(ResNet(channels=(8, 12), layers=(1, 1)))
     doubled = expand(mlp, "net2wider", axis="hidden", factor=2.0, split="equal", allow_symmetric=True)
@@ -108,9 +106,6 @@ def networks() -> dict[str, tuple[nn.Module, dict[str, nn.Module]]]:
 @cache
 def images() -> tuple[Split, Split]:
     """Training and validation images, float64."""
-    from mmbench.data.base import Split
-    from mmbench.data.synthetic import Synthetic
-
     found = Synthetic(task="clusters", image_size=6, classes=3, train_size=IMAGES, validation_size=IMAGES).load()
     train, validation = (Split(split.images.double(), split.labels) for split in (found.train, found.validation))
     return train, validation
@@ -124,9 +119,6 @@ class _Scores:
         self.subjects: dict[int, Subject] = {}
 
     def __call__(self, metric: Metric, seed: int) -> float:
-        from mmbench.metrics.base import score
-        from mmbench.metrics.subject import Subject
-
         if seed not in self.subjects:
             train, validation = images()
             self.subjects[seed] = Subject(self.model, train, validation=validation, base=self.base, seed=seed)
@@ -160,10 +152,6 @@ def _certificate(metric: Metric, network: str, change: str, before: _Scores, aft
 
 
 def _trained(architecture: Architecture) -> nn.Module:
-    import torch
-
-    from mmbench.data.base import InputShape
-    from mmbench.training.loop import train
 
     with torch.random.fork_rng([]):
         torch.default_generator.manual_seed(0)
@@ -175,11 +163,6 @@ def _trained(architecture: Architecture) -> nn.Module:
 
 def _permuted(model: nn.Module, generator: torch.Generator) -> nn.Module:
     """The channels of every layer in another order."""
-    import torch
-
-    from mmbench.landscape.matching import permuted
-    from mmbench.models.reading import architecture_of
-
     architecture, shape = architecture_of(model)
     groups = architecture.table(shape).groups
     return permuted(model, {name: torch.randperm(g.size, generator=generator) for name, g in groups.items()})
@@ -187,8 +170,6 @@ def _permuted(model: nn.Module, generator: torch.Generator) -> nn.Module:
 
 def _rescaled(mlp: nn.Module, generator: torch.Generator) -> nn.Module:
     """Each ReLU unit's incoming weights and bias times c, its outgoing weights times 1 / c, c from 1/4 to 4."""
-    import torch
-
     changed = copy.deepcopy(mlp)
     layers = [module for module in changed.modules() if isinstance(module, torch.nn.Linear)]
     with torch.no_grad():
@@ -209,10 +190,6 @@ def _shifted(mlp: nn.Module) -> nn.Module:
 
 def _folded(resnet: nn.Module) -> nn.Module:
     """Every batch norm folded into the convolution before it, and gone."""
-    from torch import nn
-
-    from mmbench.landscape.folding import fold_batch_norms
-
     changed = copy.deepcopy(resnet).eval()
     folded = fold_batch_norms(changed, images()[0].images[:1])
     for name, module in list(changed.named_modules()):

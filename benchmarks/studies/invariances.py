@@ -1,16 +1,19 @@
 """Measure what leaves each metric unchanged, print it, and write mmbench/report/assets/invariances.csv for the report.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--no-file]
+    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--no-file | --prune]
 
-Takes a few minutes. With metrics named, only their rows of the file are made anew. `weightwatcher_alpha` needs the
-extra `spectra`.
+Takes a few minutes. With metrics named, only their rows of the file are measured and replaced: a new metric needs its
+own name only. `--prune` measures nothing and removes the rows of metrics that no longer exist. `weightwatcher_alpha`
+needs the extra `spectra`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+from collections.abc import Sequence
 from dataclasses import astuple, fields
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -29,12 +32,16 @@ HEADER = """\
 """
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metrics", nargs="*", help="metrics to measure; all by default")
     parser.add_argument("--no-file", action="store_true", help="print only")
-    options = parser.parse_args()
+    parser.add_argument("--prune", action="store_true", help="measure nothing, remove rows of metrics that are gone")
+    options = parser.parse_args(arguments)
+    if options.prune:
+        write(old())
+        return
     torch.set_num_threads(1)
     rows = certificates(options.metrics or None)
     Console(width=150).print(table(rows))
@@ -44,12 +51,12 @@ def main() -> None:
 
 
 def old() -> list[Certificate]:
-    """The file's rows, of metrics that there are."""
-    rows = []
-    for row in kept.certificates():
-        drift, error = (float(row[name]) if row[name] else None for name in ("drift", "error"))
-        rows.append(Certificate(**{**row, "drift": drift, "error": error}))
-    return [row for row in rows if row.metric in METRICS.names()]
+    """The file's rows of the metrics that exist."""
+    rows: list[dict[str, Any]] = [
+        {**row, **{name: float(row[name]) if row[name] else None for name in ("drift", "error")}}
+        for row in kept.certificates()
+    ]
+    return [Certificate(**row) for row in rows if row["metric"] in METRICS.names()]
 
 
 def write(rows: list[Certificate]) -> None:

@@ -47,7 +47,13 @@ class Ball:
         return u.mul_(self.rho / length) if length > self.rho else u
 
     def move(self, surface: Surface, start: Tensor, u: Tensor) -> None:
-        """Put the surface's model at start + scale u."""
+        """Put the surface's model at start + scale u.
+
+        Args:
+            surface: the loss whose model is moved.
+            start: centre of the ball, (P,).
+            u: coordinates in the ball, (P,).
+        """
         if self.scale is None:
             torch.add(start, u, out=surface.point)
         else:
@@ -55,11 +61,20 @@ class Ball:
 
 
 def largest_loss(surface: Surface, ball: Ball, steps: int, first: Tensor | None = None) -> tuple[float, float]:
-    """The loss at the first point and the largest of all met; costs `steps` gradients and one forward.
+    """The loss at the first point and the largest of all that were met; costs `steps` gradients and one forward pass.
 
-    A step goes up along the steepest direction, with momentum, and back into the ball. At checkpoints, ever closer
-    together, the step is halved if it no longer pays, and the search goes on from the best point. A loss that is not
-    finite is infinite. `first` is the u (P,) to start from; without it, the surface's point itself.
+    A step goes up along the steepest direction, with momentum, and is projected back into the ball. At checkpoints,
+    which come closer and closer, the step is halved if it no longer raises the loss often enough, and the search goes
+    on from the best point.
+
+    Args:
+        surface: the loss; its point is the centre of the ball, and is put back.
+        ball: where to search.
+        steps: gradient steps.
+        first: the u (P,) to start from; the centre if it is not given. It may be overwritten.
+
+    Returns:
+        Both losses in nats; the largest is infinite if any loss was not a finite number.
     """
     start = surface.point.clone()
     u = torch.zeros_like(start) if first is None else first

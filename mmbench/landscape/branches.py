@@ -24,7 +24,17 @@ class Branch(NamedTuple):
 def branches_from(
     starts: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator
 ) -> list[Branch]:
-    """A copy of each network (all of one architecture), trained by the whole recipe, with its own order of images."""
+    """A copy of each network (all of one architecture), trained by the whole recipe, with its own order of images.
+
+    Args:
+        starts: the networks, which stay as they are.
+        data: training images.
+        recipe: of each training.
+        generator: of the orders of the images.
+
+    Returns:
+        A branch for each start.
+    """
     models = [copied(start) for start in starts]
     histories = train_all(models, data, recipe, generator)
     return [Branch(model, history.losses) for model, history in zip(models, histories, strict=True)]
@@ -33,14 +43,31 @@ def branches_from(
 def sgd_branches(
     model: nn.Module, data: Split, recipe: Training, count: int, generator: torch.Generator
 ) -> list[Branch]:
-    """`count` trained copies of `model`, which differ in the order of the images alone."""
+    """`count` trained copies of `model`, which differ in the order of the images alone.
+
+    Args:
+        model: the shared start, which stays as it is.
+        data: training images.
+        recipe: of each training.
+        count: branches.
+        generator: of the orders of the images.
+
+    Returns:
+        The branches.
+    """
     return branches_from([model] * count, data, recipe, generator)
 
 
 def shortened(recipe: Training, fraction: float, lr_factor: float = 1.0) -> Training:
     """The recipe with its steps and warm-up scaled by `fraction`: the cosine still ends at zero, only sooner.
 
-    Its peak learning rate is multiplied by `lr_factor`.
+    Args:
+        recipe: to be shortened.
+        fraction: of its steps, which are one at least.
+        lr_factor: factor on the peak learning rate.
+
+    Returns:
+        A recipe of the same kind.
     """
     steps = max(1, round(recipe.steps * fraction))
     warmup = min(steps - 1, round(recipe.warmup_steps * fraction))
@@ -48,7 +75,16 @@ def shortened(recipe: Training, fraction: float, lr_factor: float = 1.0) -> Trai
 
 
 def perturbed(model: nn.Module, noise: float, generator: torch.Generator) -> nn.Module:
-    """A copy with Gaussian noise on every weight: `noise` times the root mean square of its tensor."""
+    """A copy with Gaussian noise on every weight: `noise` times the root mean square of its tensor.
+
+    Args:
+        model: stays as it is.
+        noise: standard deviation, relative to that root mean square.
+        generator: of the noise, on the CPU.
+
+    Returns:
+        The copy.
+    """
     twin = copied(model)
     with torch.no_grad():
         for parameter in twin.parameters():

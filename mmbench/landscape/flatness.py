@@ -49,11 +49,20 @@ def tolerated_noise(
 ) -> Tolerance:
     """The largest sigma at which noise u ~ N(0, diag(spread(sigma))^2) costs at most `drop` of the accuracy on average.
 
-    `spread` gives standard deviations, (P,) or one for all, that grow with sigma. All sigma see the same normal draws,
-    in pairs of opposite sign, so that one function is searched: sigma is doubled or halved from FIRST until the drop
-    is passed, and the bracket then halved on a log scale. Inside the last bracket each margin is taken to be linear in
-    sigma, which gives the crossing itself. The function need not be monotone: what is found is the first crossing at
-    the resolution of the doubling.
+    All sigma see the same normal draws, in pairs of opposite sign, so that one function of sigma is searched: sigma is
+    doubled or halved from FIRST until the drop is exceeded, and the bracket is then halved on a log scale. Inside the
+    last bracket each margin is taken to be linear in sigma, which gives the crossing itself. The function need not be
+    monotone: the result is the first crossing at the resolution of the doubling.
+
+    Args:
+        surface: the network and the images that its accuracy is taken on; its point is put back.
+        spread: from sigma to standard deviations, (P,) or one for all weights, that grow with sigma.
+        drop: accuracy that the noise may cost, in (0, 1).
+        pairs: pairs of opposite draws that the average is over.
+        generator: of the draws, on the CPU.
+
+    Returns:
+        Sigma, its error, and how the search ended.
     """
     start, seeds = surface.point.clone(), torch.randint(2**62, (pairs,), generator=generator).tolist()
     right = float((margins(surface) > 0).double().mean())

@@ -14,15 +14,18 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def fold_batch_norms(model: nn.Module, images: Tensor) -> list[_BatchNorm]:
-    """Fold, in place, every batch norm into the linear layer or convolution before it; return those left neutral.
+    """Fold, in place, every batch norm into the linear layer or convolution before it.
 
     With s = gamma / sqrt(variance + eps), a layer W x + b followed by a batch norm becomes s W x + beta + s (b - mean),
     and the batch norm neither scales nor shifts any more. A batch norm that follows no layer becomes s x + beta - s
     mean: its scale and shift are then its weight and bias. The function stays as it is.
 
     Args:
-        model: in evaluation mode; which layer a batch norm follows is seen in a pass of `images`.
+        model: in evaluation mode; a pass of `images` shows which layer each batch norm follows.
         images: (n, C, H, W), any.
+
+    Returns:
+        The batch norms that are neutral now, since a layer took them in.
 
     Raises:
         UndefinedError: a batch norm has no running statistics, or a layer's output goes elsewhere as well.

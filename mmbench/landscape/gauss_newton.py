@@ -35,6 +35,12 @@ def softmax_factor(logits: Tensor) -> Iterator[Tensor]:
     The Cholesky factor in closed form (Tanabe and Sagae, 1992): with tails r_k = p_k + p_{k+1} + ... + p_C,
     s_k = sqrt(p_k / (r_k r_{k+1})) (0, ..., 0, r_{k+1}, -p_{k+1}, ..., -p_C). The classes are taken in the order of
     falling probability, so that no tail is lost to rounding before its columns have become negligible.
+
+    Args:
+        logits: (n, C).
+
+    Yields:
+        s_1, ..., s_(C-1), in the dtype of the logits.
     """
     softmax = logits.double().softmax(1)
     p, order = softmax.sort(1, descending=True)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmbench.landscape.second_backward import CheapSecondBackward
 from mmbench.landscape.surface import Surface, slopes
 
 KEPT = 4
@@ -67,7 +66,7 @@ class Curvature:
             self._kept = kept
 
     def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-        with sdpa_kernel(SDPBackend.MATH), CheapSecondBackward():
+        with sdpa_kernel(SDPBackend.MATH):
             logits = self.surface.model(images)
             slope = slopes(logits.detach() if self.of == "rest" else logits, labels) / len(self.surface.images)
             found = torch.autograd.grad(
@@ -78,5 +77,14 @@ class Curvature:
 
 
 def rademacher(size: int, generator: torch.Generator, like: Tensor) -> Tensor:
-    """Independent random signs (size,) in the dtype and on the device of `like`."""
+    """Independent random signs.
+
+    Args:
+        size: how many.
+        generator: on the CPU.
+        like: whose dtype and device they get.
+
+    Returns:
+        (size,), each -1 or 1.
+    """
     return (torch.randint(0, 2, (size,), generator=generator, dtype=torch.int8) * 2 - 1).to(like)

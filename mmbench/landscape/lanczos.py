@@ -79,10 +79,16 @@ class Lanczos:
         return w
 
     def ritz(self, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Ritz values after the first k steps, (k,) in rising order, their weights tau^2, and their residual norms.
+        """Ritz values after the first k steps, their weights tau^2, and their residual norms.
 
-        A run that was exhausted before has fewer. Within its residual norm of each Ritz value lies an eigenvalue. The
-        weights sum to 1: sum_i tau_i^2 f(theta_i) is Gauss's quadrature of q' f(A) q (Golub and Meurant, 1994).
+        Within its residual norm of each Ritz value lies an eigenvalue. The weights sum to 1: sum_i tau_i^2 f(theta_i)
+        is Gauss's quadrature of q' f(A) q (Golub and Meurant, 1994).
+
+        Args:
+            steps: k; if the run was exhausted before, there are fewer.
+
+        Returns:
+            Three arrays (k,), by increasing Ritz value.
         """
         from scipy.linalg import eigh_tridiagonal
 
@@ -99,8 +105,17 @@ def _norm(vector: Tensor) -> float:
 def density(values: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: float) -> np.ndarray:
     """Spectral density by stochastic Lanczos quadrature: Gaussians at the Ritz values, summed by their weights.
 
-    phi(t) = sum_i tau_i^2 N(t; theta_i, width^2) at every t of `grid`; over several runs, the mean of their densities
-    (Lin, Saad and Yang, 2016; Ghorbani et al., 2019). It integrates to 1.
+    phi(t) = sum_i tau_i^2 N(t; theta_i, width^2); over several runs, the mean of their densities (Lin, Saad and Yang,
+    2016; Ghorbani et al., 2019). It integrates to 1.
+
+    Args:
+        values: Ritz values theta, (k,).
+        weights: tau^2, (k,).
+        grid: the t, (n,).
+        width: standard deviation of the Gaussians, in the unit of the values.
+
+    Returns:
+        phi, (n,).
     """
     z = (grid[:, None] - values[None, :]) / width
     return np.asarray(np.exp(-0.5 * z**2) @ weights / (width * np.sqrt(2 * np.pi)))

@@ -36,9 +36,20 @@ def langevin_chain(
 
         w <- w - (step_size / 2) [grad L_B(w) / temperature + gamma (w - w_0)] + sqrt(step_size) N(0, I)
 
-    gamma is the localisation. The law holds up to an error of the order of the step size and to the noise of the
-    batches. Images come in shuffled epochs; those that do not fill a batch are left out. A step costs one gradient on
-    a batch. A chain that leaves the finite numbers ends there.
+    The law holds up to an error of the order of the step size and to the noise of the batches. Images come in shuffled
+    epochs; those that do not fill a batch are left out. A step costs one gradient on a batch.
+
+    Args:
+        surface: the loss L; its point is put back.
+        generator: of the noise and the order of the images, on the CPU.
+        steps: of the chain.
+        step_size: variance of the noise of a step, in squared parameter units.
+        temperature: in nats.
+        localisation: gamma, in inverse squared parameter units.
+        batch_size: images of a batch B; all of them if there are fewer.
+
+    Returns:
+        The chain; it is shorter than `steps` if it left the finite numbers.
     """
     start, anchor, images = surface.point.clone(), surface.image_losses(), surface.images
     size = min(batch_size, len(images))
@@ -104,6 +115,12 @@ def trend(draws: Tensor) -> float:
     """Student's t, over chains (chains, draws), of the mean of the second half minus that of the first.
 
     Chains that drift together show, however slowly they mix. NaN for a single chain.
+
+    Args:
+        draws: (chains, draws).
+
+    Returns:
+        t, with chains - 1 degrees of freedom.
     """
     first, second = draws.tensor_split(2, dim=1)
     changes = second.mean(1) - first.mean(1)

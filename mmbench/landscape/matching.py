@@ -74,6 +74,13 @@ def permuted(model: nn.Module, permutations: Maps) -> nn.Module:
 
     Raises:
         UndefinedError: no group has the name, or it has other channels than these.
+
+    Args:
+        model: a network of one of the families in `mmbench.models`; it stays as it is.
+        permutations: by group, all of its channels in a new order; a group that is not named keeps its order.
+
+    Returns:
+        The copy.
     """
     _, table = _read(model)
     for name, order in permutations.items():
@@ -88,8 +95,13 @@ def permuted(model: nn.Module, permutations: Maps) -> nn.Module:
 def gathered(model: nn.Module, maps: Maps) -> dict[str, Tensor]:
     """The state of `model` with the channels `maps[group]` of each group, in that order.
 
-    With the maps of `match` it has the shapes of the reference. A group that is not named stays whole; tensors in which
-    nothing is chosen are the model's own.
+    Args:
+        model: a network of one of the families in `mmbench.models`.
+        maps: by group, channels of the model; a group that is not named stays whole.
+
+    Returns:
+        With the maps of `match`, tensors of the reference's shapes. Tensors in which nothing is chosen are the model's
+        own.
 
     Raises:
         UndefinedError: no group has the name, or it has not all of the channels.
@@ -142,8 +154,15 @@ class Pair:
     def gains(self, group: str, maps: Maps | None) -> Tensor:
         """<W_A[i], W_B[j]> - |W_B[j]|^2 / 2 over the tensors of a group, for its channels i of A and j of B.
 
-        The other groups are mapped; without maps, sorted. Where a group has two axes in a tensor, each is taken in turn
-        with the other mapped as before: the slope of the objective.
+        Where a group has two axes in a tensor, each is taken in turn with the other mapped as before: the slope of the
+        objective.
+
+        Args:
+            group: whose channels are compared.
+            maps: for the other groups; without maps, their channels are sorted.
+
+        Returns:
+            (A's channels, B's channels), float64.
         """
         total = torch.zeros(self.sizes[group], dtype=torch.float64)
         for a, b, parts in self.on[group]:

@@ -22,6 +22,15 @@ def squared_norm(layer: Any, shape: torch.Size, generator: torch.Generator, tole
 
     The Fourier transform of a kernel (Sedghi et al., 2019) would give the norm for an image without borders, which
     circular padding has and zero padding has not.
+
+    Args:
+        layer: linear layer or convolution.
+        shape: of one input, (1, ...).
+        generator: of the random start, on the CPU.
+        tolerance: relative residual at which the iteration ends.
+
+    Returns:
+        ||A||_2^2, and the bound; 0 where the value is exact.
     """
     weight = layer.weight.detach()
     if isinstance(layer, nn.Linear) or _apart(layer):

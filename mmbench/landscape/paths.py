@@ -27,7 +27,14 @@ def place(model: nn.Module) -> Place:
 
 
 def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
-    """Put the surface's model at (1 - alpha) a + alpha b; running statistics are interpolated along."""
+    """Put the surface's model at (1 - alpha) a + alpha b; running statistics are interpolated, too.
+
+    Args:
+        surface: whose model is moved.
+        a: where alpha is 0.
+        b: where alpha is 1.
+        alpha: any number.
+    """
     torch.lerp(a.parameters, b.parameters, alpha, out=surface.point)
     statistics = torch.lerp(a.buffers, b.buffers, alpha)
     with torch.no_grad():
@@ -40,9 +47,11 @@ def barrier(losses: Sequence[float], alphas: Sequence[float] | None = None) -> f
     """sup over alpha of L((1 - alpha) a + alpha b) - [(1 - alpha) L(a) + alpha L(b)] (Entezari et al., 2022).
 
     Args:
-        losses: L at growing alpha from 0 to 1, both ends included; so the barrier is never negative.
-            It is infinite where one of them is not a finite number.
+        losses: L at growing alpha from 0 to 1, both ends included.
         alphas: where they were taken; equally spaced by default.
+
+    Returns:
+        Zero or more, since the ends are included; infinite if a loss is not a finite number.
     """
     if not all(map(math.isfinite, losses)):
         return math.inf

@@ -21,7 +21,6 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmbench.landscape.second_backward import batch_norm
 from mmbench.landscape.surface import Surface
 
 Cotangents = Callable[[Tensor, Tensor], tuple[int, Iterable[Tensor]]]
@@ -41,9 +40,15 @@ def squared_norms(surface: Surface, cotangents: Cotangents) -> Tensor:
 
 
 def gram(surface: Surface) -> Tensor:
-    """The empirical neural tangent kernel J J' over all images and logits: (N C, N C), float64 (Jacot et al., 2018).
+    """The empirical neural tangent kernel J J' over all images and logits (Jacot et al., 2018).
 
-    Row n C + c belongs to logit c of image n. Layer by layer, so that the Jacobian of one layer is in memory at a time.
+    Made layer by layer, so that the Jacobian of one layer is in memory at a time.
+
+    Args:
+        surface: the network and the images.
+
+    Returns:
+        (N C, N C), float64; row n C + c belongs to logit c of image n.
     """
     rules = _Rules(surface)
     with torch.no_grad():
@@ -226,7 +231,11 @@ def _rule(module: nn.Module, a: Tensor) -> _Rule | None:
 
 def _without_sums(norm: Any, a: Tensor, output: Tensor) -> Tensor:
     """What a batch norm returned, with a backward pass that does not take the sums that its own does."""
-    affine = batch_norm(a, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+    if norm.bias is None:
+        return output
+    shape = (1, -1, *[1] * (a.dim() - 2))
+    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    affine = torch.addcmul((norm.bias - norm.running_mean * scale).view(shape), a, scale.view(shape))
     return affine if _same(affine.detach(), output.detach()) else output
 
 
@@ -258,7 +267,16 @@ class _Rules:
         self.rest = [name for name in self.parameters if name not in self.sound]
 
     def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
-        """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
+        """The sum over the cotangents s_k of the squared norm of each image's gradient.
+
+        Args:
+            images: (n, ...).
+            labels: (n,).
+            cotangents: makes s_k (n, C) from logits and labels.
+
+        Returns:
+            (n,), float64.
+        """
         logits, uses = self._forward(images)
         count, directions = cotangents(logits.detach(), labels)
         for use in uses:

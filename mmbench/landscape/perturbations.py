@@ -48,10 +48,19 @@ def with_normalised_logits(surface: Surface) -> Surface:
 
 
 def one_step_rises(surface: Surface, size: int, rho: float, scale: Tensor | None = None) -> Tensor:
-    """How far one ascent step lifts the loss of each disjoint batch of `size` images: (batches,), float64.
+    """How far one ascent step lifts the loss of each disjoint batch.
 
     The step e = rho T^2 g / ||T g|| is to first order the maximum of L_B(w + e) over ||T^-1 e|| <= rho, with
-    T = diag(scale) for a scale (P,), else the identity.
+    T = diag(scale), or the identity.
+
+    Args:
+        surface: the loss L; its point is put back.
+        size: images of a batch B.
+        rho: radius of the ball, in parameter units or those of the scale.
+        scale: (P,).
+
+    Returns:
+        Rises in nats, (batches,), float64.
     """
     start, rises = surface.point.clone(), []
     for batch in surface.batches(size):
@@ -72,9 +81,19 @@ def gaussian_rises(
 ) -> Iterator[float]:
     """Endless independent draws, unbiased for E[L(w + e)] - L(w) with e ~ N(0, sigma^2 diag(scale)^2).
 
-    A draw costs two forwards, at w + e and w - e, so that the part of the rise that is odd in e drops out; it is most
-    of the variance where e is small. Each batch of `size` images sees a noise of its own, so that their errors
-    average out, too: the same normal draws rolled on by random offsets, all but independent among many parameters.
+    A draw costs two forward passes, at w + e and w - e, so that the part of the rise that is odd in e cancels; it is
+    most of the variance where e is small. Each batch sees its own noise, so that the errors of the batches average out
+    as well: the same normal draws, rolled on by random offsets, which are nearly independent among many parameters.
+
+    Args:
+        surface: the loss L; its point is put back after each draw.
+        sigma: standard deviation of the noise, in parameter units or those of the scale.
+        size: images of a batch.
+        generator: of the noise, on the CPU.
+        scale: (P,); 1 if it is not given.
+
+    Yields:
+        Rises in nats.
     """
     start, loss, images = surface.point.clone(), surface.loss(), surface.images
     batches = [

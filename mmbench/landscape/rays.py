@@ -49,8 +49,18 @@ def reach(divergence: Divergence, direction: Tensor, cutoff: float, first: float
     """The radius at which the divergence along a unit direction is `cutoff`.
 
     On a log-log scale the divergence is nearly a line of slope 2, so steps along it find a bracket and close it; a step
-    out of the bracket is replaced by the middle. Where the divergence crosses the cutoff more than once, it is one of
-    the crossings. `first` is the log of the radius to begin with, `largest` that of the largest one to try.
+    out of the bracket is replaced by the middle. If the divergence crosses the cutoff more than once, the result is one
+    of the crossings.
+
+    Args:
+        divergence: as a function of direction and radius.
+        direction: (P,), of length 1.
+        cutoff: in nats.
+        first: log of the radius to begin with.
+        largest: log of the largest radius to try.
+
+    Returns:
+        The log of the radius, and how the search ended.
     """
     low, high, x, slope = -math.inf, math.inf, min(first, largest), 2.0
     before: tuple[float, float] | None = None

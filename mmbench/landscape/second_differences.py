@@ -59,6 +59,13 @@ class Differences:
         """Endless independent draws, unbiased for tr R but for the O(h^2).
 
         The directions of a draw are the same signs, rolled on by random offsets: all but independent.
+
+        Args:
+            generator: of the signs and the offsets, on the CPU.
+            step: h, in parameter units.
+
+        Yields:
+            Sums over all images.
         """
         while True:
             signs = rademacher(len(self.start), generator, self.start)
@@ -71,13 +78,16 @@ class Differences:
 
 
 def trusted_step(surface: Surface, generator: torch.Generator, share: float, known: float) -> float | None:
-    """An h whose difference comes near to v' R v on a few images; None if the network has kinks or none is near.
+    """A step h whose second difference is close to v' R v on a few images.
 
     Args:
         surface: the loss; its first `TRIED` images are tried.
         generator: draws v.
         share: how far the difference may be from the derivative, relative to `known` + |v' R v|.
         known: tr G on those images.
+
+    Returns:
+        h in parameter units; None if the network has kinks, or if no step is close enough.
     """
     size = float(surface.point.double().square().mean().sqrt())
     if not size or not smooth(surface):

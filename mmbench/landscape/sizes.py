@@ -104,6 +104,9 @@ class Cloud:
 
         In many dimensions random directions are orthogonal, so ||w_i - w_j||^2 = r_i^2 + r_j^2 up to 1 / sqrt(P): no
         draw is needed. Its predictions are unknown; their disagreement is left as it is.
+
+        Returns:
+            The cloud with those distances, and no barriers.
         """
         return replace(
             self,
@@ -133,7 +136,16 @@ class Rule:
 
 
 def size_of(name: str, cloud: Cloud, rule: Rule) -> float:
-    """The size of that name; NaN where the cloud has none (such as the reach of a cloud on which none was measured)."""
+    """The size of that name.
+
+    Args:
+        name: one of `Size`.
+        cloud: what was measured.
+        rule: which pairs count, and in which unit.
+
+    Returns:
+        NaN where the cloud has no such size: the reach of a cloud whose rays were not measured.
+    """
     return SIZES[name](cloud, rule)
 
 
@@ -188,6 +200,9 @@ def _log_volume(cloud: Cloud, rule: Rule) -> float:
     """Log volume of the simplex of all points, per dimension: log V / (K - 1), with V = sqrt(det G) / (K - 1)!.
 
     G is the Gram matrix of the edges from the first point (Benton et al., 2021, in a form without cancellation).
+
+    Returns:
+        -inf for points in a subspace of fewer dimensions.
     """
     edges = len(cloud) - 1
     gram = _gram(lengths(cloud, rule.normaliser)[1:, 1:])
@@ -280,6 +295,13 @@ def standard_error(size: Callable[[Cloud], float], *clouds: Cloud) -> float | No
 
     Leaves out the same point of all clouds, one after the other. None for fewer than three points, and where the size
     has no meaning without one of them.
+
+    Args:
+        size: of a cloud.
+        clouds: of as many points each.
+
+    Returns:
+        The error, or None.
     """
     count = len(clouds[0])
     if count < 3:

@@ -62,9 +62,12 @@ class Surface:
         return zip(self.images.images.split(self.chunk), self.images.labels.split(self.chunk), strict=True)
 
     def chunk_losses(self) -> Iterator[Tensor]:
-        """Per chunk of images its share of L, with a graph, float64; they add up to L.
+        """The share of L of each chunk of images, with a graph; the shares add up to L.
 
-        From the logits on in float64: in float32 the slope p - 1 of an image that is well fitted would be lost.
+        In float64 from the logits on: in float32 the slope p - 1 of an image that is well fitted would be lost.
+
+        Yields:
+            Scalars in nats, float64.
         """
         count = len(self.images)
         for images, labels in self.chunks():
@@ -78,9 +81,15 @@ class Surface:
         return other
 
     def batches(self, size: int) -> Iterator[Surface]:
-        """The loss on disjoint batches of `size` images; images that do not fill a batch are left out.
+        """The loss on disjoint batches; images that do not fill a batch are left out.
 
-        A smaller batch would be sharper for its size alone. All images are one batch if they are fewer than `size`.
+        A smaller batch would be sharper only because it is smaller.
+
+        Args:
+            size: images of a batch; all images are one batch if there are fewer.
+
+        Yields:
+            Surfaces that move with this one.
         """
         for first in range(0, max(1, len(self.images) - size + 1), size):
             batch = slice(first, first + size)

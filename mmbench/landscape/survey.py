@@ -66,6 +66,9 @@ def survey(
             pass), interpolated running ones (`keep`), or are part of the layers before them, whose weights are then
             interpolated (`fold`). Distances are always between the weights as they are.
         rise: if given, the loss (nats) above that of the centroid at which a ray ends.
+
+    Returns:
+        The cloud and its lines.
     """
     points = [place(model) for model in (start, *models)]
     seen = [_folded(model, images) for model in models] if statistics == "fold" else models
@@ -142,6 +145,9 @@ def _reaches(walker: Surface, places: Sequence[Place], rise: float) -> list[floa
     """How many times the way from the centroid to each point can be gone until the loss is `rise` above its own.
 
     A crossing between neighbouring powers of two, then between them by halving; FARTHEST where there is none.
+
+    Returns:
+        A multiple for each point.
     """
     centre = type(places[0])(*(torch.stack(parts).mean(0) for parts in zip(*places, strict=True)))
     move(walker, centre, centre, 0.0)
@@ -180,6 +186,9 @@ def _filter_units(models: Sequence[nn.Module]) -> Tensor:
 
     A filter is a row of a weight; biases and norms are left out (Li et al., 2018). ||w_f||^2 is the mean over the
     networks, since it may be zero in one of them; a filter that is zero in all does not count.
+
+    Returns:
+        u, float64, on the CPU.
     """
     units, filters = [], 0
     for tensors in zip(*(model.parameters() for model in models), strict=True):

@@ -48,7 +48,17 @@ class Trace:
 
 
 def hutchinson(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
-    """tr A = E[v' A v] for random signs v (Hutchinson, 1990)."""
+    """tr A = E[v' A v] for random signs v (Hutchinson, 1990).
+
+    Args:
+        product: v -> A v, (P,).
+        like: a vector (P,) of A's dtype and device.
+        goal: when to stop.
+        generator: of the signs, on the CPU.
+
+    Returns:
+        The estimate.
+    """
 
     def forms() -> Iterator[float]:
         while True:
@@ -73,6 +83,15 @@ def hutchpp(product: Operator, like: Tensor, goal: Goal, generator: torch.Genera
     """tr A = tr(Q' A Q) + tr((I - QQ') A (I - QQ')), Q a basis of A S for random signs S (Meyer et al., 2021).
 
     The first part is exact and takes two thirds of the products of `goal`, the second is Hutchinson's.
+
+    Args:
+        product: v -> A v, (P,).
+        like: a vector (P,) of A's dtype and device.
+        goal: when to stop.
+        generator: of the signs, on the CPU.
+
+    Returns:
+        The estimate.
     """
     third = max(1, min(goal.products // 3, len(like)))
     q = torch.empty(len(like), third, dtype=like.dtype, device=like.device)
@@ -98,6 +117,15 @@ def xtrace(product: Operator, like: Tensor, goal: Goal, generator: torch.Generat
     Q (I - s_i s_i'), s_i the normalised column i of R^-T. Its estimate is tr(Q' A Q) - s_i' Q' A Q s_i + r_i' A r_i,
     with r_i = o_i - Q u_i and u_i = (I - s_i s_i') w_i: what the basis does not explain of the probe, brought to the
     length that it should have, sqrt(P - k + 1).
+
+    Args:
+        product: v -> A v, (P,).
+        like: a vector (P,) of A's dtype and device.
+        goal: when to stop.
+        generator: of the probes, on the CPU.
+
+    Returns:
+        The estimate.
     """
     probes, images, basis, basis_images = (like.new_empty(len(like), 0) for _ in range(4))
 

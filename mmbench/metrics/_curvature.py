@@ -23,7 +23,19 @@ def gauss_newton_traces(subject: Subject, images: int) -> Tensor:
 
 
 def operator(subject: Subject, images: int, of: Literal["hessian", "rest"]) -> Curvature:
-    """The Hessian, or what it has beside the Gauss-Newton matrix, with its graph."""
+    """The Hessian or its rest as an operator, with its graph, shared by all metrics of a subject.
+
+    Args:
+        subject: what is measured.
+        images: training images that the loss is taken on.
+        of: `hessian`, or `rest` for what it has beside the Gauss-Newton matrix.
+
+    Returns:
+        v -> H v or R v.
+
+    Raises:
+        UndefinedError: the network has an operation whose second derivative is wrong.
+    """
     subject.once("symmetric", lambda: _require_symmetric(subject))
     return subject.once((of, images), lambda: Curvature(subject.surface(images), of))
 
@@ -41,7 +53,17 @@ def _require_symmetric(subject: Subject) -> None:
 
 
 def lanczos(subject: Subject, images: int, probe: int, steps: int) -> Lanczos:
-    """The Hessian's Lanczos run number `probe`, from random signs, at least so many steps long."""
+    """A Lanczos run of the Hessian from random signs, shared by all metrics of a subject.
+
+    Args:
+        subject: what is measured.
+        images: training images that the loss is taken on.
+        probe: number of the run, which decides its start.
+        steps: that the run has at least; missing ones are made.
+
+    Returns:
+        The run.
+    """
     product = operator(subject, images, "hessian")
 
     def begin() -> Lanczos:
@@ -66,7 +88,9 @@ def quadrature(
         steps: Hessian-vector products for each.
         scalar: from Ritz values and their weights, which sum to 1.
 
-    `details["step_error"]` is how much the last quarter of the steps changed it: what more of them might change still.
+    Returns:
+        The estimate; `details["step_error"]` is how much the last quarter of the steps changed it, which bounds what
+        more steps are likely to change.
     """
     runs = [lanczos(subject, images, probe, steps) for probe in range(probes)]
     found, before = (

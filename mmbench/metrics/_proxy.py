@@ -42,8 +42,12 @@ class Proxy(Trained):
 def is_kernel(name: str, parameter: Tensor) -> bool:
     """Whether a parameter is a kernel: a weight of a linear layer or convolution.
 
-    Known by its name (`...weight`) and its dimensions (two or more); biases, normalisation layers, layer scales, tokens
-    and position tables are none.
+    Args:
+        name: of the parameter; a kernel's ends in `weight`.
+        parameter: two or more dimensions make it a kernel.
+
+    Returns:
+        False for biases, normalisation layers, layer scales, tokens and position tables.
     """
     return name.endswith("weight") and parameter.dim() > 1
 

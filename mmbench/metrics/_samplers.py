@@ -59,6 +59,9 @@ def sample(sampler: Sampler, subject: Subject, count: int, recipe: Training, noi
     Raises:
         UndefinedError: the sampler repeats the expansion, and the subject does not know it.
         DivergedError: a training left the finite numbers.
+
+    Returns:
+        The points.
     """
     generator = subject.generator("manifold")
 

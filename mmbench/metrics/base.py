@@ -99,6 +99,9 @@ def measure(
         DataError: images and labels that do not go together.
         ScoreError: the score is not a finite number, or the network is dead or has diverged.
         UndefinedError: the metric has no meaning for this network.
+
+    Returns:
+        The score, its standard error and its cost.
     """
     if options and not isinstance(metric, str):
         raise ConfigError(f"a metric has its options already: {', '.join(options)} cannot be given beside it")
@@ -118,10 +121,24 @@ def measure_all(
     base: nn.Module | None = None,
     expand: Expand | None = None,
 ) -> Mapping[str, Estimate | MmbenchError]:
-    """Measure several metrics (all, if none are named) in one pass: what they have in common is computed once.
+    """Measure several metrics in one pass: what they have in common is computed once.
 
-    Arguments as in `measure`, whose values these are. A metric that fails gives its error in place of its estimate, and
-    the others are measured.
+    Args:
+        model: a classifier, images (N, C, H, W) to logits (N, classes).
+        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        metrics: names or metrics; all registered ones, with their default options, if it is not given.
+        seed: of all random draws.
+        validation: held-out images and labels, which some metrics need.
+        base: the network that `model` was expanded from, which some metrics need.
+        expand: the expansion, which some metrics repeat; see `measure`.
+
+    Returns:
+        By name, what `measure` returns for the metric; if it fails, the error in its place, and the others are
+        measured.
+
+    Raises:
+        ConfigError: an unknown metric.
+        DataError: images and labels that do not go together.
     """
     wanted = METRICS.names() if metrics is None else metrics
     chosen = [METRICS.create({"name": metric}) if isinstance(metric, str) else metric for metric in wanted]
@@ -166,7 +183,23 @@ def subject_of(
     base: nn.Module | Base | None = None,
     expand: Expand | None = None,
 ) -> Subject:
-    """A subject from a model and tensors of any dtype and device; `DataError` if they do not go together."""
+    """A subject from a model and tensors of any dtype and device.
+
+    Args:
+        model: a classifier with floating-point parameters, images (N, C, H, W) to logits (N, classes).
+        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        seed: of all random draws but the images'.
+        images_seed: of the images' order; `seed` if it is not given.
+        validation: held-out images and labels.
+        base: the network that `model` was expanded from.
+        expand: the expansion; see `measure`.
+
+    Returns:
+        The subject.
+
+    Raises:
+        DataError: not a network, or images and labels that do not go together.
+    """
     reference = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if reference is None:
         raise DataError(f"measure needs a network (nn.Module) with parameters: got {type(model).__name__}")

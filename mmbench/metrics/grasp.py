@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmbench.landscape.second_backward import CheapSecondBackward
 from mmbench.metrics._proxy import Proxy, kernels
 from mmbench.metrics.base import METRICS, Estimate
 from mmbench.metrics.subject import Subject
@@ -35,7 +34,7 @@ class GraSP(Proxy):
         surface = subject.surface(self.images)
         weights = list(kernels(surface.model).values())
         gradient, product = ([torch.zeros_like(w) for w in weights] for _ in range(2))
-        with sdpa_kernel(SDPBackend.MATH), CheapSecondBackward():  # fused attention has no second derivative
+        with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
             for share in surface.chunk_losses():
                 # H is symmetric: g' (Hw) needs H w, whose double backward pass gives g along the way.
                 first = torch.autograd.grad(share, weights, create_graph=True, materialize_grads=True)

@@ -148,10 +148,11 @@ class Manifold(Metric):
     def measure(self, subject: Subject) -> Estimate:
         """The size of the cloud, less that of its null.
 
-        `details` holds all that any other size can be read off (`mmbench.landscape.sizes.Cloud.of`), of the cloud and,
-        after `null_`, of its symmetry null. Beside the score
-        stand both nulls, and for figures the mean training loss on the way to the points (`losses` at `steps`) and the
-        mean loss on the lines (`line`). `costs` tells the points from the look at them and from the symmetry null.
+        Returns:
+            The estimate. Its `details` hold all that any other size can be read from
+            (`mmbench.landscape.sizes.Cloud.of`), of the cloud and, after `null_`, of its symmetry null; both nulls;
+            and, for figures, the mean training loss on the way to the points (`losses` at `steps`) and the mean loss on the
+            lines (`line`). Its `costs` are the seconds of the points, of the survey and of the symmetry null.
         """
         place = self._place(subject)
         points, sampling = self._points(self.sampler, place)
@@ -240,6 +241,9 @@ def _course(losses: Sequence[Tensor], shares: int = 20) -> dict[str, list[float]
     """Mean loss of the branches in equal shares of their steps, and the shares' middles: a curve that a record holds.
 
     Shares beyond the number of steps are left out; of branches that were not trained there is nothing.
+
+    Returns:
+        `losses` and `steps`, or nothing.
     """
     if not losses:
         return {}

@@ -111,9 +111,13 @@ class Subject:
         return torch.Generator().manual_seed(_hash(self._seed, self._place, name))
 
     def images(self, count: int) -> Split:
-        """`count` training images drawn without replacement, or all in their own order if there are no more.
+        """Training images drawn without replacement; fewer images are the first of more.
 
-        Fewer images are the first of more.
+        Args:
+            count: how many; if there are no more, all of them in their own order.
+
+        Returns:
+            Images and labels.
         """
         return self._drawn(self.train, count, "images")
 
@@ -129,9 +133,16 @@ class Subject:
         return Split(split.images[chosen], split.labels[chosen])
 
     def surface(self, count: int) -> Surface:
-        """The loss on `count` images, shared: it stands at the network's weights whenever it is asked for.
+        """The loss on `count` training images, shared by all metrics.
+
+        Args:
+            count: as for `images`.
+
+        Returns:
+            The surface, with its point at the network's weights, wherever another metric left it.
 
         Raises:
+            DataError: the network does not take the images, or has fewer classes than there are labels.
             ScoreError: the network is dead, or its logits are not finite.
             UndefinedError: its logits are not the same twice, so that nothing can be differentiated.
         """
@@ -146,10 +157,14 @@ class Subject:
         return surface
 
     def once(self, key: Any, compute: Callable[[], T]) -> T:
-        """The result of `compute`, found if it was computed before under this key (a string or a tuple).
+        """The result of `compute`, which is called only if no metric asked for this key before.
 
-        `key` must name everything that the result depends on, the network and the data excepted. The global random
-        state is seeded from it.
+        Args:
+            key: a string or tuple that names everything that the result depends on, except the network and the data.
+            compute: called with the global random state seeded from the key.
+
+        Returns:
+            The result, which must not be changed. Its cost is charged to every metric that asks for it.
         """
         full = (self._place, key)
 
@@ -176,11 +191,20 @@ class Subject:
         return self.once(("of the base", key), find)
 
     def in_state(self, state: State, steps: int, training: Training) -> Subject:
-        """The subject with other weights: `expanded` as it is, `random` fresh, `trained` after `steps` of `training`.
+        """The subject with other weights.
+
+        Args:
+            state: `expanded` for the weights as they are, `random` for freshly initialised ones, `trained` for those
+                after some training.
+            steps: of that training.
+            training: its recipe.
+
+        Returns:
+            A subject with the same images and seeds, shared by all metrics.
 
         Raises:
             DivergedError: the training left the finite numbers.
-            UndefinedError: the network has parameters that nobody can say how to initialise.
+            UndefinedError: the network has parameters, and nothing says how to initialise them.
         """
         if state == "expanded":
             return self
@@ -197,9 +221,13 @@ class Subject:
         return result, time.perf_counter() - start + self._ledger.saved
 
     def aside(self, compute: Callable[[], T]) -> tuple[T, float]:
-        """What `compute` returns and the seconds it took, which the present metric is not charged for.
+        """Compute something that is reported beside a score and is no part of it, so that its cost is not the metric's.
 
-        For what is reported beside a score and is no part of it.
+        Args:
+            compute: called once.
+
+        Returns:
+            Its result, and the seconds it took.
         """
         start, saved = time.perf_counter(), self._ledger.saved
         result = compute()
@@ -282,7 +310,14 @@ def _copied(model: nn.Module) -> nn.Module:
 def require_sound(surface: Surface, labels: int) -> None:
     """Raise unless the logits of a few images are finite, the same twice, and depend on the images or the weights.
 
-    `labels` is the largest label that there is.
+    Args:
+        surface: the network and the few images.
+        labels: the largest label that there is.
+
+    Raises:
+        DataError: the network does not take the images, does not give logits, or has too few classes.
+        ScoreError: the logits are not finite, or the network is dead.
+        UndefinedError: the logits are not the same twice.
     """
     few = surface.images
 

@@ -47,7 +47,7 @@ def test_products_are_those_of_the_dense_matrices(family: str) -> None:
 def test_the_rest_has_no_diagonal_in_relu_networks_and_one_in_others(family: str) -> None:
     surface = Surface(*problem(family))
     rest = Curvature(surface, "rest")
-    diagonal = torch.stack([rest(unit) @ unit for unit in torch.eye(rest.size, dtype=torch.float64)])
+    diagonal = torch.stack([rest(unit) @ unit for unit in torch.eye(rest.size, dtype=torch.float64)[::5]])
     if family in ("mlp", "resnet"):
         assert diagonal.abs().max() < 1e-14
     else:

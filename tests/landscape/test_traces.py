@@ -29,7 +29,7 @@ def estimates(method: str, a: torch.Tensor, goal: Goal, trials: int) -> list[Tra
 @pytest.mark.parametrize("method", METHODS)
 def test_the_error_covers_and_the_estimate_is_unbiased(method: str, spectrum: str) -> None:
     """Without a bias at a fixed number of products; with a small one where it stops by looking at the error."""
-    a, trials = matrix(spectrum), 300
+    a, trials = matrix(spectrum), 100
     for tolerance in (1e-9, 0.05):
         found = estimates(method, a, Goal(tolerance, 60), trials)
         errors = torch.tensor([t.value for t in found]).double() - a.trace()

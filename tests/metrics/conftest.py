@@ -1,81 +1,15 @@
-"""Small networks of every family, and images for them."""
+"""A network for which most quantities are known in closed form."""
 
 from __future__ import annotations
-
-import copy
-from functools import cache
 
 import torch
 from torch import nn
 
-from mmbench.data.base import InputShape, Split
-from mmbench.models.base import MODELS
-
-SMALL = {
-    "mlp": {"hidden": (6, 5)},
-    "resnet": {"channels": (3, 4), "layers": (1, 1)},
-    "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
-    "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},
-    "convnext": {"channels": (4, 5, 6, 7), "hidden": (5, 6, 7, 8), "kernel_size": 3, "eps": 0.01},
-}
-"""Sizes of the known families; one that is added later is tested at its own defaults."""
-
-SHAPE = InputShape(channels=1, image_size=8, classes=3)
-
-
-@cache
-def _images(count: int, seed: int) -> Split:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.randint(SHAPE.classes, (count,), generator=generator)
-    images = torch.randn(count, 1, 8, 8, generator=generator) + 0.3 * labels.view(-1, 1, 1, 1)
-    return Split(images, labels)
-
-
-def images(count: int = 40, dtype: torch.dtype = torch.float32, seed: int = 0) -> Split:
-    """Noise whose brightness tells the class."""
-    data = _images(count, seed)
-    return Split(data.images.to(dtype, copy=True), data.labels.clone())
-
-
-@cache
-def _network(family: str) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = MODELS.create({"name": family, **SMALL.get(family, {})}).build(SHAPE)
-        for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):  # nothing at its neutral value, where errors would not show
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias, std=0.2)
-            if isinstance(gamma := getattr(module, "gamma", None), nn.Parameter):
-                nn.init.uniform_(gamma, 0.5, 1.5)
-        for parameter in model.parameters():
-            if not parameter.any():  # the classifier of timm's Mixer
-                nn.init.normal_(parameter, std=0.2)
-        model.train()
-        with torch.no_grad():
-            model(images().images)
-    return model.eval()
-
-
-def network(family: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A network of the family with random weights; its running statistics have seen images."""
-    return copy.deepcopy(_network(family)).to(dtype)
-
-
-class WithUnused(nn.Module):
-    """A network beside which lies a parameter that it does not use."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.unused = nn.Parameter(torch.ones(3, dtype=next(inner.parameters()).dtype))
-        self.inner = inner
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.inner(pixels)
+from mmbench.testing.networks import SHAPE
 
 
 class Linear(nn.Module):
-    """Softmax regression with weights zero, for which most quantities are known in closed form."""
+    """Softmax regression whose weights are zero."""
 
     def __init__(self, pixels: int = 64, classes: int = SHAPE.classes, bias: bool = False) -> None:
         super().__init__()

@@ -7,8 +7,7 @@ import torch
 
 from mmbench import measure
 from mmbench.models.base import MODELS
-
-from .conftest import SHAPE, SMALL, images, network
+from mmbench.testing.networks import SHAPE, SMALL, images, network
 
 
 @pytest.mark.parametrize("family", MODELS.names())

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import copy
+import statistics
 
 import pytest
 import torch
 
 from mmbench import measure
+from mmbench.testing.networks import WithUnused
 from mmbench.training.loop import train
 from mmbench.training.recipes import AdamW
 
-from .conftest import Linear, WithUnused
+from .conftest import Linear
 from .oracle import TINY, dense, hessian, problem
 
 RELU = {"mlp", "resnet"}
@@ -20,7 +22,7 @@ def test_it_is_the_dense_trace(family: str) -> None:
     """Exact without a probe for networks of ReLUs, within its error for the others."""
     model, data = problem(family)
     truth = float(hessian(family).trace())
-    estimate = measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=600)
+    estimate = measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=300)
     if family in RELU:
         assert estimate.value == pytest.approx(truth, rel=1e-6)
         assert (estimate.stderr, estimate.details["products"]) == (0.0, 0)
@@ -28,14 +30,14 @@ def test_it_is_the_dense_trace(family: str) -> None:
         assert 0 < estimate.stderr < 0.1 * abs(truth)
         assert abs(estimate.value - truth) < 4 * estimate.stderr
         assert abs(estimate.details["gauss_newton"] - truth) > 0.01 * abs(truth), "tr G is not tr H here"
-        assert estimate.details["products"] == 600
+        assert estimate.details["products"] == 300
 
 
 @pytest.mark.parametrize("method", ["differences", "hutchinson", "hutchpp", "xtrace"])
 def test_the_standard_error_covers_the_truth(method: str) -> None:
     """Though the number of probes is chosen by looking at the error."""
     model, data = problem("vit")
-    truth, trials = float(hessian("vit").trace()), 40
+    truth, trials = float(hessian("vit").trace()), 20
     errors, costs = [], set()
     unit = "directions" if method == "differences" else "products"
     for seed in range(trials):
@@ -44,10 +46,10 @@ def test_the_standard_error_covers_the_truth(method: str) -> None:
         )
         errors.append((estimate.value - truth) / estimate.stderr)
         costs.add(estimate.details[unit])
-    assert sum(abs(error) < 1.96 for error in errors) / trials > (0.75 if method == "xtrace" else 0.85)
+    assert 0.6 < statistics.fmean(error**2 for error in errors) ** 0.5 < 1.5  # twice that if the error were half
     assert max(costs) <= 60
     # Neighbouring seeds must share no probe: then their errors are uncorrelated.
-    assert abs(float(torch.corrcoef(torch.tensor([errors[:-1], errors[1:]]))[0, 1])) < 4 / trials**0.5
+    assert abs(float(torch.corrcoef(torch.tensor([errors[:-1], errors[1:]]))[0, 1])) < 3 / trials**0.5
 
 
 def test_the_control_variate_makes_the_error_smaller() -> None:
@@ -80,11 +82,11 @@ def test_a_parameter_without_influence_adds_nothing() -> None:
 def test_more_probes_make_the_error_smaller() -> None:
     model, data = problem("vit")
     few, many = (
-        measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=n) for n in (64, 576)
+        measure(model, (data.images, data.labels), "hessian_trace", tolerance=1e-9, probes=n) for n in (32, 288)
     )
     assert few.stderr / many.stderr == pytest.approx(3, rel=0.3)
-    enough = measure(model, (data.images, data.labels), "hessian_trace", tolerance=0.05, probes=5000)
-    assert enough.stderr <= 0.05 * abs(enough.value)
+    enough = measure(model, (data.images, data.labels), "hessian_trace", tolerance=0.1, probes=5000)
+    assert enough.stderr <= 0.1 * abs(enough.value)
     assert enough.details["directions"] < 5000
 
 

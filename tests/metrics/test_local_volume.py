@@ -21,8 +21,7 @@ from mmbench.landscape.perturbations import normal
 from mmbench.landscape.rays import Divergence, reach
 from mmbench.landscape.surface import Surface
 from mmbench.models.base import MODELS
-
-from .conftest import images, network
+from mmbench.testing.networks import images, network
 
 
 class Logistic(nn.Module):
@@ -60,7 +59,7 @@ def curvature(pixels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def exact_coefficient(model: Logistic, data: Split, gamma: float, scale: float) -> float:
     """scale (E[L] - L(w*)) for two weights, by summing over a grid."""
     centre, pixels = model.weight.detach()[0], data.images.flatten(1)
-    line = torch.linspace(-2.5, 2.5, 401, dtype=torch.float64)
+    line = torch.linspace(-2.5, 2.5, 161, dtype=torch.float64)
     offsets = torch.cartesian_prod(line, line)
     signs = 1 - 2 * data.labels.double()
     losses = torch.cat([softplus(-signs * ((centre + part) @ pixels.T)).mean(1) for part in offsets.split(5000)])
@@ -109,7 +108,7 @@ def test_weights_without_influence_do_not_count() -> None:
     model, data = minimum(400, 2)
     wide = Logistic(torch.cat([model.weight.detach()[0], torch.ones(3, dtype=torch.float64)]))
     padded = torch.cat([data.images, torch.zeros(400, 1, 1, 3, dtype=torch.float64)], 3)
-    options = LONG | {"localisation": 20.0, "step_size": 0.01, "steps": 500}
+    options = LONG | {"localisation": 20.0, "step_size": 0.01, "steps": 200}
     narrow = measure(model, (data.images, data.labels), "local_learning_coefficient", **options)
     wide = measure(wide, (padded, data.labels), "local_learning_coefficient", **options)
     assert abs(wide.value - narrow.value) < 4 * math.hypot(wide.stderr, narrow.stderr)

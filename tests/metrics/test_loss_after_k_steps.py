@@ -11,10 +11,9 @@ from mmbench import measure
 from mmbench.errors import ConfigError, DivergedError
 from mmbench.metrics.subject import Subject
 from mmbench.models.base import MODELS
+from mmbench.testing.networks import images, network
 from mmbench.training.loop import train
 from mmbench.training.recipes import SGD, AdamW, Training
-
-from .conftest import images, network
 
 RECIPE = SGD(steps=12, batch_size=16, warmup_steps=3, lr=0.2, clip_norm=None)
 

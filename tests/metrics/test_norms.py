@@ -17,10 +17,9 @@ from mmbench.errors import ConfigError, DataError, ScoreError, UndefinedError
 from mmbench.metrics import margin as margin_module
 from mmbench.metrics.subject import Subject
 from mmbench.models.base import MODELS
+from mmbench.testing.networks import images, network
 from mmbench.training.loop import train
 from mmbench.training.recipes import SGD
-
-from .conftest import images, network
 
 
 def value(model: nn.Module, name: str, count: int = 40, **options: object) -> float:
@@ -75,7 +74,7 @@ def test_one_step_on_all_images_moves_along_the_gradient(clip: float | None) -> 
 
 def test_the_distance_shares_its_training_with_the_loss_after_k_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    monkeypatch.setattr("mmbench.training.loop.train", lambda *given, **more: calls.append(train(*given, **more)))
+    monkeypatch.setattr("mmbench.metrics.subject.train", lambda *given, **more: calls.append(train(*given, **more)))
     data = images()
     found = measure_all(network("mlp"), (data.images, data.labels), ["loss_after_k_steps", "distance_from_expansion"])
     assert len(calls) == 1

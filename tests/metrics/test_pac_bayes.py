@@ -16,9 +16,7 @@ from mmbench.landscape import flatness
 from mmbench.landscape.flatness import margins, tolerated_noise
 from mmbench.landscape.perturbations import normal
 from mmbench.landscape.surface import Surface
-from mmbench.models.base import MODELS
-
-from .conftest import images, network
+from mmbench.testing.networks import images, network
 
 EPSILON = 1e-3
 
@@ -110,27 +108,26 @@ def test_epsilon_moves_the_weights_at_zero() -> None:
     pixels = data.images.flatten(1).clone()
     pixels[:, 3] *= 300
     data = Split(pixels.view_as(data.images), data.labels)
-    estimate = measure(model, (data.images, data.labels), "pac_bayes_magnitude", pairs=1200)
+    estimate = measure(model, (data.images, data.labels), "pac_bayes_magnitude", pairs=400)
     slip = truth("pac_bayes_magnitude", model, data, "standard deviation of the magnitude alone")
     assert abs(estimate.value - truth("pac_bayes_magnitude", model, data)) < 4 * estimate.stderr
     assert abs(estimate.value - slip) > 5 * estimate.stderr
-    without = measure(model, (data.images, data.labels), "pac_bayes_magnitude", pairs=1200, epsilon=0.0)
+    without = measure(model, (data.images, data.labels), "pac_bayes_magnitude", pairs=400, epsilon=0.0)
     assert abs(without.value - slip) < 4 * without.stderr
 
 
 @BOTH
 def test_its_standard_error_is_honest(name: str) -> None:
     model, data = problem()
-    exact, trials = truth(name, model, data), 120
+    exact, trials = truth(name, model, data), 40
     found = [measure(model, (data.images, data.labels), name, pairs=8, seed=seed) for seed in range(trials)]
     errors = torch.tensor([(estimate.value - exact) / estimate.stderr for estimate in found])
-    assert (
-        0.8 < (errors.abs() < 2.36).double().mean() < 0.99
-    )  # Student's 95 % for eight pairs, less what the slope adds
+    rms = errors.square().mean() ** 0.5  # twice that if the error were half
+    assert 0.8 < rms < 1.6  # Student's 1.2 for eight pairs, and what the slope adds
     assert abs(float(torch.corrcoef(torch.stack([errors[:-1], errors[1:]]))[0, 1])) < 4 / trials**0.5
 
 
-@pytest.mark.parametrize("family", MODELS.names())
+@pytest.mark.parametrize("family", ["mlp", "vit"])
 def test_the_crossing_is_found_to_the_resolution_of_the_search(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     surface = Surface(*as_it_says(family))
     coarse, fine = [], []

@@ -16,8 +16,9 @@ from mmbench import measure
 from mmbench.data.base import Split
 from mmbench.errors import MmbenchError, UndefinedError
 from mmbench.models.base import MODELS
+from mmbench.testing.networks import images, network
 
-from .conftest import Linear, images, network
+from .conftest import Linear
 
 DATA = images(12, torch.float64)
 LAYERS = (nn.Linear, nn.Conv2d)

@@ -11,10 +11,10 @@ from mmbench.landscape.surface import Surface
 from mmbench.metrics._proxy import Proxy
 from mmbench.metrics.base import METRICS
 from mmbench.metrics.subject import Subject
+from mmbench.testing.networks import images, network
 from mmbench.training.loop import train
 from mmbench.training.recipes import SGD
 
-from .conftest import images, network
 from .test_proxies import live
 
 DATA = images(40, torch.float64)

@@ -17,8 +17,9 @@ from mmbench.metrics import synflow
 from mmbench.metrics.base import Estimate
 from mmbench.metrics.subject import Subject
 from mmbench.models.base import MODELS
+from mmbench.testing.networks import SHAPE, images, network
 
-from .conftest import SHAPE, Linear, images, network
+from .conftest import Linear
 from .test_proxies import LAYERS, families, kernels, live, sequential
 
 DATA = images(12, torch.float64)

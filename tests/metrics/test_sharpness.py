@@ -12,8 +12,9 @@ from mmbench import measure
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError
 from mmbench.models.base import MODELS
+from mmbench.testing.networks import images, network
 
-from .conftest import Linear, images, network
+from .conftest import Linear
 
 
 def by_hand(model: nn.Module, data: Split, rho: float) -> float:

@@ -10,9 +10,8 @@ from mmbench import measure
 from mmbench.errors import ScoreError, UndefinedError
 from mmbench.metrics.subject import Base, Subject
 from mmbench.models.base import MODELS
+from mmbench.testing.networks import images, network
 from mmbench.training.recipes import SGD
-
-from .conftest import images, network
 
 RECIPE = SGD(steps=6, warmup_steps=1, batch_size=16)
 

@@ -15,8 +15,7 @@ from mmbench.errors import UndefinedError
 from mmbench.metrics.base import Estimate
 from mmbench.models.base import MODELS
 from mmbench.models.flops import flops
-
-from .conftest import SHAPE, SMALL, images, network
+from mmbench.testing.networks import SHAPE, SMALL, images, network
 
 
 def estimate(model: nn.Module, name: str, **given: object) -> Estimate:

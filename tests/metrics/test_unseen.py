@@ -12,8 +12,9 @@ from mmbench import Estimate, measure, measure_all
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError, UndefinedError
 from mmbench.landscape.lanczos import Lanczos
 from mmbench.metrics.base import METRICS, Metric
+from mmbench.testing.networks import images, network
 
-from .conftest import Linear, images, network
+from .conftest import Linear
 
 
 def score(model: nn.Module, metric: str, count: int = 12, **options: object) -> Estimate:

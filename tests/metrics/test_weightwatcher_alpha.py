@@ -9,8 +9,7 @@ from torch import nn
 
 from mmbench import measure
 from mmbench.errors import UndefinedError
-
-from .conftest import images, network
+from mmbench.testing.networks import images, network
 
 
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

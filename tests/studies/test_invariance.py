@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.studies import invariance
-from benchmarks.studies.invariance import _certificate, certificates, images, networks
+from benchmarks.studies import invariance, invariances
+from benchmarks.studies.invariance import Certificate, _certificate, certificates, images, networks
 from mmbench.errors import UndefinedError
 from mmbench.metrics.base import METRICS
 from mmbench.report.sections.invariances import certificates as kept
@@ -52,21 +53,37 @@ def test_a_change_keeps_the_predictions_and_changes_the_network() -> None:
 
 
 def test_the_file_holds_every_metric_and_every_change() -> None:
-    assert sorted((row["metric"], row["network"], row["change"]) for row in kept()) == sorted(
-        (metric, *cell) for metric in METRICS.names() for cell in CELLS
-    )
+    wanted = {(metric, *cell) for metric in METRICS.names() for cell in CELLS}
+    present = {(row["metric"], row["network"], row["change"]) for row in kept()}
+    missing, gone = ({metric for metric, *_ in rows} for rows in (wanted - present, present - wanted))
+    assert not missing, f"not in the file: run python -m benchmarks.studies.invariances {' '.join(sorted(missing))}"
+    assert not gone, f"in the file, but not registered: {gone}; run python -m benchmarks.studies.invariances --prune"
 
 
-def test_the_file_holds_what_is_measured() -> None:
+@pytest.fixture(scope="module")
+def measured() -> dict[tuple[str, str, str], Certificate]:
+    """The certificates of the cheap metrics."""
+    return {(row.metric, row.network, row.change): row for row in certificates(CHEAP)}
+
+
+def test_the_file_holds_what_is_measured(measured: dict[tuple[str, str, str], Certificate]) -> None:
     rows = {(row["metric"], row["network"], row["change"]): row for row in kept()}
-    for found in certificates(CHEAP):
-        row = rows[found.metric, found.network, found.change]
-        assert row["verdict"] == found.verdict
-        assert float(row["drift"]) == pytest.approx(found.drift, rel=0.01, abs=1e-6)
+    for cell, certificate in measured.items():
+        assert rows[cell]["verdict"] == certificate.verdict
+        assert float(rows[cell]["drift"]) == pytest.approx(certificate.drift, rel=0.01, abs=1e-6)
 
 
-def test_what_is_known_of_some_metrics() -> None:
-    found = {(row.metric, row.network, row.change): row for row in certificates(CHEAP)}
+def test_pruning_removes_the_rows_of_metrics_that_are_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "invariances.csv"
+    monkeypatch.setattr(invariances, "FILE", file)
+    rows = kept()
+    monkeypatch.setattr(invariances.kept, "certificates", lambda: [*rows, {**rows[0], "metric": "gone"}])
+    invariances.main(["--prune"])
+    assert file.read_text() == (Path(invariances.kept.__file__).parent / "assets" / "invariances.csv").read_text()
+
+
+def test_what_is_known_of_some_metrics(measured: dict[tuple[str, str, str], Certificate]) -> None:
+    found = measured
     assert all(found[metric, *CELLS[place]].verdict == "invariant" for metric in CHEAP for place in (0, 4))
     assert found["path_norm", "mlp", "rescaling"].verdict == "invariant"
     assert found["path_norm", "resnet", "folding"].verdict == "invariant"

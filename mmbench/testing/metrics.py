@@ -1,0 +1,346 @@
+"""Contract of a metric: what it must do whatever it computes.
+
+from mmbench.testing.metrics import MetricContract
+
+class TestMine(MetricContract):
+    metric = "mine"
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import random
+import re
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from mmbench.errors import MmbenchError, UndefinedError
+from mmbench.landscape import surface
+from mmbench.metrics.base import METRICS, Estimate, Metric, measure, measure_all
+from mmbench.models.base import MODELS
+from mmbench.testing.networks import WithUnused, images, network
+from mmbench.training.recipes import SGD
+
+QUICK: Mapping[str, Any] = {
+    "images": 24,
+    "batch_size": 8,
+    "probes": 3,
+    "steps": 4,
+    "fraction": 0.5,
+    "pairs": 4,
+    "directions": 4,
+    "chains": 2,
+    "burn_in": 2,
+    "training": SGD(steps=8, warmup_steps=1, batch_size=16),
+}
+"""Options that make a metric cheap: each metric gets those of these names that it has."""
+OTHERS = ("grad_norm", "loss_after_k_steps", "top_eigenvalue")
+"""Metrics that share a gradient, a training and a Lanczos run with others."""
+TYPICAL = ("resnet", "vit")
+"""Families that together have what a metric may mishandle: convolutions, batch norm, ReLU, attention, layer norm and
+GELU. What cannot depend on the rest of a network is tested on these only."""
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One measurement, and what it changed."""
+
+    estimate: Estimate
+    elapsed: float
+    """Seconds, by the clock."""
+    model_before: list[object]
+    model_after: list[object]
+    random_before: list[object]
+    random_after: list[object]
+    reseeded: list[object]
+    """Seeds that the generators of all GPUs were given."""
+    images_unchanged: bool
+
+
+class MetricContract:
+    """Tests of one metric on small networks of every family. A subclass sets `metric`, its registered name."""
+
+    metric: ClassVar[str]
+    options: ClassVar[Mapping[str, Any]] = {}
+    """Options to test with, in place of those in `QUICK`."""
+    undefined: ClassVar[frozenset[tuple[str, str]]] = frozenset()
+    """(metric, family) without meaning for each other: measuring raises `UndefinedError`."""
+    without_weights: ClassVar[frozenset[str]] = frozenset()
+    """Metrics that do not read the weights: they are finite on a network whose weights are not."""
+    scale_free: ClassVar[frozenset[str]] = frozenset()
+    """Metrics that need not change when all weights are multiplied by the same number."""
+    couples_images: ClassVar[frozenset[str]] = frozenset()
+    """Metrics whose score depends on which images go through the network in one pass."""
+    dead: ClassVar[str] = "dead|not a finite number|are zero"
+    """Pattern of the error for a network whose parameters are all zero."""
+
+    @classmethod
+    def metrics(cls) -> Sequence[str]:
+        """Names of the metrics that are tested."""
+        return [cls.metric]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run each test for every metric, and for every family of networks that the test asks for."""
+        wanted, names = set(metafunc.fixturenames), self.metrics()
+        if "name" not in wanted:
+            return
+        families = {"family": MODELS.names(), "typical": TYPICAL}
+        for argument in wanted & families.keys():
+            pairs = [pair for pair in product(names, families[argument]) if pair not in self.undefined]
+            metafunc.parametrize(("name", argument), pairs, scope="class")
+        if not wanted & families.keys():
+            metafunc.parametrize("name", names, scope="class")
+
+    # Scores
+
+    @classmethod
+    def quick(cls, name: str) -> Metric:
+        """The metric with cheap options."""
+        fields = METRICS[name].model_fields
+        chosen = {key: value for key, value in {**QUICK, **cls.options}.items() if key in fields}
+        return METRICS.create({"name": name, **chosen})
+
+    @classmethod
+    def score(cls, model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estimate:
+        """Measure a network.
+
+        Args:
+            model: takes the images of `mmbench.testing.networks.images`.
+            name: of the metric.
+            count: training images.
+            seed: of all random draws.
+
+        Returns:
+            The score with cheap options.
+        """
+        data, held_out = images(count), images(30, seed=1)
+        return measure(
+            model,
+            (data.images, data.labels),
+            cls.quick(name),
+            seed=seed,
+            validation=(held_out.images, held_out.labels),
+            base=network("mlp"),
+        )
+
+    @classmethod
+    @cache
+    def observed(cls, name: str, family: str) -> Observation:
+        """Measure a network in a state that no single call restores, under a global seed that nothing else uses."""
+        model, data, held_out, base = network(family), images(), images(30, seed=1), network("mlp")
+        metric, reseeded = cls.quick(name), list[object]()
+        parameters = list(model.parameters())
+        model.train()
+        next(model.children()).eval()
+        parameters[0].requires_grad_(False)
+        parameters[-1].grad = torch.full_like(parameters[-1], 7.0)
+        torch.manual_seed(314)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
+            model_before, random_before, start = _state(model), _random_state(), time.perf_counter()
+            estimate = measure(
+                model,
+                (data.images, data.labels),
+                metric,
+                validation=(held_out.images, held_out.labels),
+                base=base,
+            )
+            elapsed, random_after = time.perf_counter() - start, _random_state()
+        same = torch.equal(data.images, images().images) and torch.equal(data.labels, images().labels)
+        return Observation(estimate, elapsed, model_before, _state(model), random_before, random_after, reseeded, same)
+
+    @classmethod
+    @cache
+    def in_float64(cls, name: str, family: str) -> tuple[float, set[torch.dtype]]:
+        """The score of a network in float64, and the dtypes that went through its modules."""
+        return cls.scaled(name, family, 1.0)
+
+    @classmethod
+    def scaled(cls, name: str, family: str, factor: float) -> tuple[float, set[torch.dtype]]:
+        """As `in_float64`, after all weights have been multiplied.
+
+        Args:
+            name: of the metric.
+            family: of the network.
+            factor: for each weight.
+
+        Returns:
+            Score and dtypes.
+        """
+        model, dtypes = network(family, torch.float64), set[torch.dtype]()
+        for module in model.modules():
+            module.register_forward_hook(lambda module, inputs, output: dtypes.update({inputs[0].dtype, output.dtype}))
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.mul_(factor)
+        return cls.score(model, name).value, dtypes
+
+    @classmethod
+    @cache
+    def together(cls, backwards: bool) -> Mapping[str, Estimate | MmbenchError]:
+        """All metrics and some others on one subject, in the order of their names or the reverse."""
+        names = sorted({*cls.metrics(), *OTHERS}, reverse=backwards)
+        data, held_out = images(), images(30, seed=1)
+        return measure_all(
+            network("resnet"),
+            (data.images, data.labels),
+            map(cls.quick, names),
+            validation=(held_out.images, held_out.labels),
+            base=network("mlp"),
+        )
+
+    # Tests
+
+    def test_its_class_is_documented(self, name: str) -> None:
+        """It has an expected sign, and docstrings for module, class and every option."""
+        cls = METRICS[name]
+        assert cls.expected_sign in {-1, 0, 1}
+        assert cls.__doc__, "the class needs a docstring"
+        assert (sys.modules[cls.__module__].__doc__ or "").strip(), "the module needs a docstring: formula and source"
+        for option, field in cls.model_fields.items():
+            assert field.description, f"the option {option!r} needs a docstring"
+
+    def test_its_numeric_options_have_ranges(self, name: str) -> None:
+        """Every number among its options has a smallest or a largest value."""
+        for option, schema in METRICS[name].model_json_schema()["properties"].items():
+            if schema.get("type") in ("integer", "number"):
+                assert {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"} & schema.keys(), option
+
+    def test_it_is_a_finite_number_with_an_error_and_its_cost(self, name: str, family: str) -> None:
+        """Score and details are finite, the standard error is not negative or None, and the cost is measured."""
+        seen = self.observed(name, family)
+        estimate = seen.estimate
+        assert math.isfinite(estimate.value)
+        assert estimate.stderr is None or (estimate.stderr >= 0 and math.isfinite(estimate.stderr))
+        assert 0 < estimate.seconds <= seen.elapsed
+        for key, value in estimate.details.items():
+            assert isinstance(key, str)
+            assert all(map(math.isfinite, value if isinstance(value, list) else [value])), key
+        assert all(seconds >= 0 for seconds in estimate.costs.values())
+
+    def test_the_model_and_the_images_stay_as_they_were(self, name: str, family: str) -> None:
+        """Parameters, buffers, gradients, modes and the images are the same before and after."""
+        seen = self.observed(name, family)
+        assert seen.model_after == seen.model_before
+        assert seen.images_unchanged
+
+    def test_the_global_random_state_stays_as_it_was(self, name: str, family: str) -> None:
+        """The global generators of torch, numpy and Python are in the same state before and after."""
+        seen = self.observed(name, family)
+        assert seen.random_after == seen.random_before
+        assert not seen.reseeded, "the network is on the CPU, but the generators of all GPUs were seeded"
+
+    def test_the_same_seed_gives_the_same_score_in_whatever_mode(self, name: str, typical: str) -> None:
+        """Neither the global seed nor training mode, frozen parameters or `no_grad` count."""
+        first = self.observed(name, typical).estimate
+        torch.manual_seed(2)
+        with torch.no_grad():
+            again = self.score(network(typical).requires_grad_(False), name)
+        assert (first.value, first.stderr, first.details) == (again.value, again.stderr, again.details)
+
+    def test_a_float64_network_is_measured_in_float64(self, name: str, typical: str) -> None:
+        """No module of a float64 network sees float32, and the score is that in float32 but for rounding."""
+        value, dtypes = self.in_float64(name, typical)
+        assert dtypes <= {torch.float64}
+        if name not in self.scale_free:  # a change of 1e-10 would be lost in float32
+            assert self.scaled(name, typical, 1 + 1e-10)[0] != value or self.scaled(name, typical, 1.5)[0] == value
+        assert value == pytest.approx(self.observed(name, typical).estimate.value, rel=1e-2, abs=1e-5)
+
+    def test_the_size_of_the_passes_makes_no_difference(
+        self, name: str, typical: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The score does not depend on how many images go through the network at a time.
+
+        Args:
+            name: of the metric.
+            typical: a family of networks.
+            monkeypatch: sets the images per pass.
+        """
+        if name not in self.couples_images:
+            whole, _ = self.in_float64(name, typical)
+            monkeypatch.setattr(surface, "CHUNK", 7)
+            pieces = self.score(network(typical, torch.float64), name)
+            assert pieces.value == pytest.approx(whole, rel=1e-6, abs=1e-12)
+
+    def test_it_does_not_depend_on_what_was_measured_before(self, name: str) -> None:
+        """Measured with other metrics on one subject, first or last, it is what it is alone."""
+        if (name, "resnet") in self.undefined:
+            assert all(isinstance(self.together(order)[name], UndefinedError) for order in (False, True))
+            return
+        alone = self.score(network("resnet"), name)
+        for order in (False, True):
+            estimate = self.together(order)[name]
+            assert isinstance(estimate, Estimate), estimate
+            assert (estimate.value, estimate.stderr, estimate.details) == (alone.value, alone.stderr, alone.details)
+
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_few_images_are_enough(self, name: str, typical: str, count: int) -> None:
+        """One image gives a finite score, and so do fewer images than a batch.
+
+        Args:
+            name: of the metric.
+            typical: a family of networks.
+            count: training images.
+        """
+        estimate = self.score(network(typical), name, count)
+        assert math.isfinite(estimate.value)
+        assert estimate.stderr is None or estimate.stderr >= 0
+
+    def test_a_parameter_without_influence_does_no_harm(self, name: str, typical: str) -> None:
+        """A parameter that the network does not use has a zero gradient, not a missing one."""
+        assert math.isfinite(self.score(WithUnused(network(typical)), name).value)
+
+    def test_a_diverged_network_is_an_error(self, name: str, family: str) -> None:
+        """A network whose weights are NaN is an error that says so."""
+        model = network(family)
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, math.nan)
+        if name in self.without_weights:
+            assert math.isfinite(self.score(model, name).value)
+        else:
+            with pytest.raises(MmbenchError, match=r"diverged at step 0|not a finite number|not finite numbers"):
+                self.score(model, name)
+
+    def test_a_dead_network_is_an_error_or_a_finite_number(self, name: str, family: str) -> None:
+        """A network whose parameters are all zero is an error that says so, unless its score is finite."""
+        model = network(family)
+        for parameter in model.parameters():
+            nn.init.zeros_(parameter)
+        try:
+            assert math.isfinite(self.score(model, name).value)
+        except MmbenchError as error:
+            assert name not in self.without_weights
+            assert re.search(self.dead, str(error)), error
+
+    def test_without_meaning_for_a_network_it_says_so(self, name: str) -> None:
+        """For the families in `undefined` it raises `UndefinedError`."""
+        for family in (family for metric, family in self.undefined if metric == name):
+            with pytest.raises(UndefinedError):
+                self.score(network(family), name)
+
+
+def _state(model: nn.Module) -> list[object]:
+    """Everything about a network that a measurement might change."""
+    tensors = model.state_dict(keep_vars=True)
+    return [
+        [(n, id(t), t.data_ptr(), t.stride(), t.requires_grad, t.dtype) for n, t in tensors.items()],
+        [copy.deepcopy(t.detach()).tolist() for t in tensors.values()],
+        [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        [module.training for module in model.modules()],
+    ]
+
+
+def _random_state() -> list[object]:
+    """The states of the global generators of torch, numpy and Python."""
+    return [torch.get_rng_state().tolist(), repr(np.random.get_state(legacy=False)), random.getstate()]
