@@ -1,9 +1,9 @@
 """Measure what leaves each metric unchanged, print it, and write mmbench/report/assets/invariances.csv for the report.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--no-file]
+    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--missing] [--no-file]
 
-Takes a few minutes. With metrics named, only their rows of the file are made anew. `weightwatcher_alpha` needs the
-extra `spectra`.
+Takes a few minutes. With metrics named, only their rows of the file are made anew; with --missing, those of metrics
+that the file does not have. `weightwatcher_alpha` needs the extra `spectra`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from rich.table import Table
 import mmbench.report.invariances as kept
 from benchmarks.studies.invariance import Certificate, certificates
 from mmbench.metrics.base import METRICS
+from mmbench.paths import choices
 
 FILE = Path(kept.__file__).parent / "assets" / "invariances.csv"
 HEADER = """\
@@ -34,9 +35,14 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metrics", nargs="*", help="metrics to measure; all by default")
+    parser.add_argument("--missing", action="store_true", help="metrics that the file does not have")
     parser.add_argument("--no-file", action="store_true", help="print only")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.missing:
+        options.metrics = sorted(set(choices("metric")) - {row.metric for row in old()})
+        if not options.metrics:
+            return
     rows = certificates(options.metrics or None)
     Console(width=150).print(table(rows))
     if not options.no_file:
