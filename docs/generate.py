@@ -32,16 +32,16 @@ COMMON = ("factor", "budget", "match", "tolerance")
 METRICS_INTRODUCTION = """# Metrics
 
 `metric=NAME`; an option is `metric.OPTION=VALUE`. All are measured on the expanded model before its training, on the
-same training images for all expansions of a base model. The expected sign is + where theory says that a larger score means a
-larger gain; it was fixed before looking at results. `metric='glob(*)'` in a multirun takes them all.
+same training images for all expansions of a base model. The expected sign is + where theory says that a larger score
+means a larger gain; it was fixed before looking at results. `metric='glob(*)'` in a multirun takes them all.
 
 """
 EXPANSIONS_INTRODUCTION = """# Expansions
 
 `expansion=NAME`; an option is `expansion.OPTION=VALUE`. *Exactly* means that the expanded network computes the base
 model's function, in evaluation and in training mode ([What is measured, precisely](precisely.md)). An operator for
-*all* families is defined for those that can grow along the axis; a pair that has no meaning is recorded as skipped, with the
-reason.
+*all* families is defined for those that can grow along the axis; a pair that has no meaning is recorded as skipped,
+with the reason.
 
 """
 SIZES_INTRODUCTION = """
