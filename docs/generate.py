@@ -158,7 +158,7 @@ def expansions() -> str:
     for one in found:
         operator = EXPANSIONS[one.name]
         families = ", ".join(operator.families or ["all"])
-        what = one.summary + (" Looks at training data." if operator.needs_data and "data" not in one.summary else "")
+        what = one.summary.split(". ")[0].rstrip(".") + (". Looks at training data" if operator.needs_data else "")
         rows.append([link(one), what, ", ".join(operator.axes()) or "-", PRESERVES[operator.preserves], families])
     sized = next(one for one in found if one.name == "net2wider")
     shared = Choice(sized.name, sized.cls, "", {key: sized.defaults[key] for key in COMMON})
