@@ -1,9 +1,9 @@
 """Measure what leaves each metric unchanged, print it, and write mmbench/report/assets/invariances.csv for the report.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--missing] [--no-file]
+    OMP_NUM_THREADS=1 python -m benchmarks.studies.invariances [METRIC ...] [--no-file]
 
-Takes a few minutes. With metrics named, only their rows of the file are made anew; with --missing, those of metrics
-that the file does not have. `weightwatcher_alpha` needs the extra `spectra`.
+Takes a few minutes. With metrics named, only their rows of the file are made anew. `weightwatcher_alpha` needs the
+extra `spectra`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ HEADER = """\
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--missing", action="store_true", help="measure the metrics that the file does not have")
     parser.add_argument("metrics", nargs="*", help="metrics to measure; all by default")
-    parser.add_argument("--missing", action="store_true", help="metrics that the file does not have")
     parser.add_argument("--no-file", action="store_true", help="print only")
     options = parser.parse_args()
     torch.set_num_threads(1)
