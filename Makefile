@@ -1,14 +1,16 @@
 # make demo   set up .venv, run the quickstart sweep and its analysis
 # make test   set up .venv, run the tests
 # make test-all   those that take half a minute each, too
-# make lint   format, lint and type checks
+# make lint   format, lint, docstrings and type checks
+# make docs   build the documentation into site/, strictly and without network
+# make generated   write the catalogues of docs/ from the registries, and the rows of new metrics in the table of invariances
 # make cluster   install and start a one-node Slurm (Debian, root) and Ray, run the tests on them
 
 PYTHON ?= python3
 BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-all lint cluster clean
+.PHONY: demo test test-all lint docs generated cluster clean
 
 demo: .venv/ready
 	$(BIN)/mmbench run -m sweeps=quickstart
@@ -24,6 +26,14 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+docs: .venv/ready
+	$(BIN)/python docs/generate.py --check
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+generated: .venv/ready
+	$(BIN)/python docs/generate.py
+	$(BIN)/python -m benchmarks.studies.invariances --missing
 
 # Without the constraints: Ray's launcher needs an older cloudpickle, and with it an older joblib.
 cluster: .venv/ready
@@ -46,4 +56,4 @@ cluster: .venv/ready
 	@touch $@
 
 clean:
-	rm -rf .venv dist results
+	rm -rf .venv dist results site

@@ -218,13 +218,13 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"option {path}", location[-1], cls.model_fields)
     if problem["type"] == "missing":
-        return f"{path} is missing: {_allowed(cls, location)}"
+        return f"{path} is missing: {allowed_values(cls, location)}"
     if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
         return str(problem["ctx"]["error"])
-    return f"{path} = {problem['input']!r} is not allowed: must be {_allowed(cls, location)}"
+    return f"{path} = {problem['input']!r} is not allowed: must be {allowed_values(cls, location)}"
 
 
-def _allowed(cls: type[BaseModel], location: list[str]) -> str:
+def allowed_values(cls: type[BaseModel], location: list[str]) -> str:
     """The type and range of an option in words, read off its JSON schema."""
     root = cls.model_json_schema()
     schema = root

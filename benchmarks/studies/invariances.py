@@ -22,6 +22,7 @@ from rich.table import Table
 import mmbench.report.sections.invariances as kept
 from benchmarks.studies.invariance import Certificate, certificates
 from mmbench.metrics.base import METRICS
+from mmbench.paths import choices
 
 FILE = kept.FILE
 HEADER = """\
@@ -35,6 +36,7 @@ HEADER = """\
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--missing", action="store_true", help="measure the metrics that the file does not have")
     parser.add_argument("metrics", nargs="*", help="metrics to measure; all by default")
     parser.add_argument("--no-file", action="store_true", help="print only")
     parser.add_argument("--prune", action="store_true", help="measure nothing, remove rows of metrics that are gone")
@@ -43,6 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(old())
         return
     torch.set_num_threads(1)
+    if options.missing:
+        options.metrics = sorted(set(choices("metric")) - {row.metric for row in old()})
+        if not options.metrics:
+            return
     rows = certificates(options.metrics or None)
     Console(width=150).print(table(rows))
     if not options.no_file:
