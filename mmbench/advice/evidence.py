@@ -57,10 +57,7 @@ def _as_defined(frame: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame
 
 
 def _choices(rows: pd.DataFrame, sign: Any) -> pd.DataFrame:
-    """By configuration, where there is a choice at equal budget: the score times its expected sign.
-
-    Of several sets of options of the metric, the one with the most configurations counts.
-    """
+    # Of several sets of options of the metric, the one with the most configurations counts.
     parts = []
     for _, part in rows.groupby("metric"):
         cell = part["budget_cell"].to_numpy()

@@ -34,7 +34,7 @@ def command(arguments: list[str]) -> None:
     config = composed(rest)
     stores, tracker = stores_of(config), logging(tracker_of(config))
     from mmbench.report.analyze import analyze
-    from mmbench.report.page import correlation_table
+    from mmbench.report.terminal import correlation_table
 
     with console.err.status("reading the store, correlating, drawing"):
         analysis = analyze(stores, own.get("where"))
@@ -51,7 +51,7 @@ def command(arguments: list[str]) -> None:
 
 def _warn_of_gaps(frame: Any) -> None:
     """Say what is not in the frame, or is averaged there."""
-    from mmbench.statistics.judge import mixed
+    from mmbench.statistics.configurations import mixed
 
     attrs = frame.attrs
     if attrs["filtered"]:

@@ -3,11 +3,13 @@
 import pkgutil
 from importlib import import_module
 
-import scipy.linalg  # loaded here, since it would count as the time of the first metric that imports it
-import scipy.optimize
+# The parts of scipy are loaded here, since they would count as the time of the first metric that imports them;
+# torch._dynamo is loaded by some layers of torch.
+import scipy.linalg  # noqa: F401
+import scipy.optimize  # noqa: F401
 import scipy.special  # noqa: F401
 import timm  # noqa: F401
-import torch._dynamo  # some layers of torch load it
+import torch._dynamo  # noqa: F401
 import torch.utils.flop_counter  # noqa: F401
 
 from mmbench import landscape, models
