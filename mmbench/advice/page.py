@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.resources import files
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from mmbench.records.frame import write_table
 from mmbench.report.figures.style import AGREES, OPEN, STYLE, WIDTH
+from mmbench.report.table import Table
+from mmbench.report.template import asset, render
 from mmbench.store.files import replacing
 from mmbench.text import is_missing, number
 
@@ -30,6 +30,31 @@ BRIEF = {
     name: COLUMNS[name] for name in ("rank", "expansion", "parameters", "score", "score_stderr", "decided", "rounds")
 }
 """The columns that fit a terminal."""
+TEMPLATE = """\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>mmbench: advice</title>
+<style>{{ style }}</style>
+</head>
+<body><main>
+<h1>Which expansion to choose</h1>
+{{ paragraphs(about) }}
+<h2>Ranking</h2>
+{% if chart %}<figure><img src="{{ chart }}" alt="{{ ranking.caption }}"></figure>{% endif %}
+{{ table(ranking) }}
+<h2>How far to trust it</h2>
+{{ paragraphs(evidence) }}
+{% if left_out.rows %}
+<h2>Left out</h2>
+{{ table(left_out) }}
+{% endif %}
+</main></body>
+</html>
+"""
 CAPTION = "Scores with their standard errors. Blue: may be the best. Grey: clearly behind."
 
 
@@ -49,19 +74,20 @@ def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folde
     write_table(table, csv)
     scored, failed = table[table["rank"].notna()], table[table["rank"].isna()]
     left_out = [*table.attrs["left_out"], *failed.to_dict("records")]
-    environment = Environment(loader=PackageLoader("mmbench.advice", "assets"), autoescape=True)
-    environment.undefined = StrictUndefined
-    text = environment.get_template("page.html").render(
-        style=files("mmbench.report").joinpath("assets", "report.css").read_text(encoding="utf-8"),
-        about=about,
-        costs=costs(table),
+    text = render(
+        TEMPLATE,
+        style=asset("report.css"),
+        about=[about, *costs(table)],
         chart=_chart(scored) if len(scored) else "",
-        caption=CAPTION,
-        headings=list(COLUMNS.values()),
-        rows=[shown(row) for row in scored.to_dict("records")],
-        evidence=evidence,
-        definitions=table.attrs["metrics"],
-        left_out=[(entry["expansion"], entry["axis"], entry["reason"]) for entry in left_out],
+        ranking=Table([*COLUMNS.values()], [shown(row) for row in scored.to_dict("records")], CAPTION, running={1}),
+        evidence=[*evidence, *(f"Measured: {definition}" for definition in table.attrs["metrics"])],
+        left_out=Table(
+            ["expansion", "axis", "reason"],
+            [[str(entry[name]) for name in ("expansion", "axis", "reason")] for entry in left_out],
+            "Ways to expand that have no score",
+            kind="words",
+            running={2},
+        ),
     )
     with replacing(page) as path:
         path.write_text(text, encoding="utf-8")
