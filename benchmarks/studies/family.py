@@ -1,8 +1,9 @@
 """Which member of the manifold family predicts the gain: every definition on the clouds that the records hold.
 
 A record of the metric `manifold` holds its cloud, not its score alone, so all sizes, gates, units and nulls can be
-computed from it afterwards (`mmbench.landscape.sizes`), and smaller clouds are parts of it. Here a cell is a base model's
-set-up (data set, model, training); inside a cell definitions are compared over configurations, and at equal budget.
+computed from it afterwards (`mmbench.landscape.sizes`), and smaller clouds are parts of it. Here a cell is the set-up
+of a base model (data set, model, training); inside a cell definitions are compared over configurations, and at equal
+budget.
 
 The best of a thousand definitions may be the best by luck. The definition is therefore chosen on half of the cells, by
 the mean of its equal-budget correlation over cells, and confirmed on the other half; the halves are a chequerboard over

@@ -19,12 +19,6 @@ CONTRACT = [
 UNDEFINED = ["spearman", "ci_low", "ci_high", "p_value", "kendall", "partial_spearman", "equal_budget_spearman"]
 
 
-def test_an_empty_frame_gives_the_columns(record):
-    assert list(correlate(pd.DataFrame()).columns)[: len(CONTRACT)] == CONTRACT
-    assert list(correlate(pd.DataFrame([record()]).iloc[:0]).columns) == list(COLUMNS)
-    assert correlate(pd.DataFrame()).empty
-
-
 def test_a_metric_that_always_failed_has_rows_of_nothing(points):
     failed = [{**r, "status": "failed", "score": None} for r in points([1, 2, 3], [0.1, 0.2, 0.3])]
     found = row(correlate(pd.DataFrame(failed)))
@@ -54,10 +48,6 @@ def test_a_group_is_judged_like_a_frame_of_its_own(sweep_frame, sweep_table):
     one = whole[whole["group"] == "model=resnet"].drop(columns="group").reset_index(drop=True)
     other = part[part["group"] == "all"].drop(columns="group").reset_index(drop=True)
     pd.testing.assert_frame_equal(one, other)
-
-
-def test_controls_are_known_by_name_where_the_arm_is_missing(sweep_frame, sweep_table):
-    pd.testing.assert_frame_equal(correlate(sweep_frame.drop(columns="arm")), sweep_table)
 
 
 def test_rows_are_sorted_all_first_then_gain_then_strength(sweep_table):
@@ -94,15 +84,12 @@ def test_regret_falls_with_what_is_spent():
     assert first["cost"] == pytest.approx(0.2 + 1 / 8)  # the metric takes 2 s of 10 s of training
 
 
-def test_an_empty_frame_has_every_table_and_says_so():
+def test_an_empty_frame_has_every_table_and_says_so(record):
     judgement = judge(pd.DataFrame())
+    assert list(judgement.correlations) == list(COLUMNS)
+    assert list(correlate(pd.DataFrame([record()]).iloc[:0])) == list(COLUMNS)
     assert all(len(table) == 0 for name, table in judgement.tables.items() if name != "reliability")
     assert judgement.remarks == ["There is no run yet."]
-
-
-def test_the_order_of_the_rows_changes_nothing(sweep_frame, sweep_table):
-    shuffled = sweep_frame.sample(frac=1, random_state=3)
-    pd.testing.assert_frame_equal(correlate(shuffled), sweep_table)
 
 
 def test_q_values_are_over_the_metrics_of_one_target_and_group(sweep_table):
@@ -111,3 +98,8 @@ def test_q_values_are_over_the_metrics_of_one_target_and_group(sweep_table):
         for p_value, q_value in (("p_value", "q_value"), ("equal_budget_p", "equal_budget_q")):
             expected = false_discovery_rate(rows[p_value].where(tested))
             pd.testing.assert_series_equal(rows[q_value], expected, check_names=False)
+
+
+def test_the_order_of_the_rows_changes_nothing_and_controls_are_known_by_name(sweep_frame, sweep_table):
+    shuffled = sweep_frame.drop(columns="arm").sample(frac=1, random_state=3)
+    pd.testing.assert_frame_equal(correlate(shuffled), sweep_table)
