@@ -15,6 +15,8 @@ from mmbench.report.page import write_report
 from mmbench.statistics.judge import judge
 from tests.records.synthetic import make_points, make_record, points, record, stored, sweep, sweep_frame, write_store
 
+from .helpers import judge_gain
+
 __all__ = ["points", "record", "stored", "sweep", "sweep_frame"]  # fixtures
 
 
@@ -66,7 +68,7 @@ def hostile(tmp_path_factory):
     rows += make_points([1, 2, 3], [0.1, 0.2, 0.3], **{**names, "metric": names["metric"].replace("/", "_")})
     rows += make_points([1], [0.1], status="failed", error=EVIL, **names)
     frame = pd.DataFrame(rows)
-    judgement = judge(frame)
+    judgement = judge_gain(frame)
     drawings = draw(frame, judgement, folder / "figures")
     return Hostile(names, drawings, write_report(frame, judgement, folder, drawings))
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from mmbench.report.page import write_report
 
-from .html import Page, data_of
+from .helpers import Page, data_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 IMAGE = "data:image/png;base64,"

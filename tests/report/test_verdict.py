@@ -2,14 +2,15 @@ import pandas as pd
 import pytest
 
 from mmbench.report.verdict import extent, verdict
-from mmbench.statistics.judge import judge
+
+from .helpers import judge_gain
 
 pytestmark = pytest.mark.filterwarnings("error")
 
 
 def sentences(records):
     frame = pd.DataFrame(records)
-    return " ".join(verdict(frame, judge(frame.assign(model=None, axis=None, training=None))))  # fewer groups to judge
+    return " ".join(verdict(frame, judge_gain(frame)))
 
 
 def two_metrics(points, manifold, rival, n=20, name="parameters", sign=1):
@@ -33,8 +34,8 @@ def gains(n=20):
 def test_without_a_score_there_are_no_results(record):
     assert "There are no results yet" in sentences([record(status="failed")])
     nothing = pd.DataFrame()
-    assert "There are no results yet" in " ".join(verdict(nothing, judge(nothing)))
-    assert extent(nothing, judge(nothing)) == ""
+    assert "There are no results yet" in " ".join(verdict(nothing, judge_gain(nothing)))
+    assert extent(nothing, judge_gain(nothing)) == ""
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 9])
@@ -140,7 +141,7 @@ def test_many_names_are_cut(points):
 def test_an_unfinished_sweep_is_mentioned_and_the_extent_counts_what_is_there(points):
     frame = pd.DataFrame(two_metrics(points, nearly(), nearly()))
     frame.attrs["unfinished"] = {"running": 2, "missing": 30}
-    judgement = judge(frame)
+    judgement = judge_gain(frame)
     sentence = "The sweep is not finished: 2 running, 30 missing. These numbers will change."
     assert sentence in verdict(frame, judgement)
     text = extent(frame, judgement)

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from mmbench.report.figures.draw import draw
-from mmbench.statistics.judge import judge
+
+from ..helpers import judge_gain
 
 pytestmark = pytest.mark.filterwarnings("error")
 METRICS = ["hessian_trace", "loss_after_k_steps", "manifold", "parameters", "random"]
@@ -28,13 +29,13 @@ def test_the_same_records_give_the_same_bytes_and_old_figures_go(points, tmp_pat
     gains = [0.1, 0.2, 0.3, 0.4, 0.5]
     frame = pd.DataFrame([*points([1, 2, 3, 5, 4], gains), *points([1, 3, 3, 5, 4], gains, seed=1)])
     before = dict(matplotlib.rcParams)
-    draw(frame, judge(frame), tmp_path / "a")
-    draw(frame[::-1], judge(frame[::-1]), tmp_path / "b")
+    draw(frame, judge_gain(frame), tmp_path / "a")
+    draw(frame[::-1], judge_gain(frame[::-1]), tmp_path / "b")
     assert dict(matplotlib.rcParams) == before
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert {"overview.svg", "overview.png", "scatter_manifold.svg", "scatter_manifold.png"} <= set(files)
     assert all((tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes() for name in files)
-    draw(frame[:0], judge(frame[:0]), tmp_path / "a")
+    draw(frame[:0], judge_gain(frame[:0]), tmp_path / "a")
     assert list((tmp_path / "a").iterdir()) == []
 
 

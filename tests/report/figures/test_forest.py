@@ -3,7 +3,9 @@ import pytest
 
 from mmbench.report.figures.forest import colour
 from mmbench.report.figures.style import AGREES, CONTRADICTS, OPEN
-from mmbench.statistics.judge import correlate, ranked
+from mmbench.statistics.judge import ranked
+
+from ..helpers import judge_gain
 
 CASES = {
     "expected": (range(10), 1, AGREES),
@@ -25,7 +27,7 @@ def rows(points):
             list(map(float, scores)), [0.01 * at for at in range(len(scores))], metric=name, expected_sign=sign
         )
     ]
-    return ranked(correlate(pd.DataFrame(records))).set_index("metric")
+    return ranked(judge_gain(pd.DataFrame(records)).correlations).set_index("metric")
 
 
 @pytest.mark.parametrize("name", CASES)

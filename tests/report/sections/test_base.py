@@ -10,7 +10,7 @@ from mmbench.report.page import write_report
 from mmbench.report.sections.base import all_sections
 from mmbench.statistics.judge import judge
 
-from ..html import Page
+from ..helpers import Page
 
 pytestmark = pytest.mark.filterwarnings("error")
 EXTRA = """

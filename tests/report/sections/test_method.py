@@ -2,7 +2,7 @@
 
 from mmbench.report.page import write_report
 
-from ..html import Page
+from ..helpers import Page
 
 
 def test_versions_of_the_records_come_first_and_their_lack_is_mentioned(sweep_frame, judged, tmp_path):

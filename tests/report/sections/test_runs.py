@@ -6,9 +6,8 @@ import pandas as pd
 import pytest
 
 from mmbench.report.page import write_report
-from mmbench.statistics.judge import judge
 
-from ..html import Page
+from ..helpers import Page, judge_gain
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -41,6 +40,6 @@ def test_long_lists_of_reasons_are_cut(record, tmp_path):
     frame = pd.DataFrame(
         [record(status="failed", error=f"{'x' * place} {'y' * 400}", seed=place) for place in range(70)]
     )
-    text = write_report(frame, judge(frame), tmp_path).read_text()
+    text = write_report(frame, judge_gain(frame), tmp_path).read_text()
     assert "and 10 more reasons" in Page(text).text
     assert "y" * 301 not in text

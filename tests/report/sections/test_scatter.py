@@ -5,7 +5,7 @@ import pytest
 from mmbench.report.page import write_report
 from mmbench.statistics.configurations import configurations, runs
 
-from ..html import Page, data_of
+from ..helpers import Page, data_of
 
 pytestmark = pytest.mark.filterwarnings("error")
 

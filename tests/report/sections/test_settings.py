@@ -3,7 +3,7 @@
 from mmbench.records.curves import Traces
 from mmbench.report.page import write_report
 
-from ..html import Page
+from ..helpers import Page
 
 
 def test_settings_are_shown_in_full(sweep_frame, judged, tmp_path):
