@@ -17,7 +17,8 @@ def functions(path):
     module = ast.parse(path.read_text())
     for scope in (module, *(node for node in ast.walk(module) if isinstance(node, ast.ClassDef))):
         for node in scope.body:
-            public = isinstance(node, ast.FunctionDef) and not node.name.startswith("_")
+            # The parameters of a test are pytest's fixtures (mmbench.testing).
+            public = isinstance(node, ast.FunctionDef) and not node.name.startswith(("_", "test_"))
             if public and len(parameters(node, variable=False)) >= 3:
                 yield node
 
