@@ -12,7 +12,7 @@ from mmbench.models.base import MODELS
 from mmbench.models.flops import flops
 from mmbench.models.reading import architecture_of
 from mmbench.models.skeleton import skeleton
-from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE
 
 

@@ -10,7 +10,7 @@ from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.models.base import MODELS, interleaved
 from mmbench.models.skeleton import skeleton
-from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE, ModelContract, changes_of_logits, images, network, state_shapes
 from tests.models.networks import CASES
 
