@@ -1,13 +1,15 @@
 """Contract of a data source.
 
-from mmbench.testing.datasets import DatasetContract
+In a test file of the outside package:
 
-class TestMine(DatasetContract):
-    dataset = "mine"
+    from mmbench.testing.datasets import DatasetContract
 
-    def options(self, folder, seed):
-        write_my_files(folder, seed)
-        return {"path": str(folder)}
+    class TestMine(DatasetContract):
+        dataset = "mine"
+
+        def options(self, folder, seed):
+            write_my_files(folder, seed)
+            return {"path": str(folder)}
 """
 
 from __future__ import annotations

@@ -1,218 +1,41 @@
 """Contract of an expansion.
 
-from mmbench.testing.expansions import ExpansionContract
+In a test file of the outside package:
 
-class TestMine(ExpansionContract):
-    expansion = "mine"
-    quick = {"learning_steps": 2}  # options that make it fast
-    variants = ({"factor": 3.0},)  # options to test beside the defaults and the axes
+    from mmbench.testing.expansions import ExpansionContract
+
+    class TestMine(ExpansionContract):
+        expansion = "mine"
+        quick = {"learning_steps": 2}  # options that make it fast
+        variants = ({"factor": 3.0},)  # options to test beside the defaults and the axes
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, lru_cache
-from typing import Any, ClassVar, NamedTuple, get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, get_args
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
-from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.apply import expand
-from mmbench.expansions.base import EXPANSIONS, Preserves, Target
-from mmbench.models.base import MODELS, Architecture
-from mmbench.models.copies import copied
+from mmbench.expansions.base import EXPANSIONS, Preserves
+from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of
-from mmbench.testing.models import CLEARLY, EXACTLY, NETWORKS, SHAPE, difference, images, network, randomised
-
-FAMILIES = MODELS.names()
-DIGITS = InputShape(channels=1, image_size=8, classes=10)
-
-
-class Cell(NamedTuple):
-    """An operator with options on one of `NETWORKS`."""
-
-    operator: str
-    options: Mapping[str, Any]
-    network: str
-    quick: Mapping[str, Any] = {}
-    """Options that make it fast and do not change where it leads."""
-
-    def __hash__(self) -> int:
-        """By its text, since options are not hashable."""
-        return hash(str(self))
-
-    def __str__(self) -> str:
-        """The id of a test."""
-        options = "".join(f" {key}={value}" for key, value in self.options.items())
-        return f"{self.operator}{options} on {self.network}"
-
-    @property
-    def architecture(self) -> Architecture:
-        """Of the small network."""
-        return NETWORKS[self.network]
-
-    @property
-    def family(self) -> str:
-        """Of the small network."""
-        return self.architecture.name
-
-    def base(self, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """The small network, its weights of order one."""
-        return copied(_base(self.architecture, dtype))
-
-    def target(self) -> Target:
-        """The larger architecture; `UndefinedError` if there is none."""
-        return EXPANSIONS[self.operator](**self.options).target(self.architecture, SHAPE)
-
-    def is_defined(self) -> bool:
-        """Whether there is a larger architecture."""
-        return _is_defined(self)
-
-    def expand(self, model: nn.Module | None = None, seed: int = 0, **options: Any) -> nn.Module:
-        """The larger network.
-
-        Args:
-            model: what it is grown from; the small network unless given.
-            seed: of the random draws.
-            **options: in place of the cell's.
-
-        Returns:
-            A new network.
-        """
-        model = self.base() if model is None else model
-        return expand(model, self.operator, data=examples(), seed=seed, **{**self.quick, **self.options, **options})
-
-
-@cache
-def _is_defined(cell: Cell) -> bool:
-    try:
-        cell.target()
-    except UndefinedError:
-        return False
-    return True
-
-
-@lru_cache(maxsize=64)
-def _base(architecture: Architecture, dtype: torch.dtype) -> nn.Module:
-    return network(architecture, dtype)
-
-
-@cache
-def examples() -> tuple[Tensor, Tensor]:
-    """Images and labels with something to learn: the brightest of three parts of the first channel."""
-    x = images(count=48, seed=5)
-    return x, torch.stack([part.mean((1, 2)) for part in x[:, 0].chunk(SHAPE.classes, dim=1)]).argmax(0)
-
-
-def axes_of(operator: str) -> list[dict[str, Any]]:
-    """The operator's defaults, and each of its other axes."""
-    cls = EXPANSIONS[operator]
-    default = getattr(cls(), "axis", None)
-    return [{}, *({"axis": axis} for axis in cls.axes() if axis != default)]
-
-
-def same(first: nn.Module, second: nn.Module) -> bool:
-    """Whether two networks have the same state, bit for bit."""
-    a, b = first.state_dict(), second.state_dict()
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
-
-
-def train(model: nn.Module, optimiser: type[torch.optim.Optimizer], steps: int, **options: Any) -> Iterator[float]:
-    """Train on random labels, all images in one batch.
-
-    Args:
-        model: for images of `SHAPE`; changed in place.
-        optimiser: a class of torch.optim.
-        steps: how many.
-        **options: of the optimiser.
-
-    Yields:
-        The loss of each step after its backward pass and before the update.
-    """
-    x = images(count=64)
-    labels = torch.randint(SHAPE.classes, (len(x),), generator=torch.Generator().manual_seed(5))
-    rule = optimiser(model.parameters(), **options)
-    model.train()
-    for _ in range(steps):
-        rule.zero_grad()
-        loss = cross_entropy(model(x), labels)
-        loss.backward()
-        yield loss.item()
-        rule.step()
-
-
-def entries_with_gradients(model: nn.Module, threshold: float = 0.0) -> dict[str, Tensor]:
-    """For each parameter, which of its entries get a gradient above the threshold in one of three steps of SGD."""
-    seen = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
-    for _ in train(model, torch.optim.SGD, steps=3, lr=0.05, momentum=0.9):
-        for name, p in model.named_parameters():
-            if p.grad is not None:
-                seen[name] |= p.grad.abs() > threshold
-    return seen
-
-
-@cache
-def trainable_entries(architecture: Architecture) -> dict[str, Tensor]:
-    """The entries that can have a gradient at all: those that have one in a network with all weights of order one.
-
-    Entries that cannot have one are the biases of keys, which the softmax cancels; biases that a token MLP of a Mixer
-    adds to all channels of a patch alike, which the LayerNorms cancel; and taps of a kernel that are always beyond the
-    image.
-
-    Returns:
-        For each parameter a boolean tensor of its shape.
-    """
-    return entries_with_gradients(network(architecture), threshold=1e-12)
-
-
-def shares_with_gradients(cell: Cell) -> dict[str, float]:
-    """For each tensor that is new or has grown, the share of its trainable entries that get a gradient."""
-    base = cell.base()
-    sizes = {name: tensor.shape for name, tensor in base.state_dict().items()}
-    shares, trainable = {}, trainable_entries(cell.target().architecture)
-    for name, seen in entries_with_gradients(cell.expand(base)).items():
-        if trainable[name].any() and (sizes.get(name) != seen.shape or EXPANSIONS[cell.operator].preserves == "no"):
-            shares[name] = float(seen[trainable[name]].float().mean())
-    return shares
-
-
-def wild_initialisation(patch: pytest.MonkeyPatch, draw: int = 0) -> None:
-    """Let every family build networks with weights, biases and running statistics of order one, none of them zero.
-
-    An operator that forgets to set a bias to zero would pass with the families' own initialisation, where it is zero.
-
-    Args:
-        patch: undoes it.
-        draw: another number changes the fresh weights, but not the operator's own draws.
-    """
-    for family in FAMILIES:
-
-        def wild(architecture: Architecture, shape: InputShape, build: Any = MODELS[family].build) -> nn.Module:
-            torch.rand(draw)
-            return randomised(build(architecture, shape))
-
-        patch.setattr(MODELS[family], "build", wild)
-
-
-def assert_the_function_is_kept(small: nn.Module, large: nn.Module, *, train: bool = True) -> None:
-    """Check that two networks in float64 have the same logits.
-
-    Args:
-        small: a network for images of `SHAPE`.
-        large: another one.
-        train: whether also in training mode, and after the running statistics have moved.
-    """
-    assert difference(small, large) <= EXACTLY, "in evaluation mode"
-    if train:
-        assert difference(small, large, train=True) <= EXACTLY, "in training mode"
-        # The batch has moved all running statistics: those of copies must have moved alike.
-        assert difference(small, large) <= EXACTLY, "in evaluation mode, after a batch in training mode"
+from mmbench.testing.cells import (
+    DIGITS,
+    FAMILIES,
+    Cell,
+    assert_the_function_is_kept,
+    axes_of,
+    same,
+    shares_with_gradients,
+    wild_initialisation,
+)
+from mmbench.testing.models import CLEARLY, NETWORKS, SHAPE, difference, images
 
 
 class ExpansionContract:

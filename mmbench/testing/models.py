@@ -1,10 +1,12 @@
 """Contract of a network family, and small networks of all families to test other components with.
 
-from mmbench.testing.models import ModelContract
+In a test file of the outside package:
 
-class TestMine(ModelContract):
-    model = "mine"
-    options = {"widths": (7, 5)}  # of a small network, with odd sizes where they can be
+    from mmbench.testing.models import ModelContract
+
+    class TestMine(ModelContract):
+        model = "mine"
+        options = {"widths": (7, 5)}  # of a small network, with odd sizes where they can be
 """
 
 from __future__ import annotations

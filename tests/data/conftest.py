@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
-
-from mmbench.data.base import Data
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -61,57 +57,30 @@ def write(
     return file
 
 
+def write_parquet(folder: Path, seed: int = 0) -> Path:
+    """A data set of 40 training and 12 test images of 4 classes, sorted by class."""
+    write(folder / "train-00000-of-00002.parquet", [0] * 10 + [1] * 10, names=4, seed=3 * seed + 1)
+    write(folder / "train-00001-of-00002.parquet", [2] * 10 + [3] * 10, names=4, seed=3 * seed + 2)
+    write(folder / "test-00000-of-00001.parquet", [0, 1, 2, 3] * 3, names=4, seed=3 * seed + 3)
+    return folder
+
+
+def write_image_folder(folder: Path, seed: int = 0) -> Path:
+    """train/ and test/ with the classes cat, dog and 10 and 4 images of 9x7 RGB pixels in each."""
+    for split, count, own in (("train", 10, 1), ("test", 4, 2)):
+        images = noise(2 * count, (9, 7), seed=2 * seed + own)
+        for number, image in enumerate(images):
+            file = folder / split / ("cat", "dog")[number % 2] / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            image.save(file)
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A data set of 40 training and 12 test images of 4 classes, sorted by class."""
-    write(tmp_path / "train-00000-of-00002.parquet", [0] * 10 + [1] * 10, names=4, seed=1)
-    write(tmp_path / "train-00001-of-00002.parquet", [2] * 10 + [3] * 10, names=4, seed=2)
-    write(tmp_path / "test-00000-of-00001.parquet", [0, 1, 2, 3] * 3, names=4, seed=3)
-    return tmp_path
+    return write_parquet(tmp_path)
 
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    """train/ and test/ with the classes cat, dog and 10 and 4 images of 9x7 RGB pixels in each."""
-    for split, count, seed in (("train", 10, 1), ("test", 4, 2)):
-        images = noise(2 * count, (9, 7), seed=seed)
-        for number, image in enumerate(images):
-            file = tmp_path / split / ("cat", "dog")[number % 2] / f"{number}.png"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            image.save(file)
-    return tmp_path
-
-
-@pytest.fixture
-def unchanged_rng() -> Callable[[Callable[[], Any]], Any]:
-    """Call a function and assert that it left the global random generators alone."""
-
-    def call(function: Callable[[], Any]) -> Any:
-        torch.manual_seed(12345)
-        np.random.seed(12345)
-        random.seed(12345)
-        result = function()
-        drawn = torch.rand(1).item(), np.random.rand(), random.random()
-        torch.manual_seed(12345)
-        np.random.seed(12345)
-        random.seed(12345)
-        assert drawn == (torch.rand(1).item(), np.random.rand(), random.random())
-        return result
-
-    return call
-
-
-def assert_disjoint_and_normalised(data: Data) -> None:
-    """No image lies in two splits, and the training images have mean 0 and standard deviation 1 in each channel."""
-    images = torch.cat([data.train.images, data.validation.images, data.test.images])
-    assert len(torch.unique(images, dim=0)) == len(images)
-    assert torch.allclose(data.train.images.mean((0, 2, 3)), torch.zeros(1), atol=1e-5)
-    assert torch.allclose(data.train.images.std((0, 2, 3)), torch.ones(1), atol=1e-4)
-    assert data.test.images.mean((0, 2, 3)).abs().max() > 1e-4  # by the training images' statistics, not by its own
-
-
-def assert_same(one: Data, other: Data) -> None:
-    """Both data are equal, bit for bit."""
-    for name in ("train", "validation", "test"):
-        assert torch.equal(getattr(one, name).images, getattr(other, name).images)
-        assert torch.equal(getattr(one, name).labels, getattr(other, name).labels)
+    return write_image_folder(tmp_path)

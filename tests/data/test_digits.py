@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 
 from mmbench.data.base import DATASETS, InputShape
 from mmbench.errors import ConfigError
-
-from .conftest import assert_disjoint_and_normalised, assert_same
+from mmbench.testing.datasets import assert_disjoint_and_normalised
 
 
 def test_splits_are_fixed_disjoint_normalised_and_stratified() -> None:
@@ -26,11 +22,6 @@ def test_train_size_takes_the_first_and_leaves_the_other_splits_alone() -> None:
     assert torch.equal(small.train.labels, full.train.labels[:300])
     assert torch.equal(small.validation.labels, full.validation.labels)
     assert torch.equal(small.test.labels, full.test.labels)
-
-
-def test_is_deterministic_and_leaves_the_global_generators_alone(unchanged_rng: Callable[..., Any]) -> None:
-    digits = DATASETS.create({"name": "digits"})
-    assert_same(unchanged_rng(digits.load), digits.load())
 
 
 @pytest.mark.parametrize("size", [9, 1001])

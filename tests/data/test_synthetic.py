@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,8 +7,7 @@ import torch
 
 from mmbench.data.base import DATASETS, Data, InputShape
 from mmbench.errors import ConfigError, DataError
-
-from .conftest import assert_disjoint_and_normalised, assert_same
+from mmbench.testing.datasets import assert_disjoint_and_normalised
 
 TASKS = pytest.mark.parametrize("task", ["teacher", "clusters"])
 NEAREST = {"teacher": 0.25, "clusters": 0.35}  # accuracy of the nearest training image, well above chance
@@ -27,13 +25,6 @@ def test_splits_are_disjoint_normalised_and_as_large_as_asked(task: str) -> None
     assert data.train.images.dtype == torch.float32
     assert data.train.labels.dtype == torch.int64
     assert_disjoint_and_normalised(data)
-
-
-@TASKS
-def test_is_deterministic_and_leaves_the_global_generators_alone(task: str, unchanged_rng: Callable[..., Any]) -> None:
-    one = unchanged_rng(lambda: load(task, label_noise=0.3))
-    torch.manual_seed(1)
-    assert_same(one, load(task, label_noise=0.3))
 
 
 @TASKS

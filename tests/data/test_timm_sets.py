@@ -14,8 +14,9 @@ from PIL import Image
 from mmbench.data.base import DATASETS, InputShape
 from mmbench.data.timm_sets import TimmImages
 from mmbench.errors import ConfigError, DataError
+from mmbench.testing.datasets import assert_disjoint_and_normalised
 
-from .conftest import assert_disjoint_and_normalised, assert_same, noise
+from .conftest import noise
 
 
 def make(folder: Path | None, **options: Any) -> TimmImages:
@@ -55,14 +56,6 @@ def test_every_image_keeps_its_label(image_folder: Path) -> None:
 
 def test_images_are_made_grey_when_asked(image_folder: Path) -> None:
     assert make(image_folder, channels=1, image_size=20).load().shape == InputShape(1, 20, 2)
-
-
-def test_is_deterministic_and_leaves_the_global_generators_alone(
-    image_folder: Path, unchanged_rng: Callable[..., Any]
-) -> None:
-    one = unchanged_rng(make(image_folder).load)
-    torch.manual_seed(1)
-    assert_same(one, make(image_folder).load())
 
 
 def test_fingerprint_follows_content_and_options_alone(

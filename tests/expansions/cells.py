@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.testing.expansions import FAMILIES, Cell, axes_of
+from mmbench.testing.cells import FAMILIES, Cell, axes_of
 from mmbench.testing.models import NETWORKS
 
 OPERATORS = EXPANSIONS.names()

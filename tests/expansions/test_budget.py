@@ -11,7 +11,7 @@ from mmbench.expansions.budget import LARGEST_FACTOR, solve
 from mmbench.expansions.copying import Copying
 from mmbench.expansions.sized import grown_coupled_groups
 from mmbench.models.base import MODELS
-from mmbench.testing.expansions import DIGITS, FAMILIES
+from mmbench.testing.cells import DIGITS, FAMILIES
 from tests.expansions.cells import OPERATORS
 
 SIZED = [name for name in OPERATORS if "budget" in EXPANSIONS[name].model_fields]

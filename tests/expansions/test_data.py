@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mmbench.expansions.apply import Expander, expand
-from mmbench.testing.expansions import Cell, examples, train
+from mmbench.testing.cells import Cell, examples, train
 from mmbench.testing.models import NETWORKS, network
 from tests.expansions.cells import DEFAULTS
 

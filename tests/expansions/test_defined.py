@@ -5,7 +5,7 @@ import pytest
 from mmbench.errors import UndefinedError
 from mmbench.expansions.apply import expand
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.testing.expansions import Cell
+from mmbench.testing.cells import Cell
 from mmbench.testing.models import NETWORKS, SHAPE, network
 from tests.expansions.cells import OPERATORS
 

@@ -12,7 +12,7 @@ import torch
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
-from mmbench.testing.expansions import FAMILIES, Cell, assert_the_function_is_kept, wild_initialisation
+from mmbench.testing.cells import FAMILIES, Cell, assert_the_function_is_kept, wild_initialisation
 from mmbench.testing.models import CLEARLY, EXACTLY, NETWORKS, difference, images, network
 from tests.expansions.cells import DEFAULTS, DEFINED
 

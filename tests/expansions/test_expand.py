@@ -11,7 +11,7 @@ import mmbench
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.apply import PREPROCESSING, expand
 from mmbench.expansions.base import EXPANSIONS
-from mmbench.testing.expansions import FAMILIES, examples, same
+from mmbench.testing.cells import FAMILIES, examples, same
 from mmbench.testing.models import NETWORKS, network
 from tests.expansions.cells import DEFAULTS, OPERATORS
 

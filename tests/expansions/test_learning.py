@@ -6,7 +6,7 @@ import torch
 from mmbench.expansions.gradmax import GradMax
 from mmbench.expansions.zero_pad import ZeroPad
 from mmbench.models.base import MODELS
-from mmbench.testing.expansions import FAMILIES, Cell, shares_with_gradients, train
+from mmbench.testing.cells import FAMILIES, Cell, shares_with_gradients, train
 from mmbench.testing.models import NETWORKS, SHAPE, network
 from tests.expansions.cells import DEFAULTS
 

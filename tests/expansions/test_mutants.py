@@ -16,7 +16,7 @@ from mmbench.expansions.sized import Sized
 from mmbench.expansions.zero_pad import ZeroPad
 from mmbench.models.base import MODELS
 from mmbench.models.table import out
-from mmbench.testing.expansions import FAMILIES, Cell, wild_initialisation
+from mmbench.testing.cells import FAMILIES, Cell, wild_initialisation
 from mmbench.testing.models import CLEARLY, difference
 
 NORMED = ("vit", "mixer", "convnext")

@@ -15,7 +15,7 @@ from mmbench.expansions.apply import expand
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of
-from mmbench.testing.expansions import examples
+from mmbench.testing.cells import examples
 from mmbench.testing.models import NETWORKS, SHAPE, difference, images, network
 
 SPLITS = ["projection", "unequal", "paired"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmbench.data.base import InputShape
 from mmbench.models.base import MODELS
-from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE, SMALL
 
 MLP, RESNET, VIT, MIXER, CONVNEXT = (SMALL[family] for family in ("mlp", "resnet", "vit", "mixer", "convnext"))

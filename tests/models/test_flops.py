@@ -12,7 +12,7 @@ from mmbench.models.base import MODELS
 from mmbench.models.flops import flops
 from mmbench.models.reading import architecture_of
 from mmbench.models.skeleton import skeleton
-from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE
 
 
@@ -70,8 +70,8 @@ def test_the_operations_of_published_networks_are_the_published_ones(name, multi
 
 @pytest.mark.parametrize(("family", "axis"), [(family, axis) for family in FAMILIES for axis in NETWORKS[family].axes])
 def test_operations_grow_with_the_factor(family, axis):
-    counts = [flops(NETWORKS[family].grown(axis, factor), SHAPE) for factor in (1.0, 2.0, 4.0)]
-    assert counts[0] < counts[1] < counts[2]
+    counts = [flops(NETWORKS[family].grown(axis, factor), SHAPE) for factor in (1.0, 2.0)]
+    assert counts[0] < counts[1]
 
 
 def test_operations_of_a_network_that_does_not_fit_its_images_are_undefined():

@@ -11,7 +11,7 @@ from torch import nn
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of, build, configuration
-from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE, images, network, state_shapes
 from tests.models.stock import convnext, mixer, stock, vit
 

@@ -7,7 +7,7 @@ import yaml
 
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.models.base import MODELS, interleaved, scaled
-from mmbench.testing.expansions import FAMILIES
+from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE
 from tests.models.networks import CASES
 

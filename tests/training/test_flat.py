@@ -15,6 +15,8 @@ SMALL = {
     "mlp": {"hidden": (6, 5)},
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
+    "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},
+    "convnext": {"channels": (3, 4, 5, 6), "layers": (1, 1, 1, 1), "kernel_size": 3},
 }
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
@@ -152,4 +154,6 @@ def test_it_takes_the_models_dtype() -> None:
 def test_only_convolutional_networks_are_channels_last() -> None:
     """A vision transformer has one convolution, which cuts the patches and gains nothing."""
     formats = {family: memory_format(network(family)) for family in SMALL}
-    assert formats == {"mlp": LAYOUTS[0], "resnet": LAYOUTS[1], "vit": LAYOUTS[0]}
+    plain, channels_last = LAYOUTS
+    expected = {"mlp": plain, "resnet": channels_last, "vit": plain, "mixer": plain, "convnext": channels_last}
+    assert formats == expected

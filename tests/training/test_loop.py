@@ -22,6 +22,8 @@ SMALL = {
     "mlp": {"hidden": (6, 5)},
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
+    "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},
+    "convnext": {"channels": (3, 4, 5, 6), "layers": (1, 1, 1, 1), "kernel_size": 3},
 }
 each_family = pytest.mark.parametrize("family", MODELS.names())
 

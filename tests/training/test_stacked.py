@@ -21,6 +21,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (6, 5)},
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
+    "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},
+    "convnext": {"channels": (3, 4, 5, 6), "layers": (1, 1, 1, 1), "kernel_size": 3},
 }
 RECIPES = {
     "sgd": SGD(steps=9, batch_size=8, warmup_steps=2, weight_decay=0.05, clip_norm=0.3),
