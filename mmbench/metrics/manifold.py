@@ -151,8 +151,8 @@ class Manifold(Metric):
         Returns:
             The estimate. Its `details` hold all that any other size can be read from
             (`mmbench.landscape.sizes.Cloud.of`), of the cloud and, after `null_`, of its symmetry null; both nulls;
-            and, for figures, the mean training loss on the way to the points (`losses` at `steps`) and the mean loss on the
-            lines (`line`). Its `costs` are the seconds of the points, of the survey and of the symmetry null.
+            and, for figures, the mean training loss on the way to the points (`losses` at `steps`) and the mean loss
+            on the lines (`line`). Its `costs` are the seconds of the points, of the survey and of the symmetry null.
         """
         place = self._place(subject)
         points, sampling = self._points(self.sampler, place)
