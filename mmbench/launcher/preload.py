@@ -1,17 +1,19 @@
-"""What takes seconds to load and every run may need; the server that workers are forked from imports this once."""
+"""Loads what takes seconds and every run may need; the server that workers are forked from imports this once."""
 
 import pkgutil
 from importlib import import_module
 
-import timm  # noqa: F401
-import torch._dynamo  # some layers of torch load it
-import torch.utils.flop_counter  # noqa: F401
-
 from mmbench import landscape, models
-from mmbench.launcher import worker  # noqa: F401
 from mmbench.models.base import MODELS
 
-for package in (models, landscape):  # any family may be asked to read a network
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        import_module(module.name)
-MODELS.names()
+SLOW = ("sklearn.datasets", "sklearn.model_selection", "timm", "torch.utils.flop_counter")
+"""Packages that mmbench imports inside functions."""
+OURS = [
+    module.name  # any model family may be asked to read a network
+    for package in (models, landscape)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+]
+
+for name in (*SLOW, *OURS, "mmbench.launcher.worker"):
+    import_module(name)
+MODELS.names()  # those of other packages, too
