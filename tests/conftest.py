@@ -31,10 +31,11 @@ def mmbench(tmp_path):
 @pytest.fixture
 def mmbench_here(tmp_path, tmp_path_factory):
     """As `mmbench`, in a fork of this process (see `tests.forked`); sweeps need `worker_server`, too."""
+    from mmbench.cli.main import main
     from tests.forked import Forked
 
     said = tmp_path_factory.mktemp("said")
-    return lambda *arguments, folder="": Forked(arguments, tmp_path / folder, said).wait()
+    return lambda *arguments, folder="": Forked(lambda: main(list(arguments)), tmp_path / folder, said).wait()
 
 
 @pytest.fixture(scope="session")

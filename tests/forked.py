@@ -1,4 +1,4 @@
-"""The command line in a fork of the test process, which need not load for seconds what is loaded already."""
+"""Commands in a fork of the test process, which need not load for seconds what is loaded already."""
 
 from __future__ import annotations
 
@@ -11,39 +11,45 @@ from multiprocessing import forkserver
 from hydra.core.global_hydra import GlobalHydra
 
 from mmbench import config, run  # noqa: F401
-from mmbench.cli import main as command_line
 from mmbench.store.processes import end_with, this_process
 
 
 class Forked:
-    """A command under way. If the test process has a server of workers (`worker_server`), its sweeps use that."""
+    """`command()` under way, in a folder; what it prints goes to two files in the folder `said`.
 
-    def __init__(self, arguments, folder, said, new_session=False):
-        self.arguments, self._said, self._status = arguments, [said / name for name in ("stdout", "stderr")], None
+    If the test process has a server of workers (`worker_server`), its sweeps use that.
+    """
+
+    def __init__(self, command, folder, said):
+        self._said, self._status = [said / name for name in ("stdout", "stderr")], None
+        for path in self._said:
+            path.write_text("")
         parent = this_process()
         self.pid = os.fork()
         if not self.pid:
-            if new_session:
-                os.setsid()
-            os._exit(self._execute(folder, parent))
+            os._exit(self._execute(command, folder, parent))
 
-    def _execute(self, folder, parent):
+    def _execute(self, command, folder, parent):
         end_with(parent)
         os.chdir(folder)
         GlobalHydra.instance().clear()
         if forkserver._forkserver._forkserver_pid is not None:
             forkserver._forkserver.ensure_running = forkserver.ensure_running = lambda: None  # it is not our child
         for number, path in enumerate(self._said, 1):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+            os.dup2(os.open(path, os.O_WRONLY), number)
         with open(1, "w") as sys.stdout, open(2, "w") as sys.stderr:
             try:
-                command_line.main(list(self.arguments))
+                command()
             except SystemExit as end:
                 return end.code or 0
             except BaseException:
                 traceback.print_exc()
                 return 1
         return 0
+
+    def said(self):
+        """What it has printed so far, on stdout and stderr."""
+        return [path.read_text() for path in self._said]
 
     def poll(self):
         """The exit status, or None while it runs."""
@@ -56,4 +62,4 @@ class Forked:
         """As `subprocess.run` returns it."""
         if self._status is None:
             self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-        return subprocess.CompletedProcess(self.arguments, self._status, *(path.read_text() for path in self._said))
+        return subprocess.CompletedProcess([], self._status, *self.said())

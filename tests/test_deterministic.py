@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import contextlib
+import os
+
 import pytest
 import torch
 
+from mmbench.cli.main import main
 from mmbench.config import Settings, prepare
 from mmbench.launcher import pool
 from mmbench.launcher.local import run_sweep
@@ -10,6 +14,7 @@ from mmbench.launcher.pool import Options
 from mmbench.metrics.base import Estimate, Metric
 from mmbench.records.frame import load_records
 from tests.faults.tiny import tiny
+from tests.forked import Forked
 
 TINY = ["model.hidden=[4]", "dataset.train_size=128", "training.steps=10", "training.warmup_steps=2", "device=cpu"]
 
@@ -32,20 +37,16 @@ def test_torch_is_set_up_as_asked(as_before, monkeypatch):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_single_run_is_set_up_as_asked(in_fresh_python, tmp_path):
-    said = in_fresh_python(f"""
-import os
-os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
-os.chdir({str(tmp_path)!r})
-from mmbench.cli.main import main
-try:
-    main(["run", *{TINY}, "metric=parameters", "deterministic=true"])
-except SystemExit as end:
-    assert not end.code
-import torch
-print(torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"])
-""")
-    assert said.splitlines()[-1] == "True :4096:8"
+def test_a_single_run_is_set_up_as_asked(monkeypatch, tmp_path):
+    def command():
+        with contextlib.suppress(SystemExit):
+            main(["run", *TINY, "metric=parameters", "deterministic=true"])
+        print(torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"])
+
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    done = Forked(command, tmp_path, tmp_path).wait()
+    assert done.stdout.splitlines()[-1] == "True :4096:8", done.stdout + done.stderr
+    assert load_records(tmp_path / "results")["status"].item() == "done"
 
 
 class Asks(Metric):

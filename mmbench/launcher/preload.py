@@ -1,22 +1,22 @@
-"""What takes seconds to load and every run may need; the server that workers are forked from imports this once."""
+"""Loads what takes seconds and every run may need; the server that workers are forked from imports this once."""
 
 import pkgutil
 from importlib import import_module
 
-# The parts of scipy are loaded here, since they would count as the time of the first metric that imports them;
-# torch._dynamo is loaded by some layers of torch.
-import scipy.linalg  # noqa: F401
-import scipy.optimize  # noqa: F401
-import scipy.special  # noqa: F401
-import timm  # noqa: F401
-import torch._dynamo  # noqa: F401
-import torch.utils.flop_counter  # noqa: F401
-
 from mmbench import landscape, models
-from mmbench.launcher import worker  # noqa: F401
 from mmbench.models.base import MODELS
 
-for package in (models, landscape):  # any family may be asked to read a network
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        import_module(module.name)
-MODELS.names()
+SLOW = (
+    *("scipy.linalg", "scipy.optimize", "scipy.special", "sklearn.datasets", "sklearn.model_selection"),
+    *("timm", "torch._dynamo", "torch.utils.flop_counter"),
+)
+"""Modules that mmbench, or a layer of torch, imports when they are used: else they count as the time of the first use."""
+OURS = [
+    module.name  # any model family may be asked to read a network
+    for package in (models, landscape)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}.")
+]
+
+for name in (*SLOW, *OURS, "mmbench.launcher.worker"):
+    import_module(name)
+MODELS.names()  # those of other packages, too

@@ -107,8 +107,8 @@ def test_a_job_that_slurm_interrupts_goes_on_in_the_queue_or_is_told(start, tmp_
         *SMALL[:3], *scores, "training.steps=8000", *ON_SLURM, "results=goes_on", f"hydra.launcher.name={named}"
     )
     too_long = start(
-        *SMALL, "training.steps=100000000", *ON_SLURM, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1",
-        "hydra.launcher.max_num_timeout=0", "results=too_long", f"hydra.launcher.name={named}-long",
+        *SMALL, "training.steps=100000000", *ON_SLURM, f"hydra.launcher.name={named}-long", "results=too_long",
+        "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1", "hydra.launcher.max_num_timeout=0",
     )  # fmt: skip
     wait_for("a record", lambda: records(tmp_path / "goes_on"), process=goes_on)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "goes_on" / "stages").glob("*/*/result.json")}

@@ -64,8 +64,6 @@ def act(does):
         time.sleep(600)
     if does == "fills the disk":
         raise StoreError("could not write to results: No space left on device; free some space")
-    if does.startswith("sleeps "):
-        time.sleep(float(does.removeprefix("sleeps ")))
     if does.startswith("waits for "):
         deadline = time.monotonic() + 600
         while not Path(does.removeprefix("waits for ")).exists() and time.monotonic() < deadline:
@@ -77,6 +75,11 @@ def quick(does="nothing", seed=0, once="", base="", factor=2.0):
     model = OddMLP(hidden=(4,), does=base) if base else MLP(hidden=(4,))
     recipe = SGD(steps=5, warmup_steps=1)
     return Run(model, Digits(train_size=128), ZeroPad(factor=factor), Odd(does=does, once=str(once)), recipe, seed)
+
+
+def loaded(modules):
+    """Which of the modules are loaded in this process."""
+    return {name for name in modules if name in sys.modules}
 
 
 class Told(list):
@@ -101,6 +104,15 @@ def executed(root, runs, tick=lambda pool: None, **options):
 def records(root):
     store = Store(root)
     return {run_id: store.read_record(run_id) for run_id in store.record_ids()}
+
+
+def until(condition, seconds=600):
+    """Wait for a condition, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.05)
+    return value
 
 
 def gone(processes, seconds=300.0):

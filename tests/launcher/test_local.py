@@ -6,98 +6,116 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
-from mmbench.launcher.local import Signals, _Stop, summarise
+from mmbench.config import Settings
+from mmbench.launcher.local import Signals, _Stop, run_sweep, summarise
 from mmbench.launcher.outcome import Outcome
+from mmbench.launcher.pool import Options
 from mmbench.store.store import Store
+from tests.forked import Forked
 
-from .odd import gone
-
-SLOW = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters,random", "seed=0,1", "hydra.launcher.slots=1"]
-"""Four runs; 1,500 steps take a second or so."""
+from .odd import gone, quick, until
 
 
-class Sweep:
-    """A sweep under way, in a process group of its own, which Ctrl-C reaches as a whole."""
+@pytest.fixture
+def sweep(worker_server, tmp_path):
+    """Starts a sweep of runs with one slot in a fork of this process; and its store."""
+    store, started = Store(tmp_path / "results"), []
+    store.prepare()
 
-    def __init__(self, folder, *arguments):
-        command = [sys.executable, "-m", "mmbench", "run", "-m", *SLOW, *arguments]
-        self.process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        self.store = Store(folder / "results")
+    def start(*runs):
+        (said := tmp_path / f"said {len(started)}").mkdir()
+        settings = Settings(results=str(store.root), device="cpu")
+        started.append(Forked(lambda: run_sweep(list(runs), settings, Options(slots=1)), tmp_path, said))
+        return started[-1]
 
-    def wait_for(self, condition):
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline and self.process.poll() is None, self.process.communicate()[0]
-            time.sleep(0.02)
-
-    def blow(self, number):
-        os.killpg(self.process.pid, number)
-
-    def end(self):
-        """The exit status and what was said, in one line; nothing that it started is left."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        said = self.process.communicate(timeout=90)[0]
-        assert gone(family)
-        assert "Traceback" not in said, said
-        return self.process.returncode, " ".join(said.split())
+    yield start, store
+    for process in started:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
 
 
-def training(sweep):
-    return lambda: "trained" in sweep.store.running().values()
+def flat(*texts):
+    return " ".join(" ".join(texts).split())
 
 
-def test_ctrl_c_once_finishes_what_runs_and_twice_stops_it_and_the_sweep_goes_on(mmbench, tmp_path):
-    sweep = Sweep(tmp_path, "training.steps=1500")
-    sweep.wait_for(training(sweep))
-    sweep.blow(signal.SIGINT)
-    status, said = sweep.end()
-    assert status == 130
-    assert "finishing the run that is being computed; Ctrl-C again stops it" in said
-    finished = len(sweep.store.record_ids())
-    assert finished == 1
-    assert f"stopped: {finished} of 4 runs have their record" in said
-    assert sweep.store.interrupted() == []
+def measuring(store, run):
+    return lambda: store.running().get(run.run_id) == "score"
 
-    sweep = Sweep(tmp_path, "training.steps=1500")
-    sweep.wait_for(lambda: sweep.store.running())
-    sweep.wait_for(training(sweep))
-    sweep.blow(signal.SIGINT)
-    time.sleep(0.3)
-    began = time.monotonic()
-    sweep.blow(signal.SIGINT)
-    status, said = sweep.end()
-    assert time.monotonic() - began < 6
-    assert status == 130
-    assert len(sweep.store.record_ids()) < 4
-    assert sweep.store.running() == {} and sweep.store.interrupted() == []
-    assert "the same command goes on from there" in said
 
-    done = mmbench("run", "-m", *SLOW, "training.steps=1500")
+def test_ctrl_c_once_finishes_what_runs_and_starts_no_more(sweep, tmp_path):
+    start, store = sweep
+    first, second = quick(f"waits for {tmp_path / 'go on'}"), quick(seed=1, factor=1.5)
+    process = start(first, second)
+    until(measuring(store, first))
+    os.kill(process.pid, signal.SIGINT)
+    until(lambda: "finishing the run that is being computed; Ctrl-C again stops it" in flat(*process.said()))
+    (tmp_path / "go on").touch()
+    done = process.wait()
+    assert done.returncode == 130
+    assert store.record_ids() == {first.run_id}
+    assert "stopped: 1 of 2 runs have their record" in flat(done.stderr)
+    assert store.running() == {} and store.interrupted() == []
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_ctrl_c_twice_stops_what_runs_and_the_sweep_goes_on(sweep, tmp_path):
+    start, store = sweep
+    first, second = quick(), quick(f"waits for {tmp_path / 'go on'}", seed=1, factor=1.5)
+    process = start(first, second)
+    until(measuring(store, second))
+    os.kill(process.pid, signal.SIGINT)
+    until(lambda: "Ctrl-C again stops it" in flat(*process.said()))
+    os.kill(process.pid, signal.SIGINT)
+    done = process.wait()
+    assert done.returncode == 130
+    assert store.record_ids() == {first.run_id}
+    assert store.running() == {} and store.interrupted() == []
+    assert "the same command goes on from there" in flat(done.stderr)
+
+    (tmp_path / "go on").touch()
+    done = start(first, second).wait()
     assert done.returncode == 0, done.stderr
-    assert "4 runs: 4 done" in done.stdout
+    assert "2 runs: 2 done; 1 of them were stored already" in flat(done.stdout)
 
 
-def test_sigterm_stops_at_once(tmp_path):
-    sweep = Sweep(tmp_path, "training.steps=100000")
-    sweep.wait_for(lambda: sweep.store.running())
-    began = time.monotonic()
-    sweep.process.terminate()  # the launcher alone, as a supervisor does it
-    status, said = sweep.end()
-    assert status == 143
-    assert time.monotonic() - began < 8
-    assert "stopped: 0 of 4 runs have their record" in said
+def test_sigterm_stops_at_once(sweep, tmp_path):
+    start, store = sweep
+    run = quick(f"waits for {tmp_path / 'go on'}")
+    process = start(run)
+    until(measuring(store, run))
+    os.kill(process.pid, signal.SIGTERM)
+    done = process.wait()
+    assert done.returncode == 143
+    assert "stopped: 0 of 1 runs have their record" in flat(done.stderr)
 
 
-def test_what_a_limit_ends_is_told_and_ends_with_status_1(mmbench):
-    arguments = ["training.steps=100000", "hydra.launcher.time_limit=0.5", "metric=parameters", "seed=0"]
-    done = mmbench("run", "-m", *SLOW, *arguments)
+def test_ctrl_c_in_a_terminal_reaches_all_processes_and_leaves_none(tmp_path):
+    """The command itself, with its server and its workers, in a process group as a shell makes it."""
+    command = [sys.executable, "-m", "mmbench", "run", "-m", "model.hidden=[5]", "expansion=zero_pad", "seed=0,1"]
+    command += ["metric=parameters", "training.steps=1000000000", "hydra.launcher.slots=1"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True)
+    store = Store(tmp_path / "results")
+    until(lambda: store.running() or process.poll() is not None)
+    family = psutil.Process(process.pid).children(recursive=True)
+    os.killpg(process.pid, signal.SIGINT)
+    until(lambda: "Ctrl-C again stops it" in flat((tmp_path / "said").read_text()) or process.poll() is not None)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(timeout=600) == 130
+    assert len(family) >= 2, "a worker and the server"
+    assert gone(family)
+    assert "stopped: 0 of 2 runs have their record" in flat((tmp_path / "said").read_text())
+    assert "Traceback" not in (tmp_path / "said").read_text()
+
+
+def test_what_a_limit_ends_is_told_and_ends_with_status_1(mmbench_here, worker_server):
+    arguments = ["model.hidden=[5]", "expansion=zero_pad", "metric=parameters", "hydra.launcher.slots=1"]
+    done = mmbench_here("run", "-m", *arguments, "training.steps=1000000000", "hydra.launcher.time_limit=0.5")
     assert done.returncode == 1
     said = "training its base model: it took longer than hydra.launcher.time_limit = 0.5 s"
     assert f"failed 1 runs: {said}" in done.stdout
@@ -142,8 +160,6 @@ def test_signals(numbers, raises, status):
 
 
 def test_a_summary_of_a_thousand_reasons_stays_short(tmp_path, capsys):
-    from mmbench.config import Settings
-
     outcome = Outcome()
     for step in range(1000):
         outcome.add({"status": "failed", "error": f"diverged at step {step}"})

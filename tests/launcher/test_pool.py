@@ -14,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from mmbench.config import Settings
 from mmbench.errors import MmbenchError, StoreError
 from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
-from mmbench.launcher.worker import STARTS, Worker
+from mmbench.launcher.worker import STARTS, Slot, Worker, worker_context
 from mmbench.metrics.hessian_trace import HessianTrace
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
@@ -27,7 +28,7 @@ from mmbench.run import execute
 from mmbench.store.locks import lock
 from mmbench.store.store import key_of
 
-from .odd import executed, gone, pool_of, quick, records
+from .odd import executed, gone, loaded, pool_of, quick, records
 from .small import small
 
 
@@ -55,11 +56,10 @@ def one_server(worker_server):
 def faults(tmp_path_factory):
     """One sweep of runs that fail in every way, with good ones before and behind each; two slots."""
     root = tmp_path_factory.mktemp("faults") / "store"
-    bad = {does: quick(does, seed) for seed, does in enumerate(["raises", "dies", "crashes", "exits", "hangs", "hogs"])}
+    bad = {does: quick(does, seed) for seed, does in enumerate(["raises", "dies", "crashes", "exits"])}
     good = [quick(f"nothing {i}", seed) for seed in range(len(bad)) for i in range(2)]
     runs = [run for i, run in enumerate(bad.values()) for run in (good[2 * i], run, good[2 * i + 1])]
-    pool = executed(root, runs, slots=2, time_limit=6, memory_limit=1.2)
-    return root, pool, bad, good
+    return root, executed(root, runs, slots=2), bad, good
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,6 @@ def faults(tmp_path_factory):
         ("dies", "the worker process died (SIGKILL: perhaps out of memory)"),
         ("crashes", "the worker process died (exit code 7)"),
         ("exits", "SystemExit: 3"),
-        ("hangs", "it took longer than hydra.launcher.time_limit = 6 s"),
-        ("hogs", "GiB, and hydra.launcher.memory_limit = 1.2"),
     ],
 )
 def test_a_fault_is_recorded_with_its_reason(faults, does, said):
@@ -78,12 +76,26 @@ def test_a_fault_is_recorded_with_its_reason(faults, does, said):
     assert said in reason(root, bad[does])
 
 
+@pytest.mark.parametrize(
+    ("does", "limit", "said"),
+    [
+        ("hangs", {"time_limit": 3}, "it took longer than hydra.launcher.time_limit = 3 s"),
+        ("hogs", {"memory_limit": 1.2}, "GiB, and hydra.launcher.memory_limit = 1.2"),
+    ],
+)
+def test_what_exceeds_a_limit_is_ended(faults, does, limit, said):
+    root, *_ = faults
+    run = quick(does)  # whose base model is stored
+    executed(root, [run], **limit)
+    assert said in reason(root, run)
+
+
 def test_a_fault_costs_its_own_run_only(faults):
     root, pool, bad, good = faults
     rows = records(root)
     assert {rows[run.run_id]["status"] for run in good} == {"done"}
     assert pool.outcome.statuses == {"done": len(good), "failed": len(bad)}
-    assert pool.outcome.computed["base"] == 6, "each base model was trained once"
+    assert pool.outcome.computed["base"] == 4, "each base model was trained once"
     assert left_over(root, "locks") == []
 
 
@@ -95,11 +107,11 @@ def test_after_the_faults_the_same_sweep_runs_the_failed_ones_only(faults):
 
 
 def test_a_worker_that_is_killed_is_replaced(tmp_path):
-    runs, killed = [quick(f"sleeps {i}e-1") for i in (9, 1, 2, 3)], []
+    runs, killed = [quick("hangs"), *(quick(f"nothing {i}") for i in range(3))], []
 
     def tick(pool):
         slot = pool.slots[0]
-        if slot.job and not slot.job.base_only and slot.worker and not killed:
+        if slot.job and slot.job.run == runs[0] and not slot.job.base_only and slot.worker and not killed:
             killed.append(slot.job.run)
             os.kill(slot.worker.pid, signal.SIGKILL)
 
@@ -226,6 +238,19 @@ def test_a_run_that_another_sweep_has_finished_meanwhile_is_not_run_again(tmp_pa
     pool.store.write_record({**run.identity(), "status": "done", "error": None})
     pool.run(lambda: None)
     assert pool.outcome.statuses == {"done": 1}
+
+
+# -- workers -----------------------------------------------------------------------------------------------------------
+
+
+def test_workers_start_with_all_that_takes_seconds_to_load():
+    slot = Slot(worker_context([]), Settings(device="cpu"))
+    slow = {"timm", "torchvision", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection", "mmbench.models.vit"}
+    try:
+        assert slot._pool.schedule(loaded, args=(slow,)).result() == slow
+    finally:
+        slot.stop()
+        slot.close()
 
 
 # -- slots and devices -------------------------------------------------------------------------------------------------

@@ -300,7 +300,7 @@ def test_ten_thousand_runs_are_handed_out_at_once(monkeypatch, seeds, factors, m
     start = time.process_time()
     jobs = drain(plan, slots=16)
     assert sum(not job.base_only for job in jobs) == 10_000
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 5, "a fifth of a second, if the cost does not grow with the square"
 
 
 class Fake:

@@ -16,7 +16,7 @@ FORK = multiprocessing.get_context("fork")
 def hold(path, ready, release):
     with lock(path):
         ready.set()
-        release.wait(30)
+        release.wait(600)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def held(tmp_path):
     ready, release = FORK.Event(), FORK.Event()
     process = FORK.Process(target=hold, args=(tmp_path / "x", ready, release))
     process.start()
-    assert ready.wait(30)
+    assert ready.wait(600)
     yield tmp_path / "x", release
     release.set()
     process.join()

@@ -220,7 +220,7 @@ def test_of_two_processes_that_need_the_same_result_one_computes_it(store):
     workers = [context.Process(target=slow_compute, args=(store.root, results)) for _ in range(3)]
     for worker in workers:
         worker.start()
-    answers = [results.get(timeout=60) for _ in workers]
+    answers = [results.get(timeout=600) for _ in workers]
     for worker in workers:
         worker.join()
     assert len({pid for pid, _ in answers}) == 1
@@ -239,12 +239,12 @@ def test_who_does_not_wait_is_told_that_another_process_is_at_it(store):
 
     def slow():
         started.set()
-        go_on.wait(30)
+        go_on.wait(600)
         return compute()
 
     worker = context.Process(target=store.stage, args=("base", INPUTS, slow))
     worker.start()
-    assert started.wait(30)
+    assert started.wait(600)
     with pytest.raises(BusyError):
         store.stage("base", INPUTS, compute, wait=False)
     assert store.stage("base", OTHER, compute, wait=False).values == {"value": 1.0}
@@ -265,7 +265,7 @@ def test_without_locks_the_first_result_is_kept_and_both_get_it(store, monkeypat
         mine = Store(store.root)
 
         def result():
-            together.wait(30)  # all of them compute
+            together.wait(600)  # all of them compute
             return compute(os.getpid())
 
         results.put((mine.stage("base", INPUTS, result).values["value"], mine.computed["base"]))
@@ -273,7 +273,7 @@ def test_without_locks_the_first_result_is_kept_and_both_get_it(store, monkeypat
     workers = [context.Process(target=work) for _ in range(3)]
     for worker in workers:
         worker.start()
-    answers = [results.get(timeout=60) for _ in workers]
+    answers = [results.get(timeout=600) for _ in workers]
     for worker in workers:
         worker.join()
     assert [computed for _, computed in answers] == [1, 1, 1], "nobody was kept from computing"
