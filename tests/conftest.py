@@ -21,7 +21,7 @@ def mmbench(tmp_path):
             cwd=options.pop("cwd", tmp_path),
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             **options,
         )
 
@@ -51,7 +51,7 @@ def in_fresh_python():
     """Runs code in a fresh interpreter and returns what it prints."""
 
     def run(code: str) -> str:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -69,7 +69,7 @@ def test_every_component_is_described_by_its_name_and_options_and_made_again_fro
 
 
 def test_a_name_is_registered_once():
-    registry: Registry[Component] = Registry("thing", "mmbench.report")
+    registry: Registry[Component] = Registry("thing", "mmbench.tracking.options")
     registry.register("a")(type("A", (Component,), {"__module__": __name__}))
     with pytest.raises(ValueError, match="registered twice"):
         registry.register("a")(type("B", (Component,), {"__module__": __name__}))

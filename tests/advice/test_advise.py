@@ -222,7 +222,7 @@ def test_the_command_prints_and_writes_the_ranking(advised: Any) -> None:
         (["model.checkpoint=x", "budget=much"], "budget = 'much' is not allowed: must be a number"),
         (["model.checkpoint=x", "evidence=/nowhere"], "does not exist"),
         (["model.checkpoint=x", "model=nope"], "model = 'nope' is unknown"),
-        (["model.checkpoint=x", "--force"], "--force is no flag of this command"),
+        (["model.checkpoint=x", "--force"], "--force is not a flag of this command"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -116,7 +116,7 @@ def test_in_a_terminal_it_asks(store, names, monkeypatch, answer):
 def test_while_something_runs_it_refuses(store, names):
     before = files(store)
     store.write_heartbeat(FIRST[0].run_id, "base")
-    with pytest.raises(StoreError, match="1 runs are at work"):
+    with pytest.raises(StoreError, match="1 run still active"):
         clean(store.root, names[0], True)
     assert files(store) - before == {f"running/{FIRST[0].run_id}.json"}
 
@@ -130,15 +130,15 @@ def test_what_starts_while_it_asks_stops_it(store, names, monkeypatch):
 
     monkeypatch.setattr(type(clean_module.console.out), "is_terminal", True)
     monkeypatch.setattr(clean_module.Confirm, "ask", slow)
-    with pytest.raises(StoreError, match="1 runs are at work"):
+    with pytest.raises(StoreError, match="1 run still active"):
         clean(store.root, names[0], False)
     assert before < files(store)
 
 
 def test_a_sweep_that_is_not_there_cannot_be_forgotten(store, names):
-    with pytest.raises(ConfigError, match=f"forget = 'x' is no sweep of this store .allowed: .*{names[0]}"):
+    with pytest.raises(ConfigError, match=f"forget = 'x' is not a sweep of this store .allowed: .*{names[0]}"):
         clean(store.root, "x", True)
-    with pytest.raises(ConfigError, match="is no sweep"):
+    with pytest.raises(ConfigError, match="is not a sweep"):
         clean(store.root, "../records/x", True)
 
 
@@ -157,7 +157,7 @@ def test_a_sweep_whose_folder_is_gone_keeps_everything(store, tmp_path):
     sweep = as_json([small(5)])
     name = store.write_sweep({**sweep, "folder": str(tmp_path / "gone")})
     before = files(store)
-    with pytest.raises(StoreError, match=f"cannot be told what the sweep {name} refers to.*gone(?s:.*)forget={name}"):
+    with pytest.raises(StoreError, match=f"what the sweep {name} refers to is unknown.*gone(?s:.*)forget={name}"):
         clean(store.root, None, True)
     assert files(store) == before
 
@@ -168,7 +168,7 @@ def test_a_sweep_whose_data_are_gone_keeps_everything(store, tmp_path):
     sweep["configs"][run_id]["dataset"] = {"name": "parquet", "path": str(tmp_path / "lost")}
     name = store.write_sweep(sweep)
     before = files(store)
-    with pytest.raises(StoreError, match=f"cannot be told what the sweep {name} refers to(?s:.*)lost"):
+    with pytest.raises(StoreError, match=f"what the sweep {name} refers to is unknown(?s:.*)lost"):
         clean(store.root, None, True)
     assert files(store) == before
 
@@ -222,8 +222,8 @@ def test_sweeps_of_an_older_store_keep_their_records_only(store, names, monkeypa
     ("arguments", "said"),
     [
         (["yes=perhaps"], "yes = 'perhaps' is not allowed: must be true or false"),
-        (["forget=x"], "forget = 'x' is no sweep"),
-        (["results=nowhere"], "is no folder"),
+        (["forget=x"], "forget = 'x' is not a sweep"),
+        (["results=nowhere"], "is not a folder"),
     ],
 )
 def test_wrong_values_are_told(mmbench_here, tmp_path, arguments, said):

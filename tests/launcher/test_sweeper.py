@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from mmbench.cli.main import _register_sweeps
+from mmbench.cli import sources
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.launcher.compose import Composer
@@ -25,7 +25,7 @@ TINY = ["dataset.train_size=128", "training.steps=5", "training.warmup_steps=1"]
 @pytest.fixture(scope="module")
 def hydra():
     """Hydra's loader over conf/, and the config of a multirun."""
-    _register_sweeps()
+    sources.register()
     with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         yield loader, loader.load_configuration("config", [], RunMode.MULTIRUN)

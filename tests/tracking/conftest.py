@@ -70,14 +70,14 @@ def offline(**options):
 
 
 def online(**options):
-    return Wandb(**{"entity": "me", "time_limit": 20.0, **options})
+    return Wandb(**{"entity": "me", "time_limit": 120.0, **options})
 
 
 def wandb(*arguments, **environment):
     """The real command line."""
     command = [sys.executable, "-m", "wandb", *map(str, arguments)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, **environment}
+        command, capture_output=True, text=True, timeout=600, check=False, env={**os.environ, **environment}
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

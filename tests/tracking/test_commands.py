@@ -39,7 +39,7 @@ def test_there_is_a_file_for_each_tracker_with_its_options():
         TRACKERS.create({"name": "wandb", "time_limit": 0})
 
 
-def test_a_sweep_is_logged_while_it_runs_and_once(mmbench, tmp_path):
+def test_a_sweep_is_logged_while_it_runs_and_once(mmbench, mmbench_here, worker_server, tmp_path):
     sweep = ["run", "-m", *TINY, *OFFLINE, "tracker.group=mine", "expansion=none,zero_pad"]
     done = mmbench(*sweep)
     assert done.returncode == 0, done.stderr
@@ -50,14 +50,14 @@ def test_a_sweep_is_logged_while_it_runs_and_once(mmbench, tmp_path):
     found = read(folders[0])
     assert found["run"]["run_group"] == "mine"
     assert {"score/parameters", "score/random", "gain"} <= found["summary"].keys()
-    again = mmbench(*sweep)
+    again = mmbench_here(*sweep)
     assert "W&B: nothing new (2 before)." in again.stdout
     assert sorted((tmp_path / "results" / "tracking").glob("*/wandb/offline-run-*")) == folders
     assert {path.name for path in tmp_path.iterdir()} == {"results"}, "nothing else is written"
 
 
-def test_a_single_run_is_logged(mmbench):
-    done = mmbench("run", *TINY[:4], "metric=parameters", *OFFLINE)
+def test_a_single_run_is_logged(mmbench_here):
+    done = mmbench_here("run", *TINY[:4], "metric=parameters", *OFFLINE)
     assert done.returncode == 0, done.stderr
     assert "W&B: 1 offline." in done.stdout
 
@@ -73,7 +73,7 @@ def test_a_single_run_is_logged(mmbench):
         (["run", "-m", "tracker=none,wandb"], ["tracker cannot be swept"]),
         (["run", "-m", "tracker=wandb", "tracker.mode=online,offline"], ["tracker.mode cannot be swept"]),
         (["analyze", "tracker=wandb", "tracker.project=a/b"], ["tracker.project = 'a/b'", "tracker.entity"]),
-        (["track", "results=nowhere", "tracker=wandb"], ["results = 'nowhere' is no folder"]),
+        (["track", "results=nowhere", "tracker=wandb"], ["results = 'nowhere' is not a folder"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in ("run", "track", "dashboard", "analyze") else "",
 )

@@ -15,6 +15,7 @@ from mmbench.store.store import Store, look
 from mmbench.tracking.analysis import MOST_ROWS, table
 from mmbench.tracking.content import LONGEST, POINTS, Models, key_of_model, losses_of, scores, thinned
 from mmbench.tracking.ledger import MOST_RUNS, Ledger
+from mmbench.tracking.messages import too_many
 from tests.launcher.small import DIVERGES, small
 from tests.tracking.conftest import RUNS, offline
 
@@ -148,14 +149,10 @@ def test_a_table_has_nulls_for_what_is_missing_and_no_more_rows_than_wandb_takes
     json.dumps(plain(found.rows))
 
 
-def test_a_project_of_too_many_runs_is_told(tmp_path, monkeypatch, capsys):
-    from mmbench.tracking.follow import warn_of_many
-
-    warn_of_many(tmp_path, offline(), MOST_RUNS)
-    assert capsys.readouterr().err == ""
+def test_a_project_of_too_many_runs_is_reported(tmp_path, monkeypatch):
+    assert too_many(tmp_path, offline(), MOST_RUNS) is None
     monkeypatch.setattr(Ledger, "count", lambda self: MOST_RUNS + 1)
-    warn_of_many(tmp_path, offline(project="growing"), 3)
-    assert "10,001 W&B runs in tracker.project = 'growing'" in capsys.readouterr().err
+    assert "10,001 W&B runs in tracker.project = 'growing'" in too_many(tmp_path, offline(project="growing"), 3)
 
 
 def test_places_do_not_share_notes(tmp_path):

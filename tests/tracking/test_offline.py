@@ -11,13 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from mmbench.cli.track import track
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.report.analyze import analyze
 from mmbench.run import execute
 from mmbench.store.store import Store
 from mmbench.tracking.analysis import content_of, log_analysis, tables_of
 from mmbench.tracking.content import Models, key_of_model
-from mmbench.tracking.follow import following, track
+from mmbench.tracking.follow import following
 from mmbench.tracking.ledger import Ledger
 from mmbench.tracking.worker import Worker
 from tests.launcher.small import DIVERGES, small
@@ -163,7 +164,7 @@ def test_a_killed_process_loses_nothing_and_its_model_is_logged_next_time(result
         )
         for _ in range(3)
     ]
-    said = [process.communicate(timeout=120)[0] for process in processes]
+    said = [process.communicate(timeout=600)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], said
     assert not half.exists(), "what the killed process had left"
     assert len(folders(ledger)) == 5, "of three commands at once, one logs each model"

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import re
+import shutil
+
+from mmbench.store.store import Store
+
+TINY = ["model.hidden=[5]", "dataset.train_size=200", "training.steps=20", "training.warmup_steps=2"]
+SWEEP = [*TINY, "metric=parameters,random", "expansion=none,zero_pad,identity_block", "seed=0,1"]
+
+
+def test_a_run_prints_what_it_did_and_where_it_lies(mmbench_here, tmp_path):
+    done = mmbench_here("run", *TINY)
+    assert done.returncode == 0, done.stderr
+    record = next((tmp_path / "results" / "records").glob("*.json"))
+    said = done.stdout.replace("\n", "")
+    assert str(record) in said
+    assert "gain" in said
+    assert "1 base models trained" in said
+    again = mmbench_here("run", *TINY)
+    assert "computed         nothing" in again.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {"results"}, "nothing else is written"
+
+
+def test_a_failed_run_ends_with_status_1(mmbench_here):
+    done = mmbench_here("run", *TINY, "training.lr=1e30", "training.clip_norm=null")
+    assert done.returncode == 1
+    assert "diverged at step" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_sweep_is_planned_run_resumed_and_analyzed(mmbench, mmbench_here, worker_server, tmp_path):
+    plan = mmbench("plan", *SWEEP)
+    assert plan.returncode == 0, plan.stderr
+    assert "12 runs: 8 defined, 4 skipped; 0 have their record" in plan.stdout
+    assert "no residual blocks" in plan.stdout
+    assert not (tmp_path / "results").exists(), "a plan starts nothing"
+
+    first = mmbench("run", "-m", *SWEEP)
+    assert first.returncode == 0, first.stderr
+    assert "12 runs: 8 done, 4 skipped; 0 of them were stored already." in first.stdout
+    assert "Computed: 2 base models trained, 4 expansions, 8 scores, 4 expanded models trained." in first.stdout, (
+        first.stdout
+    )
+    assert "8 have their record" in mmbench_here("plan", *SWEEP).stdout
+
+    second = mmbench_here("run", "-m", *SWEEP)
+    assert "12 of them were stored already" in second.stdout
+    assert "Computed: nothing." in second.stdout
+
+    record = next((tmp_path / "results" / "records").glob("*.json"))
+    record.unlink()
+    status = mmbench("status")
+    assert re.search(r"missing\s+1\b", status.stdout), status.stdout
+    assert re.search(r"skipped\s+[34]\b", status.stdout)
+
+    third = mmbench_here("run", "-m", *SWEEP)
+    assert "Computed: nothing." in third.stdout, "the stages of the lost record were stored"
+
+    analysis = mmbench("analyze")
+    assert analysis.returncode == 0, analysis.stderr
+    written = {path.name for path in (tmp_path / "results" / "analysis").iterdir()}
+    assert {"records.parquet", "records.csv", "correlations.csv", "report.html"} <= written
+
+    shutil.copytree(tmp_path / "results", tmp_path / "copy", ignore=shutil.ignore_patterns("analysis"))
+    next((tmp_path / "copy" / "records").glob("*.json")).unlink()
+    part = mmbench_here("analyze", "results=[copy,results]", "where=metric == 'random' and status == \"done\"")
+    assert part.returncode == 0, part.stderr
+    assert "8 runs: 8 done" in part.stdout, part.stdout  # each of the four in both stores
+    assert "15 runs are left out by where=metric == 'random'" in part.stderr
+    assert (tmp_path / "copy" / "analysis" / "report.html").exists()
+
+
+def test_a_sweep_is_bit_identical_with_one_worker_or_two(mmbench_here, worker_server, tmp_path):
+    arguments = [*TINY, "metric=sharpness,manifold", "expansion=zero_pad", "seed=0,1"]
+    for slots in (1, 2):
+        done = mmbench_here("run", "-m", *arguments, f"hydra.launcher.slots={slots}", f"results=r{slots}")
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        {
+            run_id: {k: v for k, v in store.read_record(run_id).items() if not k.endswith("_seconds")}
+            for run_id in store.record_ids()
+        }
+        for store in (Store(tmp_path / "r1"), Store(tmp_path / "r2"))
+    )
+    assert len(one) == 4
+    assert one == two
+
+
+def test_hydra_flags_work(mmbench_here):
+    shown = mmbench_here("run", "expansion=zero_pad", "--cfg", "job", "--package", "expansion")
+    assert "name: zero_pad" in shown.stdout, shown.stderr
+
+
+def test_hydras_own_launcher_works(mmbench_here):
+    done = mmbench_here("run", "-m", *TINY, "metric=parameters", "seed=0,1", "hydra/launcher=basic")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("trained on") == 2
+
+
+def test_what_a_sweep_file_sets_counts(mmbench_here, worker_server, tmp_path):
+    (tmp_path / "sweeps").mkdir()
+    (tmp_path / "sweeps" / "mine.yaml").write_text(
+        "# @package _global_\nseed: 7\nresults: elsewhere\nhydra:\n  sweeper:\n    params:\n      metric: parameters\n"
+    )
+    done = mmbench_here("run", *TINY, "sweeps=mine", "-m", "-cd", ".", "expansion.factor=3")  # flags may stand anywhere
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "elsewhere")
+    (record,) = map(store.read_record, store.record_ids())
+    assert (record["seed"], record["factor"]) == (7, 3.0)
+
+
+def test_with_another_launcher_a_failed_run_does_not_end_the_sweep(mmbench_here):
+    arguments = [*TINY, "metric=parameters", "training.lr=1e30,0.05", "training.clip_norm=null"]
+    done = mmbench_here("run", "-m", *arguments, "hydra/launcher=basic")
+    assert done.returncode == 1
+    assert "diverged at step" in done.stdout
+    assert "trained on" in done.stdout
