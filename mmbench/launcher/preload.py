@@ -10,7 +10,7 @@ SLOW = (
     *("scipy.linalg", "scipy.optimize", "scipy.special", "sklearn.datasets", "sklearn.model_selection"),
     *("timm", "torch._dynamo", "torch.utils.flop_counter"),
 )
-"""Modules that mmbench, or a layer of torch, imports when they are used: else they count as the time of the first use."""
+"""Modules that mmbench or torch import when they are used, and whose loading would count as that run's time."""
 OURS = [
     module.name  # any model family may be asked to read a network
     for package in (models, landscape)
