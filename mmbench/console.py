@@ -1,4 +1,4 @@
-"""What people see: the one console, progress, and short texts. Nothing else in mmbench prints."""
+"""The one console: messages, warnings, errors and progress. Used by the commands and by a running sweep only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def error(message: str) -> None:
 
 
 def warn(message: str) -> None:
-    """Show what is odd."""
+    """Show a note."""
     err.print(f"[yellow]note:[/] {escape(message)}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong and is not a bug: each of these is shown to the user as a message, without a stack trace."""
+"""Errors that are not bugs: each is shown to the user as a message, without a stack trace."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class DataError(MmbenchError):
 
 
 class UndefinedError(MmbenchError):
-    """A combination that has no meaning, such as an operator on a network that it is not defined for.
+    """A combination that is not defined, such as an operator on a network of a family that it is not made for.
 
     A run that raises it is recorded as `skipped`, with this message as the reason.
     """
 
 
 class DivergedError(MmbenchError):
-    """Training left the finite numbers; deterministic, so it is stored and not tried again."""
+    """The training loss is not finite any more; deterministic, so it is stored and not tried again."""
 
     def __init__(self, step: int, loss: float) -> None:
         self.step, self.loss = step, loss
@@ -37,11 +37,11 @@ class DivergedError(MmbenchError):
 
 
 class ScoreError(MmbenchError):
-    """A metric that came to no finite number; deterministic, so it is stored and not tried again."""
+    """A metric whose value is not a finite number; deterministic, so it is stored and not tried again."""
 
 
 class StoreError(MmbenchError):
-    """The results folder cannot be used: no run's fault, so it ends the sweep and is in no record."""
+    """The results folder cannot be used. Every run would fail, so it ends the sweep and is not in a record."""
 
 
 class BusyError(MmbenchError):

@@ -14,7 +14,7 @@ import pytest
 
 from mmbench.cli.track import track
 from mmbench.config import Settings
-from mmbench.launcher.cluster import FrozenLoader
+from mmbench.launcher.cluster import JobLoader
 from mmbench.store.store import Store
 from mmbench.tracking.client import UploadError, log
 from mmbench.tracking.content import Content
@@ -188,5 +188,5 @@ print("wandb" in sys.modules)
 def test_jobs_of_a_cluster_do_not_log(tmp_path):
     """However many start at once: whoever launched them does, from their records."""
     settings = Settings(results=str(tmp_path), tracker=online())
-    assert "tracker" not in FrozenLoader(settings).settings
+    assert "tracker" not in JobLoader(settings).settings
     assert Settings(results=str(tmp_path)).tracker == NoTracker()
