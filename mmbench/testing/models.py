@@ -346,7 +346,7 @@ def changes_of_logits(case: Case, states: Callable[[Table, dict[str, Tensor]], M
         max |change| in float64, by the same keys.
     """
     architecture, shape = case
-    model, x = network(architecture, shape=shape), images(shape=shape)
+    model, x = network(architecture, shape=shape), images(6, shape=shape)
     with torch.no_grad():
         logits = model(x)
         changed = states(architecture.table(shape), model.state_dict())
