@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 
 import pytest
 import torch
@@ -41,7 +42,7 @@ def test_a_single_run_is_set_up_as_asked(monkeypatch, tmp_path):
     def command():
         with contextlib.suppress(SystemExit):
             main(["run", *TINY, "metric=parameters", "deterministic=true"])
-        print(torch.are_deterministic_algorithms_enabled(), os.environ["CUBLAS_WORKSPACE_CONFIG"])
+        sys.stdout.write(f"{torch.are_deterministic_algorithms_enabled()} {os.environ['CUBLAS_WORKSPACE_CONFIG']}\n")
 
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
     done = Forked(command, tmp_path, tmp_path).wait()

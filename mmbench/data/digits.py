@@ -18,7 +18,6 @@ from mmbench.data.base import DATASETS, Data, Dataset, InputShape, Progress, Spl
 class Digits(Dataset):
     """Handwritten digits, 8x8, ten classes."""
 
-
     train_size: int = Field(1000, ge=10, le=1000)
     """Images trained on; fewer leave more headroom."""
 
