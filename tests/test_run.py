@@ -15,7 +15,7 @@ from mmbench.expansions.net2wider import Net2Wider
 from mmbench.expansions.none import NoExpansion
 from mmbench.expansions.scratch import Scratch
 from mmbench.expansions.scratch_matched import ScratchMatched
-from mmbench.landscape import gauss_newton
+from mmbench.metrics import _curvature
 from mmbench.metrics.base import Metric
 from mmbench.metrics.base_accuracy import BaseAccuracy
 from mmbench.metrics.fisher_trace import FisherTrace
@@ -223,8 +223,8 @@ def test_the_base_model_trained_on_is_the_control_none(store):
 
 def test_metrics_of_one_expanded_model_share_their_work_and_see_the_same_images(store, tmp_path, monkeypatch):
     calls = []
-    original = gauss_newton.image_traces
-    monkeypatch.setattr(gauss_newton, "image_traces", lambda surface: calls.append(surface) or original(surface))
+    original = _curvature.image_traces
+    monkeypatch.setattr(_curvature, "image_traces", lambda surface: calls.append(surface) or original(surface))
     runs = [a_run(metric=metric) for metric in (HessianTrace(), FisherTrace(), LossAfterKSteps(steps=5))]
     together = [execute(run, store) for run in runs]
     assert len(calls) == 1
