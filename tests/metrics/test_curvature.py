@@ -113,7 +113,7 @@ def test_scalars_of_the_spectrum_with_all_steps(family: str) -> None:
         "effective_dimension": (positive / (positive + 0.01)).sum(),
     }
     model, data = problem(family)
-    metrics = [METRICS.create({"name": metric, "probes": 10, "steps": 150}) for metric in truths]
+    metrics = [METRICS.create({"name": metric, "probes": 6, "steps": 150}) for metric in truths]
     found = measure_all(model, (data.images, data.labels), metrics)
     for metric, truth in truths.items():
         estimate = found[metric]
