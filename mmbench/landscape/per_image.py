@@ -5,8 +5,8 @@ where g_t is the gradient at its outputs. Its squared norm is <A A', G G'>, the 
 positions, so that the gradient itself is made only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
 backward pass to the layers' outputs serves all images at once.
 
-Each layer's rule is tried on a few images against autograd. Parameters without a rule (of a module of another's
-making), or whose rule fails there (a weight used twice), are differentiated automatically, image by image.
+Each layer's rule is tried on a few images against autograd. Parameters without a rule (of a custom module),
+or whose rule fails there (a weight used twice), are differentiated automatically, image by image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What metrics are measured on: one network with its data, and what several metrics on it may share."""
+"""What a metric is measured on: a network with its data, and the results that several metrics on it share."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ class Subject:
         return self.once(place, lambda: self._elsewhere(place, self._trained(steps, training)))
 
     def measured(self, measure: Callable[[Subject], T]) -> tuple[T, float]:
-        """What `measure` returns, and its cost in seconds with all that it uses, shared or not."""
+        """The result of `measure`, and its cost in seconds with all that it uses, shared or not."""
         self._ledger.begin()
         start = time.perf_counter()
         result = measure(self)
@@ -340,10 +340,10 @@ def require_sound(surface: Surface, labels: int) -> None:
     if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5 * float(logits.abs().max())):
         raise UndefinedError(
             "the network gives other logits each time, so its loss has no derivative; "
-            "is there a dropout that does not mind model.eval()?"
+            "is there a dropout that model.eval() does not switch off?"
         )
     if constant(logits) and not constant(few.images):
-        # A new classifier of zeros makes all logits alike, too; but then its gradient tells the images apart.
+        # A new classifier of zeros makes all logits equal, too; but then its gradients differ between the images.
         logits = surface.model(few.images)
         contrast = torch.linspace(-1, 1, len(few)).to(logits)[:, None] * torch.arange(1, 1 + logits.shape[1]).to(logits)
         gradients = [
