@@ -44,9 +44,6 @@ def gram(surface: Surface) -> Tensor:
 
     Made layer by layer, so that the Jacobian of one layer is in memory at a time.
 
-    Args:
-        surface: the network and the images.
-
     Returns:
         (N C, N C), float64; row n C + c belongs to logit c of image n.
     """
@@ -267,16 +264,7 @@ class _Rules:
         self.rest = [name for name in self.parameters if name not in self.sound]
 
     def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
-        """The sum over the cotangents s_k of the squared norm of each image's gradient.
-
-        Args:
-            images: (n, ...).
-            labels: (n,).
-            cotangents: makes s_k (n, C) from logits and labels.
-
-        Returns:
-            (n,), float64.
-        """
+        """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
         logits, uses = self._forward(images)
         count, directions = cotangents(logits.detach(), labels)
         for use in uses:

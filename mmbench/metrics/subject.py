@@ -6,7 +6,6 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 from mmbench.data.base import Split
 from mmbench.errors import DataError, ScoreError, UndefinedError
 from mmbench.landscape.surface import Surface
+from mmbench.metrics._ledger import Ledger
 from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
 from mmbench.training.loop import train
@@ -69,7 +69,7 @@ class Subject:
         self._validation, self._expand = validation, expand
         self._base = base if base is None or isinstance(base, Base) else Base(base)
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
-        self._ledger = _Ledger()
+        self._ledger = Ledger()
         self._place = ""
 
     @property
@@ -354,60 +354,6 @@ def require_sound(surface: Surface, labels: int) -> None:
         apart, size = (float(torch.linalg.vector_norm(g)) for g in gradients)
         if apart <= 1e-5 * size:
             raise ScoreError("the network is dead: nothing in it depends on the image that it is shown")
-
-
-@dataclass
-class _Entry:
-    value: Any
-    seconds: float
-    """Its own, without those of `parts`."""
-    parts: set[Any]
-    """Keys of what was used on the way."""
-
-
-@dataclass
-class _Ledger:
-    """Shared results, and what each would have cost a metric that had been alone."""
-
-    entries: dict[Any, _Entry] = field(default_factory=dict)
-    saved: float = 0.0
-    """Seconds that the present metric was spared."""
-    used: set[Any] = field(default_factory=set)
-    """Keys that the present metric has paid for."""
-    open: list[_Entry] = field(default_factory=list)
-
-    def begin(self) -> None:
-        self.saved, self.used, self.open = 0.0, set(), []
-
-    def charge(self, seconds: float) -> None:
-        """The entry that is being made, and the present metric, were spared so much."""
-        self.open[-1].seconds += seconds
-        self.saved += seconds
-
-    def get(self, key: Any, compute: Callable[[], T]) -> T:
-        if key not in self.entries:
-            entry = _Entry(None, 0.0, set())
-            self.open.append(entry)
-            start = time.perf_counter()
-            try:
-                entry.value = compute()
-            finally:
-                self.open.pop()
-            elapsed = time.perf_counter() - start
-            entry.seconds += elapsed
-            if self.open:
-                self.open[-1].seconds -= elapsed
-            self.entries[key] = entry
-            self.used.add(key)
-        entry = self.entries[key]
-        for part in {key, *entry.parts}:
-            if part not in self.used:
-                self.saved += self.entries[part].seconds
-                self.used.add(part)
-        for outer in self.open:
-            outer.parts |= {key, *entry.parts}
-        value: T = entry.value
-        return value
 
 
 def _hash(*parts: object) -> int:
