@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmbench.landscape.surface import Surface, slopes
 
 KEPT = 4
-"""Graphs of so many chunks of images are kept between products; for more images they are made again each time."""
+"""Chunks of images whose graphs are kept between products; with more chunks, graphs are made again for each product."""
 
 
 class Curvature:

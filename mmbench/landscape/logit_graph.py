@@ -1,4 +1,4 @@
-"""What the graph of a network's logits tells of their second derivatives.
+"""What the graph of a network's logits shows about their second derivatives.
 
 H = G + R, and R = sum_nc s_nc Hess z_nc has on its diagonal the second derivatives of the logits by single weights.
 These vanish in a network that is piecewise linear in each of its parameter tensors, such as a ReLU network with batch

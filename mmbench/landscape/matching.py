@@ -1,4 +1,4 @@
-"""Weight matching: the order of one network's channels in which its weights are nearest to another's.
+"""Weight matching: the order of a network's channels in which its weights are nearest to those of another network.
 
 Git Re-Basin (Ainsworth, Hayase and Srinivasa, 2023, arXiv:2209.04836): over one map m_g per channel group g, minimise
 
@@ -38,7 +38,7 @@ from mmbench.models.table import Part, Table
 Maps = dict[str, Tensor]
 
 GAIN = 1e-12
-"""Relative gain below which a step is none, but rounding."""
+"""Relative gain below which a step is taken to be rounding."""
 
 
 def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, restarts: int = 0) -> Maps:

@@ -5,8 +5,8 @@ where g_t is the gradient at its outputs. Its squared norm is <A A', G G'>, the 
 positions, so that the gradient itself is made only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
 backward pass to the layers' outputs serves all images at once.
 
-Each layer's rule is tried on a few images against autograd. Parameters without a rule (of a module of another's
-making), or whose rule fails there (a weight used twice), are differentiated automatically, image by image.
+Each layer's rule is tried on a few images against autograd. Parameters without a rule (of a custom module),
+or whose rule fails there (a weight used twice), are differentiated automatically, image by image.
 """
 
 from __future__ import annotations
@@ -43,9 +43,6 @@ def gram(surface: Surface) -> Tensor:
     """The empirical neural tangent kernel J J' over all images and logits (Jacot et al., 2018).
 
     Made layer by layer, so that the Jacobian of one layer is in memory at a time.
-
-    Args:
-        surface: the network and the images.
 
     Returns:
         (N C, N C), float64; row n C + c belongs to logit c of image n.
@@ -267,16 +264,7 @@ class _Rules:
         self.rest = [name for name in self.parameters if name not in self.sound]
 
     def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
-        """The sum over the cotangents s_k of the squared norm of each image's gradient.
-
-        Args:
-            images: (n, ...).
-            labels: (n,).
-            cotangents: makes s_k (n, C) from logits and labels.
-
-        Returns:
-            (n,), float64.
-        """
+        """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
         logits, uses = self._forward(images)
         count, directions = cotangents(logits.detach(), labels)
         for use in uses:

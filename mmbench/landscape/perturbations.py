@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from mmbench.landscape.surface import Surface
 
 TINY = 1e6
-"""No norm is taken to be below so many of the smallest normal numbers."""
+"""Smallest norm that is returned, in units of the smallest normal number."""
 SMALL = 1e-12
 """Norms below are taken in float64, since in float32 the squares of a nearly perfect fit's gradient vanish."""
 
 
 def norm(vector: Tensor) -> float:
-    """Euclidean norm; at least `TINY` of the smallest normal numbers, so that a radius may be divided by it."""
+    """Euclidean norm; at least `TINY` times the smallest normal number, so that a radius may be divided by it."""
     length = float(torch.linalg.vector_norm(vector))
     if not SMALL < length < math.inf:
         length = float(torch.linalg.vector_norm(vector, dtype=torch.float64))

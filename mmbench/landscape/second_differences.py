@@ -58,7 +58,7 @@ class Differences:
     def draws(self, generator: torch.Generator, step: float) -> Iterator[float]:
         """Endless independent draws, unbiased for tr R but for the O(h^2).
 
-        The directions of a draw are the same signs, rolled on by random offsets: all but independent.
+        The directions of a draw are the same signs, rolled by random offsets, which makes them nearly independent.
 
         Args:
             generator: of the signs and the offsets, on the CPU.

@@ -18,7 +18,7 @@ from torch import Tensor
 from mmbench.landscape.hessian import rademacher
 
 FIRST = 5
-"""Draws before the error is looked at: fewer tell too little about their own spread."""
+"""Draws before the error is computed: from fewer, their spread is not known well enough."""
 
 
 class Operator(Protocol):

@@ -1,4 +1,4 @@
-"""What the two PAC-Bayes flatness measures have in common: the search for the noise that a network tolerates."""
+"""What both PAC-Bayes flatness measures share: the search for the noise that a network tolerates."""
 
 from __future__ import annotations
 

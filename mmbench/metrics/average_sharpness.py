@@ -33,7 +33,7 @@ class AverageSharpness(Perturbed):
     tolerance: float = Field(0.05, ge=0)
     """Draws end once the standard error is at most this share of the value; 0 for all pairs."""
     batch_size: int = Field(64, ge=1)
-    """Images that see the same noise: with fewer, a pair tells more and costs more."""
+    """Images that see the same noise: with fewer, a pair is more precise and costs more."""
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats; `details` has the number of pairs."""

@@ -22,7 +22,7 @@ class Estimate:
     """A score with its standard error.
 
     The error is that of the estimator's own randomness (probes, batches, branches, the choice of images where it is
-    known); 0 for an exact score, None where one draw cannot tell.
+    known); 0 for an exact score, None where it is not known, as for a single draw.
     """
 
     value: float

@@ -1,7 +1,7 @@
 """Depth: layers with a kernel (linear layers, convolutions) on the longest path from image to logits. Expected sign +1.
 
 As in the names of networks: a ResNet-18 has 18, its shortcuts are not on the longest path. It is read off the graph of
-one forward pass, so that it is defined for every network; a product of two signals, as in attention, is no layer. In
+one forward pass, so that it is defined for every network; a product of two signals, as in attention, is not a layer. In
 the known families it is affine in the number d of blocks or hidden layers: d + 1 (mlp), 2 d + 2 or, with bottlenecks,
 3 d + 2 (resnet), 4 d + 2 (vit, mixer), 3 d + 5 (convnext).
 """

@@ -1,8 +1,9 @@
-"""Correlation of input Jacobians: can the network tell the images apart (Mellor et al., 2020, version 1).
+"""Correlation of input Jacobians: does the network respond differently to different images (Mellor et al., 2020).
 
 J_n is the gradient of the sum of image n's logits in its pixels, l_i are the eigenvalues of the correlation matrix of
 the J_n; the score is -sum log(l_i + k) + 1 / (l_i + k) with k = 1e-5. It is largest where all l_i = 1, where the
 network is locally another function at each image, so the expected sign is +1.
+It is the score of the paper's first version; `naswot` is that of the last.
 
 Of N images with D pixels at most D - 1 eigenvalues differ from zero, whatever the network. The score is over the
 min(N, D - 1) largest: the published one where N < D, and for more images without a constant of -(1e5 - 11.5) for each.

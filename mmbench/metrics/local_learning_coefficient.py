@@ -24,7 +24,7 @@ from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
 from mmbench.metrics.subject import Subject
 
 DRIFTS = 0.01
-"""Chains that have settled are said not to have with this probability."""
+"""Probability that chains which have settled are reported as not settled."""
 
 
 @METRICS.register("local_learning_coefficient")
@@ -36,7 +36,7 @@ class LocalLearningCoefficient(Metric):
     chains: int = Field(4, ge=1)
     """Independent chains."""
     burn_in: int = Field(100, ge=1)
-    """Steps of a chain that are thrown away."""
+    """First steps of a chain, which are discarded."""
     steps: int = Field(100, ge=4)
     """Steps of a chain that count; each costs a gradient on a batch."""
     step_size: float = Field(1e-4, gt=0)
@@ -49,7 +49,7 @@ class LocalLearningCoefficient(Metric):
     """n, the training images that make up the loss."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """lambda, dimensionless; `details` has what the chains say of themselves."""
+        """lambda, dimensionless; `details` has the diagnostics of the chains."""
         surface, generator = subject.surface(self.images), subject.generator(self.name)
         count = max(2, len(surface.images))  # a single image has no temperature
         scale, traces, accepted = count / math.log(count), [], []
@@ -76,7 +76,7 @@ class LocalLearningCoefficient(Metric):
 
 
 def _diagnosis(trace: Tensor) -> dict[str, float]:
-    """What chains (chains, steps) of lambda say of themselves; a single one, or one that stands still, says less."""
+    """Diagnostics of chains (chains, steps) of lambda; fewer for a single chain, or one that stands still."""
     numbers = {"r_hat": split_r_hat(trace), "effective_size": effective_size(trace), "trend": trend(trace)}
     if len(trace) > 1:
         numbers["settled"] = float(abs(numbers["trend"]) < stdtrit(len(trace) - 1, 1 - DRIFTS / 2))

@@ -1,4 +1,4 @@
-"""Training loss after the first k steps of the recipe: early training foretells late training. Expected sign -1.
+"""Training loss after the first k steps of the recipe: early training predicts late training. Expected sign -1.
 
 The cheapest serious rival of any landscape metric: it trains the model for a while and looks.
 """

@@ -119,7 +119,7 @@ class Manifold(Metric):
     def _has_its_null(self) -> Self:
         if self.minus == "symmetry" and (self.trunk or self.sampler in NULLS.values()):
             raise ValueError(
-                f"metric.minus = symmetry is for metric.trunk = 0 and a sampler that is no null itself: got trunk = "
+                f"metric.minus = symmetry is for metric.trunk = 0 and a sampler that is not a null itself: got trunk = "
                 f"{self.trunk:g}, sampler = {self.sampler}"
             )
         return self

@@ -1,4 +1,4 @@
-"""What metrics are measured on: one network with its data, and what several metrics on it may share."""
+"""What a metric is measured on: a network with its data, and the results that several metrics on it share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -15,6 +14,7 @@ from torch import nn
 from mmbench.data.base import Split
 from mmbench.errors import DataError, ScoreError, UndefinedError
 from mmbench.landscape.surface import Surface
+from mmbench.metrics._ledger import Ledger
 from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
 from mmbench.training.loop import train
@@ -69,7 +69,7 @@ class Subject:
         self._validation, self._expand = validation, expand
         self._base = base if base is None or isinstance(base, Base) else Base(base)
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
-        self._ledger = _Ledger()
+        self._ledger = Ledger()
         self._place = ""
 
     @property
@@ -214,7 +214,7 @@ class Subject:
         return self.once(place, lambda: self._elsewhere(place, self._trained(steps, training)))
 
     def measured(self, measure: Callable[[Subject], T]) -> tuple[T, float]:
-        """What `measure` returns, and its cost in seconds with all that it uses, shared or not."""
+        """The result of `measure`, and its cost in seconds with all that it uses, shared or not."""
         self._ledger.begin()
         start = time.perf_counter()
         result = measure(self)
@@ -340,10 +340,10 @@ def require_sound(surface: Surface, labels: int) -> None:
     if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5 * float(logits.abs().max())):
         raise UndefinedError(
             "the network gives other logits each time, so its loss has no derivative; "
-            "is there a dropout that does not mind model.eval()?"
+            "is there a dropout that model.eval() does not switch off?"
         )
     if constant(logits) and not constant(few.images):
-        # A new classifier of zeros makes all logits alike, too; but then its gradient tells the images apart.
+        # A new classifier of zeros makes all logits equal, too; but then its gradients differ between the images.
         logits = surface.model(few.images)
         contrast = torch.linspace(-1, 1, len(few)).to(logits)[:, None] * torch.arange(1, 1 + logits.shape[1]).to(logits)
         gradients = [
@@ -354,60 +354,6 @@ def require_sound(surface: Surface, labels: int) -> None:
         apart, size = (float(torch.linalg.vector_norm(g)) for g in gradients)
         if apart <= 1e-5 * size:
             raise ScoreError("the network is dead: nothing in it depends on the image that it is shown")
-
-
-@dataclass
-class _Entry:
-    value: Any
-    seconds: float
-    """Its own, without those of `parts`."""
-    parts: set[Any]
-    """Keys of what was used on the way."""
-
-
-@dataclass
-class _Ledger:
-    """Shared results, and what each would have cost a metric that had been alone."""
-
-    entries: dict[Any, _Entry] = field(default_factory=dict)
-    saved: float = 0.0
-    """Seconds that the present metric was spared."""
-    used: set[Any] = field(default_factory=set)
-    """Keys that the present metric has paid for."""
-    open: list[_Entry] = field(default_factory=list)
-
-    def begin(self) -> None:
-        self.saved, self.used, self.open = 0.0, set(), []
-
-    def charge(self, seconds: float) -> None:
-        """The entry that is being made, and the present metric, were spared so much."""
-        self.open[-1].seconds += seconds
-        self.saved += seconds
-
-    def get(self, key: Any, compute: Callable[[], T]) -> T:
-        if key not in self.entries:
-            entry = _Entry(None, 0.0, set())
-            self.open.append(entry)
-            start = time.perf_counter()
-            try:
-                entry.value = compute()
-            finally:
-                self.open.pop()
-            elapsed = time.perf_counter() - start
-            entry.seconds += elapsed
-            if self.open:
-                self.open[-1].seconds -= elapsed
-            self.entries[key] = entry
-            self.used.add(key)
-        entry = self.entries[key]
-        for part in {key, *entry.parts}:
-            if part not in self.used:
-                self.saved += self.entries[part].seconds
-                self.used.add(part)
-        for outer in self.open:
-            outer.parts |= {key, *entry.parts}
-        value: T = entry.value
-        return value
 
 
 def _hash(*parts: object) -> int:

@@ -2,8 +2,8 @@
 
 By Lanczos's iteration (1950), which converges in a few products, and whose residual bounds the error: within
 ||H v - theta v|| of every Ritz value theta lies an eigenvalue. Power iteration would find the largest |lambda| instead,
-and tell nothing of its error. Expected sign -1 (Keskar et al., 2017), though the value reads the learning rate as much
-as the landscape (Cohen et al., 2021; Kaur et al., 2023). Normalisation layers use their running statistics.
+without a bound on its error. Expected sign -1 (Keskar et al., 2017), though the value reflects the learning rate as
+much as the landscape (Cohen et al., 2021; Kaur et al., 2023). Normalisation layers use their running statistics.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ POOR = 6
 
 @METRICS.register("weightwatcher_alpha")
 class WeightWatcherAlpha(Metric):
-    """Mean exponent over layers; no standard error, as layers are no draws from anything."""
+    """Mean exponent over layers; no standard error, as layers are not draws from a distribution."""
 
     expected_sign = -1
 

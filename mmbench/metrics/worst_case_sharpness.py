@@ -1,4 +1,4 @@
-"""Worst-case sharpness: the largest rise of the loss within a ball, searched for in earnest.
+"""Worst-case sharpness: the largest rise of the loss within a ball, searched for in many steps.
 
 On a batch B of m images, max over ||e / c|| <= rho of L_B(w + e) - L_B(w), where c = 1, or |w| if adaptive, the norm is
 l2 or linf, and the maximum is searched for by Auto-PGD (Croce and Hein, 2020); averaged over disjoint batches. The
