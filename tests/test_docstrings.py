@@ -15,7 +15,8 @@ PACKAGE = Path(mmbench.__file__).parent
 def functions(path):
     """Public functions and methods of a file with three or more named parameters."""
     module = ast.parse(path.read_text())
-    for scope in (module, *(node for node in ast.walk(module) if isinstance(node, ast.ClassDef))):
+    classes = (node for node in ast.walk(module) if isinstance(node, ast.ClassDef) and not node.name.startswith("_"))
+    for scope in (module, *classes):
         for node in scope.body:
             # The parameters of a test are pytest's fixtures (mmbench.testing).
             public = isinstance(node, ast.FunctionDef) and not node.name.startswith(("_", "test_"))

@@ -24,6 +24,9 @@ def configuration(model: nn.Module) -> dict[str, Any]:
 
     It holds what a state dict does not: the number of heads, LayerNorm epsilons, the image size.
 
+    Args:
+        model: a network of a supported family.
+
     Returns:
         {"model": name and options, "shape": channels, image_size and classes}.
 

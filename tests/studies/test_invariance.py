@@ -79,7 +79,7 @@ def test_pruning_removes_the_rows_of_metrics_that_are_gone(tmp_path: Path, monke
     rows = kept()
     monkeypatch.setattr(invariances.kept, "certificates", lambda: [*rows, {**rows[0], "metric": "gone"}])
     invariances.main(["--prune"])
-    assert file.read_text() == (Path(invariances.kept.__file__).parent / "assets" / "invariances.csv").read_text()
+    assert file.read_text() == invariances.FILE.read_text()
 
 
 def test_what_is_known_of_some_metrics(measured: dict[tuple[str, str, str], Certificate]) -> None:
