@@ -43,8 +43,8 @@ def failed(settings: Settings) -> list[Run]:
         return []
     if len(folders) > 1:
         raise StoreError(
-            f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), where "
-            "their relative paths start; repeat the command of each sweep in its folder"
+            f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), "
+            "where their relative paths start; repeat the command of each sweep in its folder"
         )
     (folder, configs), results = folders.popitem(), store.root
     enter(folder)

@@ -1,4 +1,4 @@
-"""What does not count, and why."""
+"""What is excluded, and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = {
 
 
 def exclusion_table(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """What does not count, where it was left out, why, and how often.
+    """What is excluded, where, why, and how often.
 
     Args:
         frame: as of `load_records`; its `attrs` name the files that could not be read.

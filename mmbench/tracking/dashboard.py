@@ -60,8 +60,7 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
             wr.ParallelCoordinatesPlot(
                 title="Every model",
                 columns=[
-                    wr.ParallelCoordinatesPlotColumn(_metric(key), display_name=title)
-                    for key, title in COLUMNS.items()
+                    wr.ParallelCoordinatesPlotColumn(_metric(key), display_name=title) for key, title in COLUMNS.items()
                 ],
             ),
         ],

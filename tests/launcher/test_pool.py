@@ -338,8 +338,7 @@ def test_the_largest_worker_ends_when_memory_is_nearly_used_up(tmp_path, monkeyp
     first, second = guarded(tmp_path, monkeypatch, {1: 20, 2: 40}, 64, 1)
     assert first is None
     assert second == (
-        "only 1.0 of 64.0 GiB of memory were left, and it took the most, 40.0; fewer hydra.launcher.slots leave "
-        "more for each"
+        "only 1.0 of 64.0 GiB of memory were left, and it used the most, 40.0; use fewer hydra.launcher.slots"
     )
 
 

@@ -195,7 +195,7 @@ def test_pairs_are_an_axis_of_the_product_each(runs_of):
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ([{"model": "mlp,vit", "training": "sgd"}], "lists of one length are needed, and these have"),
+        ([{"model": "mlp,vit", "training": "sgd"}], "the lists must have one length, and these have"),
         ([{"seed": "0,1", "metric": "parameters,random"}, {"seed": "0,1"}], "seed is swept elsewhere, too"),
         ([{}], "must be a list of entries such as"),
         ({"model": "mlp"}, "must be a list of entries such as"),

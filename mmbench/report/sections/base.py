@@ -1,6 +1,6 @@
-"""What a section of the report is, and what it is made from.
+"""The base class of the report's sections, and their input.
 
-A section is one file of this folder with a `Section` in it; nothing else has to know of it:
+A section is one file of this folder with a `Section` in it; no other file has to be changed:
 
     class Correlations(Section):
         title = "Correlations"
