@@ -180,7 +180,16 @@ class _Measurer:
         self.validation, self.seed = validation, seed
 
     def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
-        """Expand `small`, a network of the model's architecture, like the candidate, with the draw of that number."""
+        """Expand a network like the candidate.
+
+        Args:
+            candidate: the operator and its size.
+            small: a network of the model's architecture.
+            draw: the number of the random draw.
+
+        Returns:
+            The expanded network.
+        """
         if draw not in candidate.expanders:
             seed = self.seed + draw
             candidate.expanders[draw] = Expander(self.model, candidate.operator, data=self.data, seed=seed)

@@ -80,7 +80,7 @@ def test_a_fault_is_recorded_with_its_reason(faults, does, said):
     ("does", "limit", "said"),
     [
         ("hangs", {"time_limit": 3}, "it took longer than hydra.launcher.time_limit = 3 s"),
-        ("hogs", {"memory_limit": 1.2}, "GiB, and hydra.launcher.memory_limit = 1.2"),
+        ("hogs", {"memory_limit": 1.2}, "GiB, over hydra.launcher.memory_limit = 1.2"),
     ],
 )
 def test_what_exceeds_a_limit_is_ended(faults, does, limit, said):
@@ -353,7 +353,7 @@ def test_workers_do_not_pay_for_the_memory_that_others_take(tmp_path, monkeypatc
 def test_a_worker_over_its_limit_ends(tmp_path, monkeypatch):
     first, second = guarded(tmp_path, monkeypatch, {1: 1, 2: 3}, 64, 50, memory_limit=2)
     assert first is None
-    assert second == "it took 3.0 GiB, and hydra.launcher.memory_limit = 2"
+    assert second == "it used 3.0 GiB, over hydra.launcher.memory_limit = 2"
 
 
 # -- the launcher ends -------------------------------------------------------------------------------------------------
