@@ -182,7 +182,7 @@ def train_base(run: Run, store: Store, device: str) -> None:
     """Train the run's base model if it is not stored. Errors other than those below are left to the runs that need it.
 
     Args:
-        run: whose base model to train.
+        run: the run whose base model is trained.
         store: where it is stored.
         device: such as `cpu` or `cuda:0`.
 

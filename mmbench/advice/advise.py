@@ -67,7 +67,7 @@ def advise(
         metrics: the metric to rank by. With several, the ranking is by the mean of their ranks, as shares of the number
             of candidates (1 is best). By default those that docs/evidence.md supports.
         expansions: names of the operators to consider; all of them by default.
-        training: the recipe that the network will be trained on with; metrics that train shorten it.
+        training: the recipe for training the expanded network; metrics that train shorten it.
         validation: held-out images and labels, for metrics that need them.
         seconds: time limit; a candidate that is not measured by then has no score.
         tolerance: largest relative difference of a candidate's parameter count from the budget.

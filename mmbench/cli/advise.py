@@ -99,7 +99,7 @@ def _evidence(store: str | None, settings: Settings, run: Run, metrics: list[Any
     """What earlier sweeps say about the metrics; read first, so that a wrong folder costs no time."""
     folder = Path(store or settings.results)
     if store is None and not (folder / "records").is_dir():
-        return [f"There is no evidence: no sweeps are stored in {folder}; evidence=DIR names a store of sweeps."]
+        return [f"There is no evidence: {folder} holds no sweeps; name a store of sweeps with evidence=DIR."]
     known = [metric_for_advice(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS]
     return track_record(load_records(folder), run.model.name, {metric.name: metric.definition for metric in known})
 

@@ -89,7 +89,7 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
 def _check_idle(store: Store) -> None:
     if running := store.running():
         raise StoreError(
-            f"{text.count(len(running), 'run')} still active in {store.root}; wait for the end, or stop them, then clean"
+            f"{text.count(len(running), 'run')} still active in {store.root}; wait for them or stop them, then clean"
         )
 
 

@@ -63,6 +63,6 @@ def _show(r: dict[str, object]) -> None:
         f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x),"
         f" {r['axis']} factor {n(r['factor'])}, max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
         f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], 2)} s\n"
-        f"  trained on       test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
+        f"  after training   test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
         f" in {n(r['train_seconds'], 2)} s"
     )

@@ -49,7 +49,7 @@ def with_controls(configurations: pd.DataFrame, runs: pd.DataFrame, target: str)
         target: the name of the target's column.
 
     Returns:
-        The rows of both, with their cells numbered anew.
+        The rows of both, with their cells numbered again.
     """
     if runs.empty:
         return configurations

@@ -44,8 +44,8 @@ def _files(frame: pd.DataFrame) -> list[dict[str, Any]]:
     attrs = frame.attrs
     if damaged := attrs.get("damaged", []):
         rows.append({"where": "file", "reason": "damaged", "n": len(damaged), "example": damaged[0]})
-    others = pd.DataFrame(attrs.get("other_versions", []), columns=["path", "version"])
-    for version, files in others.groupby("version", dropna=False):
+    older = pd.DataFrame(attrs.get("other_versions", []), columns=["path", "version"])
+    for version, files in older.groupby("version", dropna=False):
         reason = f"of version {version} of the store"
         rows.append({"where": "file", "reason": reason, "n": len(files), "example": files["path"].iloc[0]})
     if attrs.get("filtered"):

@@ -73,7 +73,7 @@ class Judgement:
     regret_curve: pd.DataFrame
     """Regret against cost; see regret.py."""
     reliability: pd.DataFrame
-    """How well each target repeats; see reliability.py."""
+    """How reproducible each target is; see reliability.py."""
     exclusions: pd.DataFrame
     """What is excluded, and why."""
     remarks: list[str]

@@ -121,7 +121,7 @@ class Samples:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that have a score, and the derived controls that could be made."""
+        """The metrics that have a score, and the derived controls that could be computed."""
         return list(self._rows)
 
     def expected_sign(self, metric: str) -> float:

@@ -21,7 +21,7 @@ STAGES = {
     "base": Description("base models trained", "training the base model", "training"),
     "expanded": Description("expansions", "expanding the base model", "expanding"),
     "score": Description("scores", "measuring the expanded model", "measuring"),
-    "trained": Description("expanded models trained", "training the expanded model", "training on"),
+    "trained": Description("expanded models trained", "training the expanded model", "training expanded"),
 }
 """In the order in which they are computed; `Run.stages` holds the inputs of each."""
 

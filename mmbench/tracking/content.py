@@ -112,7 +112,7 @@ class Models:
         )
 
     def sweep(self, key: Key) -> str | None:
-        """The name of a sweep that asked for the model."""
+        """The name of a sweep with the model."""
         if not self._sweeps:
             for path in sorted((self.root / "sweeps").glob("*.json")):
                 runs = (read_json(path) or {}).get("runs")

@@ -33,7 +33,7 @@ PACKAGE = __name__.rpartition(".")[0]
 
 @dataclass(frozen=True)
 class Results:
-    """What a report is made from."""
+    """The input of a report."""
 
     frame: pd.DataFrame
     """One row per run, as of `load_records`."""

@@ -24,7 +24,7 @@ RECORDED = ("device", *versions())
 class Method(Section):
     """A paragraph and a table."""
 
-    title = "How it was made"
+    title = "Method"
     order = 130
     template = """
 <p>All statistics are over configurations, not over runs: score and target are averaged over seeds, then ranked.

@@ -36,8 +36,8 @@ class Runs(Section):
         if frame.attrs.get("filtered"):
             condition = frame.attrs.get("where")
             notes.append(f"{count(int(frame.attrs['filtered']), 'run')} left out by the condition {condition}.")
-        others = frame.attrs.get("other_versions", [])
-        notes += [f"{other.get('path')} is of version {other.get('version')} and was not read." for other in others]
+        older = frame.attrs.get("other_versions", [])
+        notes += [f"{file.get('path')} is of version {file.get('version')} and was not read." for file in older]
         return {
             "runs": count(len(frame), "run"),
             "summary": ", ".join(f"{counts.get(status, 0):,} {status}" for status in ("done", "failed", "skipped")),
