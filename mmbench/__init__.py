@@ -25,7 +25,7 @@ __all__ = [*_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported on first use: the command line must answer before torch or pandas could be loaded.
+    # Imported on first use, so that the command line answers before torch and pandas are loaded.
     if name in _MODULES:
         return getattr(import_module(str(_MODULES[name])), name)
     raise AttributeError(f"module 'mmbench' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""From a composed Hydra config to a checked run: every wrong setting is found here, before any work starts."""
+"""From a composed Hydra config to a checked run: every wrong setting is reported here, before any work starts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GROUPS: dict[str, Registry[Any]] = {
 
 
 class Settings(Component):
-    """What is not part of a run's identity: where and on what it runs."""
+    """Settings that are not part of a run's identity: where its results go, and how it is executed."""
 
     name: ClassVar[str] = "settings"
 
@@ -43,9 +43,9 @@ class Settings(Component):
     threads: int = Field(1, ge=1, le=1024)
     """CPU threads of each process."""
     deterministic: bool = False
-    """Bit-identical results on a GPU too, at some cost in speed; on CPUs they always are."""
+    """Bit-identical results on a GPU too, at some cost in speed; results on CPUs always are."""
     tracker: Tracker = NoTracker()
-    """Where the finished models are shown; no result depends on it."""
+    """Where finished models are logged; no result depends on it."""
 
 
 class Seed(Component):
@@ -58,11 +58,11 @@ class Seed(Component):
 
 
 def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
-    """A composed config as a checked run.
+    """Turn a composed config into a checked run.
 
     Args:
-        config: the composed config, or a run's own `config`, whose settings are the defaults.
-        here: whether this machine computes the run, and must have the device.
+        config: the composed config, or a run's own `config`; missing settings get their defaults.
+        here: whether this machine computes the run and so must have the device.
 
     Returns:
         The run and its settings.
@@ -89,10 +89,10 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
         else:
             parts[group] = attempt(_component, group, options)
     seed = attempt(checked, Seed, {"seed": config["seed"]} if "seed" in config else {}, "")
-    given = {k: config[k] for k in Settings.model_fields if k in config}
-    if "tracker" in given:
-        given["tracker"] = attempt(tracker_of, config) or NoTracker()
-    settings = attempt(checked, Settings, given, "")
+    values = {k: config[k] for k in Settings.model_fields if k in config}
+    if "tracker" in values:
+        values["tracker"] = attempt(tracker_of, config) or NoTracker()
+    settings = attempt(checked, Settings, values, "")
     if here and settings is not None and settings.device not in ("auto", "cpu"):
         attempt(resolve_device, settings.device)
     dataset, training = parts.get("dataset"), parts.get("training")
@@ -102,7 +102,7 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
             f"training.batch_size = {training.batch_size} must not be larger than dataset.train_size = {size}"
         )
     if dataset is not None:
-        attempt(dataset.shape)  # a missing file is found now, not in the middle of a sweep
+        attempt(dataset.shape)  # a missing file is reported now, not in the middle of a sweep
     if problems:
         raise ConfigError(*(problem.removeprefix(".") for problem in problems))
     return Run(**parts, seed=seed.seed), settings
@@ -110,33 +110,33 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
 
 def _component(group: str, options: Mapping[str, Any]) -> Any:
     try:
-        return _made(group, json.dumps(options))
-    except TypeError:  # a value that no JSON can hold, which the component refuses
+        return _cached_component(group, json.dumps(options))
+    except TypeError:  # not a JSON value; `create` reports it
         return GROUPS[group].create(options)
 
 
 @lru_cache(maxsize=4096)
-def _made(group: str, options: str) -> Any:
-    """The thousands of runs of a sweep are made of few components; each is checked, and made, once."""
+def _cached_component(group: str, options: str) -> Any:
+    """The thousands of runs of a sweep share few components; each is created and checked once."""
     return GROUPS[group].create(json.loads(options))
 
 
 def prepare(settings: Settings) -> str:
-    """Set up torch in this process, the main one or a worker; returns the device to work on."""
+    """Set up torch in this process (the main one or a worker); returns the device to use."""
     torch.set_num_threads(settings.threads)
     torch.use_deterministic_algorithms(settings.deterministic)
     if settings.deterministic:
-        torch.backends.cudnn.benchmark = False  # it picks the algorithm that happens to be the fastest now
+        torch.backends.cudnn.benchmark = False  # it picks the fastest algorithm, which varies from run to run
     return resolve_device(settings.device)
 
 
 def resolve_device(device: str) -> str:
-    """`auto` as the device it stands for; `ConfigError` if the device asked for is not there."""
+    """Resolve `auto` to a device; `ConfigError` if the requested device is not available."""
     if device == "cpu":
         return device
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    there = torch.cuda.device_count() > int(device.partition(":")[2] or 0)
-    if not there:
+    available = torch.cuda.device_count() > int(device.partition(":")[2] or 0)
+    if not available:
         raise ConfigError(f"device = {device!r} is not available on this machine; use device=auto or device=cpu")
     return device

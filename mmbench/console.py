@@ -1,4 +1,4 @@
-"""The one console: messages, warnings, errors and progress. Used by the commands and by a running sweep only."""
+"""The console: messages, warnings, errors and progress. Used only by the commands and by a running sweep."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ err = Console(stderr=True, highlight=False)
 
 
 def error(message: str) -> None:
-    """Show what went wrong."""
+    """Show an error."""
     err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 
 class MmbenchError(Exception):
-    """Base of all errors that a user can mend; `str(error)` is the whole message."""
+    """Base of all errors that a user can fix; `str(error)` is the whole message."""
 
 
 class ConfigError(MmbenchError):
-    """One or more wrong settings, all of them found before any work starts."""
+    """One or more wrong settings, all reported before any work starts."""
 
     def __init__(self, *problems: str) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -16,18 +16,18 @@ class ConfigError(MmbenchError):
 
 
 class DataError(MmbenchError):
-    """A data source that cannot be read or used; names the row or the sizes."""
+    """A data source that cannot be read or used; the message names the row or the sizes."""
 
 
 class UndefinedError(MmbenchError):
-    """A combination that is not defined, such as an operator on a network of a family that it is not made for.
+    """A combination that is not defined, such as an operator on a model family that it does not support.
 
     A run that raises it is recorded as `skipped`, with this message as the reason.
     """
 
 
 class DivergedError(MmbenchError):
-    """The training loss is not finite any more; deterministic, so it is stored and not tried again."""
+    """The training loss became infinite or NaN; deterministic, so it is stored and not tried again."""
 
     def __init__(self, step: int, loss: float) -> None:
         self.step, self.loss = step, loss
@@ -41,7 +41,7 @@ class ScoreError(MmbenchError):
 
 
 class StoreError(MmbenchError):
-    """The results folder cannot be used. Every run would fail, so it ends the sweep and is not in a record."""
+    """The results folder cannot be used. Every run would fail, so this ends the sweep and is not recorded."""
 
 
 class BusyError(MmbenchError):

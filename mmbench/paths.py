@@ -1,4 +1,4 @@
-"""Where the YAML files lie, and what their names say. Reads names only, so it is quick."""
+"""Where the YAML files are, and the choices and options that they offer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def choices(group: str) -> list[str]:
 
 
 def options(group: str, arguments: list[str]) -> list[str]:
-    """The options of the choice that the arguments make in a group, or of all its choices."""
+    """The options of the choice that the arguments name in a group, or of all its choices."""
     from omegaconf import OmegaConf
 
     chosen = {a.split("=", 1)[1] for a in arguments if a.startswith(f"{group}=")} & set(choices(group))

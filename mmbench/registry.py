@@ -12,7 +12,7 @@ A package of your own does the same, and names its modules in an entry point:
     [project.entry-points."mmbench.components"]
     mine = "my_package.metrics"
 
-These modules are imported when a name is asked for that is not one of mmbench's, or when all names are listed.
+These modules are imported when a name is not one of mmbench's own, or when all names are listed.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Component(BaseModel):
     name: ClassVar[str]
 
     def describe(self) -> dict[str, Any]:
-        """The component as plain JSON data: its name and all its options. Stage hashes are made of this."""
+        """The component as plain JSON data: its name and all its options. Stage hashes are computed from this."""
         plain = self.model_dump(mode="json")
         parts = {key: value.describe() for key, value in self if isinstance(value, Component)}
         return {"name": self.name, **plain, **parts}
 
     def options(self) -> dict[str, Any]:
-        """Name and every option as plain JSON data, of which `Registry.create` makes the same component again."""
+        """Name and every option as plain JSON data, from which `Registry.create` recreates the component."""
         parts = {key: value.options() for key, value in self if isinstance(value, Component)}
         return {"name": self.name, **self.model_dump(mode="json"), **parts}
 
@@ -53,14 +53,14 @@ class Component(BaseModel):
 C = TypeVar("C", bound=Component)
 
 ENTRY_POINTS = "mmbench.components"
-"""The group of entry points by which other packages name the modules that register components."""
+"""The entry-point group in which other packages list their component modules."""
 
 
 class Registry(Generic[C]):
     """The components of one kind, by name."""
 
     by_kind: ClassVar[dict[str, Registry[Any]]] = {}
-    """All registries that have been made."""
+    """All registries."""
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
@@ -70,15 +70,15 @@ class Registry(Generic[C]):
         self.by_kind[kind] = self
 
     def register(self, name: str) -> Callable[[type[C]], type[C]]:
-        """Class decorator: make the component known under `name`.
+        """Class decorator: register the component under `name`.
 
         Returns:
-            The decorator; it raises `ValueError` if another class has the name.
+            The decorator; it raises `ValueError` if the name is taken.
         """
 
         def add(cls: type[C]) -> type[C]:
             if not _is_ours(cls):
-                self._discover()  # so that a name that is taken is noticed in whatever order files are loaded
+                self._discover()  # notices a taken name, whatever the order of loading
             if name in self._classes:
                 raise ValueError(
                     f"{self.kind} {name!r} is registered twice: in {self._classes[name].__module__} and in "
@@ -115,7 +115,7 @@ class Registry(Generic[C]):
         return [f"{self._package}.{name}" for name in files if not name.startswith("_")]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is a component of that name. Most have a file of their own name: then no other is loaded."""
+        """Whether a component has that name. If a file has it, too, only that file is loaded."""
         module = f"{self._package}.{name}"
         if name not in self._classes and module in self._modules():
             importlib.import_module(module)
@@ -130,7 +130,7 @@ class Registry(Generic[C]):
         return self._classes[name]
 
     def create(self, options: Mapping[str, Any]) -> C:
-        """Make a component from its `name` and options, checked; `ConfigError` lists every wrong option."""
+        """Create a checked component from its `name` and options; `ConfigError` lists every wrong option."""
         if "name" not in options:
             raise ConfigError(f"{self.kind}.name is missing; allowed: {', '.join(self.names())}")
         cls = self[options["name"]]
@@ -147,20 +147,20 @@ def load_outside() -> tuple[str, ...]:
     """Import the modules that other packages name in the entry points `mmbench.components`.
 
     Returns:
-        A message for each that cannot be imported; its components are missing, and nothing else.
+        A message for each module that cannot be imported. Only its components are missing.
     """
     return tuple(problem for point in entry_points(group=ENTRY_POINTS) if (problem := _load(point)))
 
 
 def _load(point: EntryPoint) -> str | None:
-    """Import an entry point's module; what is wrong with it."""
+    """Import an entry point's module; returns the error message if that fails."""
     try:
         point.load()
     except Exception as error:
         package = f" of the package {point.dist.name}" if point.dist else ""
         return (
             f"the components of the entry point {point.name} = {point.value!r}{package} cannot be loaded "
-            f"({type(error).__name__}: {error}); mend or uninstall the package"
+            f"({type(error).__name__}: {error}); fix or uninstall the package"
         )
     return None
 
@@ -173,7 +173,7 @@ def outside(kind: str) -> dict[str, type[Component]]:
 
 
 def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
-    """Make a component from options.
+    """Create a component from options.
 
     Args:
         cls: its class.
@@ -192,27 +192,27 @@ def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
         raise ConfigError(*(_explain(cls, key, problem) for problem in error.errors())) from None
 
 
-def unknown_name(key: str, found: str, allowed: Iterable[str]) -> str:
+def unknown_name(key: str, name: str, allowed: Iterable[str]) -> str:
     """The message for a name that does not exist.
 
     Args:
         key: the config key.
-        found: the name that was given.
+        name: its value, the unknown name.
         allowed: the names that exist.
 
     Returns:
-        One sentence with what was found, what is allowed and the closest match.
+        One sentence with the unknown name, the closest match and the allowed names.
     """
     allowed = sorted(allowed)
     if not allowed:
-        return f"{key} = {found!r} is unknown: there is nothing to set here"
-    close = difflib.get_close_matches(found, allowed, n=1, cutoff=0.5)
+        return f"{key} = {name!r} is unknown: there is nothing to set here"
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{key} = {found!r} is unknown{hint} (allowed: {', '.join(allowed)})"
+    return f"{key} = {name!r} is unknown{hint} (allowed: {', '.join(allowed)})"
 
 
 def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
-    """One pydantic error as a sentence with the config key, the value found and the allowed range."""
+    """One pydantic error as a sentence with the config key, its value and the allowed range."""
     location = [str(part) for part in problem["loc"]]
     path = ".".join([key, *location])
     if problem["type"] == "extra_forbidden":
@@ -225,7 +225,7 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
 
 
 def allowed_values(cls: type[BaseModel], location: list[str]) -> str:
-    """The type and range of an option in words, read off its JSON schema."""
+    """The allowed type and range of an option as text, from its JSON schema."""
     root = cls.model_json_schema()
     schema = root
     for part in location:
@@ -235,16 +235,16 @@ def allowed_values(cls: type[BaseModel], location: list[str]) -> str:
             schema = schema["properties"][part]
         elif "items" in schema:
             schema = schema["items"]
-    return " or ".join(_in_words(choice) for choice in schema.get("anyOf", [schema]))
+    return " or ".join(_schema_text(choice) for choice in schema.get("anyOf", [schema]))
 
 
-def _in_words(schema: Mapping[str, Any]) -> str:
+def _schema_text(schema: Mapping[str, Any]) -> str:
     if "enum" in schema or "const" in schema:
         return "one of " + ", ".join(map(str, schema.get("enum", [schema.get("const")])))
-    words = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text"}
-    text = words.get(schema.get("type", ""), schema.get("type", "a valid value"))
+    types = {"integer": "an integer", "number": "a number", "boolean": "true or false", "string": "a text"}
+    text = types.get(schema.get("type", ""), schema.get("type", "a valid value"))
     if schema.get("type") == "array":
-        text = f"a list, each entry {_in_words(schema['items'])},"
+        text = f"a list, each entry {_schema_text(schema['items'])},"
     bounds = {
         "minimum": ">=",
         "exclusiveMinimum": ">",

@@ -1,7 +1,7 @@
-"""One run: train the base model, expand it, measure it, train it on, and keep the record.
+"""One run: train the base model, expand it, measure the expanded model, train it, and store the record.
 
-Four stages in a straight line. Each is a function of exactly the inputs that it names, and its result is stored under a
-hash of exactly those inputs: the base model does not know which metric asked for it, so forty metrics train it once.
+Four stages, one after the other. Each is a function of exactly the inputs that it names, and its result is stored under
+a hash of exactly those inputs: the base model does not depend on the metric, so forty metrics share one training.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Run:
     training: Training
     seed: int
 
-    # What each stage depends on. A stage's inputs contain those of the stage before it, so a hash covers the whole way.
+    # What each stage depends on. A stage's inputs contain those of the stage before it, so its hash covers both.
 
     @cached_property
     def base_inputs(self) -> dict[str, Any]:
@@ -83,12 +83,12 @@ class Run:
 
     @cached_property
     def run_id(self) -> str:
-        """The name of the record."""
+        """The id of the record."""
         return key_of("run", {**self.score_inputs, **self.trained_inputs})
 
     @property
     def config(self) -> dict[str, Any]:
-        """The run as plain JSON data with every option written out; `config.parse` makes the same run of it."""
+        """The run as plain JSON data with every option written out; `config.parse` recreates the run from it."""
         parts = ("model", "dataset", "expansion", "metric", "training")
         return {**{part: getattr(self, part).options() for part in parts}, "seed": self.seed}
 
@@ -101,7 +101,7 @@ class Run:
         )
 
     def target(self) -> Target:
-        """What the expansion leads to; `UndefinedError` if this combination has no meaning. Loads no data."""
+        """The target of the expansion; `UndefinedError` if the combination is undefined. Loads no data."""
         target = _target(self.model, self.expansion, self.dataset.shape())
         if isinstance(target, str):
             raise UndefinedError(target)
@@ -131,7 +131,7 @@ class Run:
 
 @lru_cache(maxsize=4096)
 def _target(model: Architecture, expansion: Expansion, shape: InputShape) -> Target | str:
-    """The target, or why there is none; solving for a budget takes longer than all else that planning does."""
+    """The target, or why it is undefined. Cached, since solving for a budget is the slowest part of planning."""
     try:
         model.table(shape)
         return expansion.target(model, shape)
@@ -150,14 +150,14 @@ def execute(
 ) -> dict[str, Any]:
     """The run's record: the stored one if it `is_final`, else a new one, which is stored.
 
-    A failure does not raise: it is a record with status `failed` and the reason, and the columns of the stages that
-    succeeded. A combination without meaning becomes a record with status `skipped`.
+    A failure does not raise: it gives a record with status `failed`, the reason, and the columns of the stages that
+    succeeded. An undefined combination gives a record with status `skipped`.
 
     Args:
         run: what to execute.
         store: where its stages and its record are stored.
         device: such as `cpu` or `cuda:0`.
-        progress: wraps what takes long while data are loaded.
+        progress: shows the progress of loading the data.
         notify: receives the name of each stage that is about to be computed.
         wait: whether to wait for a stage that another process is computing.
 
@@ -165,8 +165,8 @@ def execute(
         The record: columns and their values.
 
     Raises:
-        StoreError: the store cannot be read or written. Every other run would meet the same error, so it is not a
-            record. What was finished is stored; once the error is mended, the same call goes on from there.
+        StoreError: the store cannot be read or written. Every run would fail in the same way, so no record is written.
+            Finished stages are stored; once the cause is fixed, the same call continues from there.
         BusyError: another process is computing a stage of this run, and `wait` is false; nothing is recorded.
     """
     stored = store.read_record(run.run_id)
@@ -179,10 +179,10 @@ def execute(
 
 
 def train_base(run: Run, store: Store, device: str) -> None:
-    """Train the run's base model if it is not stored. Any other error is recorded later, by the runs that need it.
+    """Train the run's base model if it is not stored. Errors other than those below are left to the runs that need it.
 
     Args:
-        run: whose base model to train.
+        run: the run whose base model is trained.
         store: where it is stored.
         device: such as `cpu` or `cuda:0`.
 
@@ -196,7 +196,7 @@ def train_base(run: Run, store: Store, device: str) -> None:
     except (StoreError, BusyError):
         raise
     except Exception:
-        return  # the runs will meet it again
+        return  # the runs that need the base model will raise it again
     finally:
         store.remove_heartbeat(run.run_id)
 
@@ -221,8 +221,8 @@ def _record(run: Run, stages: _Stages) -> dict[str, Any]:
 
 
 def is_final(record: dict[str, Any]) -> bool:
-    """Whether a stored record stands, so that its run is not tried again: it is done, or would fail again."""
-    # A skipped run does not stand: options that are not inputs of its stages (a tolerance) may define it now.
+    """Whether the run of a stored record is not tried again: it is done, or would fail in the same way."""
+    # Skipped is not final: options that are not inputs of the stages (a tolerance) may have changed.
     return record["status"] == "done" or record.get("error_type") in (DivergedError.__name__, ScoreError.__name__)
 
 
@@ -318,7 +318,7 @@ class _Stages:
         return {"max_difference": float(difference), "seconds": seconds}, {"weights": large.state_dict()}
 
     def _expander(self, small: nn.Module, draw: int) -> Expander:
-        """The expansion of the base; draw 0 is the run's own."""
+        """The expansion of the base model with a numbered random draw; draw 0 is the run's own."""
         train, seed = self.data.train, seed_of("expand", self.r.expanded_inputs, *([draw] if draw else []))
         return Expander(small, self.r.expansion, data=(train.images, train.labels), seed=seed)
 
@@ -328,7 +328,7 @@ class _Stages:
         return {"value": scored.value, "stderr": scored.stderr, "seconds": scored.seconds, "details": details}, {}
 
     def _subject(self, base: Stage, expanded: Stage) -> Subject:
-        """The expanded model to be measured; kept for the next run, whose metric may share what this one computes."""
+        """The expanded model to measure; cached, since the next run's metric may share intermediate results."""
         key = self.device + key_of("subject", self.r.expanded_inputs)
         if key not in _SUBJECTS:
             _SUBJECTS.clear()
@@ -351,20 +351,20 @@ class _Stages:
 
     @property
     def _recipe(self) -> Training:
-        """The training, for as many steps as the expansion is given."""
+        """The training recipe, with the number of steps that the expansion sets."""
         training, shape = self.r.training, self.r.dataset.shape()
         costs = flops(self.r.model, shape), flops(self.r.target().architecture, shape)
         return training.model_copy(update={"steps": self.r.expansion.training_steps(training.steps, *costs)})
 
     @property
     def _order(self) -> dict[str, Any]:
-        """What the order of the images depends on: all expansions see the same one, so their gains compare in pairs."""
+        """What the order of the images depends on. All expansions see the same order, so their gains are paired."""
         return {k: self.r.base_inputs[k] for k in ("dataset", "training", "seed")}
 
     def _train(self, model: nn.Module, training: Training, seed: int) -> Computed:
         history = train(model, self.data.train, training, torch.Generator().manual_seed(seed))
         test, validation = evaluate(model, self.data.test), evaluate(model, self.data.validation)
-        if not math.isfinite(test.loss):  # the weights are finite, but not what they make of other images
+        if not math.isfinite(test.loss):  # the weights are finite, but the test loss is not
             raise DivergedError(training.steps, test.loss)
         values = {
             "accuracy": test.accuracy,
@@ -379,18 +379,18 @@ class _Stages:
 
 @lru_cache(maxsize=2)
 def load_data(dataset: Dataset, device: torch.device | str, progress: Progress[Any] = silent) -> Data:
-    """The data on the device; kept for the next run.
+    """The data on the device; cached for the next run.
 
     Args:
         dataset: what to load.
         device: where the images and labels go.
-        progress: wraps what takes long.
+        progress: shows the progress.
 
     Returns:
         The data.
 
     Raises:
-        DataError: the data have another shape than the data set's options say.
+        DataError: the data do not have the shape that the data set's options state.
     """
     data = dataset.load(progress)
     if data.shape != dataset.shape():

@@ -1,7 +1,7 @@
-"""A stored sweep: its runs with every option, so that they can be made again from the store alone.
+"""A stored sweep: its runs with every option, so that they can be recreated from the store alone.
 
-Runs that are stored are not composed again. What is edited between a sweep's start and its last job changes nothing,
-and a job on another machine needs a shared store and this code, but no config.
+Stored runs are not composed again. Edits to the config after a sweep's start have no effect, and a job on another
+machine needs a shared store and this code, but no config.
 
     {"runs": {RUN_ID: label}, "configs": {RUN_ID: config}, "folder": where relative paths start,
      "jobs": [[RUN_ID, ...]]}
@@ -30,7 +30,7 @@ def as_json(runs: list[Run]) -> dict[str, Any]:
 
 
 def read_job(store: Store, job: str) -> list[Run]:
-    """The runs of a job, made from the stored sweep; changes to the folder in which the sweep was started.
+    """The runs of a job, recreated from the stored sweep; changes to the folder in which the sweep was started.
 
     Args:
         store: holds the sweep.
@@ -43,16 +43,16 @@ def read_job(store: Store, job: str) -> list[Run]:
         ConfigError: there is no such job.
         StoreError: the sweep is not in the store or cannot be used on this machine.
     """
-    named = re.fullmatch(r"([0-9a-f]+):(\d+)", job)
-    if not named:
-        raise ConfigError(f"job = {job!r} is not allowed: must be SWEEP:INDEX, as the launcher of a sweep gives it")
-    sweep = store.read_sweep(named[1])
+    match = re.fullmatch(r"([0-9a-f]+):(\d+)", job)
+    if not match:
+        raise ConfigError(f"job = {job!r} is not allowed: must be SWEEP:INDEX, as a launcher sets it")
+    sweep = store.read_sweep(match[1])
     if sweep is None:
         raise StoreError(
-            f"job = {job!r}: there is no intact {store.root / 'sweeps' / named[1]}.json on this machine; the results "
-            "folder must lie on a file system that all machines of the cluster share"
+            f"job = {job!r}: there is no intact {store.root / 'sweeps' / match[1]}.json on this machine; the results "
+            "folder must be on a file system that all machines of the cluster share"
         )
-    jobs, index = sweep.get("jobs", []), int(named[2])
+    jobs, index = sweep.get("jobs", []), int(match[2])
     if index >= len(jobs):
         raise ConfigError(f"job = {job!r} is not allowed: the sweep has {len(jobs)} jobs, counted from 0")
     enter(sweep["folder"])
@@ -75,19 +75,19 @@ def enter(folder: str) -> None:
 
 
 def recreate(run_id: str, config: dict[str, Any]) -> Run:
-    """The run that is stored under this name. Call it in the folder where its sweep was started.
+    """The run that is stored under this id. Call it in the folder where its sweep was started.
 
     Returns:
         The run.
 
     Raises:
-        ConfigError: its config is not allowed any more.
-        StoreError: it would be another run now.
+        ConfigError: its config is no longer allowed.
+        StoreError: it would now be a different run.
     """
     run, _ = parse(config)
     if run.run_id != run_id:
         raise StoreError(
-            f"the run {run_id} ({run.label}) would be another run now: its data or mmbench have changed since the "
-            "sweep was started; start the sweep again"
+            f"the run {run_id} ({run.label}) would now be a different run: its data or mmbench have changed since "
+            "the sweep was started; start the sweep again"
         )
     return run

@@ -1,6 +1,6 @@
-"""Numbers, intervals, counts, lists and names as text for people; the one place where they are made.
+"""Formats numbers, intervals, counts, lists and names as text for people.
 
-Numbers have a true minus sign. What is missing (None, NaN, pandas' NA) is a dash.
+Numbers have a true minus sign. A missing value (None, NaN, pandas' NA) is a dash.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def interval(low: Any, high: Any) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """Some significant digits; powers of ten only where the number would be long."""
+    """A few significant digits; powers of ten only for long numbers."""
     if is_missing(value):
         return DASH
     text = f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.{digits}g}"
@@ -75,10 +75,10 @@ def count(n: int, noun: str) -> str:
 
 def listed(names: Iterable[str], most: int | None = None) -> str:
     """`a, b and c`; past `most` names `a, b and 3 more`."""
-    given = list(names)
-    if most is not None and len(given) > most:
-        given = [*given[:most], f"{len(given) - most} more"]
-    *first, last = given
+    items = list(names)
+    if most is not None and len(items) > most:
+        items = [*items[:most], f"{len(items) - most} more"]
+    *first, last = items
     return f"{', '.join(first)} and {last}" if first else last
 
 
@@ -89,11 +89,11 @@ def shortened(name: Any, length: int = 30) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric's registered name, without the `@options` that tells apart its sets of options."""
+    """A metric's registered name, without the `@ID` that distinguishes its sets of options."""
     return metric.partition("@")[0]
 
 
 def file_stem(name: str) -> str:
-    """A name as part of a file name; one that had to be changed carries a hash, so that two never collide."""
+    """A name as part of a file name; a changed name gets a hash, so that two never collide."""
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80]
     return safe if safe == name else f"{safe}_{sha256(name.encode()).hexdigest()[:8]}"

@@ -1,9 +1,9 @@
-"""Which expansion to choose for a network of one's own, before any of them is trained.
+"""Which expansion to choose for your own network, before any of them is trained.
 
 Every operator that fits the network is applied at the parameter budget, and scored. Differences smaller than the errors
-of the scores are noise. While the first place is undecided, the candidates that may deserve it are measured again with
-other random draws, at most the better half of them each time (successive halving, Karnin et al., 2013), until one is
-clearly first or the rounds or the time are used up.
+of the scores are noise. While the best candidate is undecided, those that may be the best are measured again with new
+random draws, at most the better half each time (successive halving, Karnin et al., 2013), until one is clearly best or
+the rounds or the time are used up.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from mmbench.training.recipes import SGD, Training
 DEFAULT = ("manifold",)
 """The metrics that rank by default; see docs/evidence.md."""
 ROUNDS = 4
-"""The most often that a candidate is measured."""
+"""The largest number of rounds in which a candidate is measured."""
 DRAWS_PER_ROUND = 1000
-"""Distance between the numbers of the random draws of two rounds. Draw 0 made the measured network, in every round."""
+"""Offset between the numbers of the random draws of two rounds. Draw 0 makes the measured network, in every round."""
 TIMED_STEPS = 3
 """Training steps from which the duration of a candidate's training is estimated."""
 
@@ -67,7 +67,7 @@ def advise(
         metrics: the metric to rank by. With several, the ranking is by the mean of their ranks, as shares of the number
             of candidates (1 is best). By default those that docs/evidence.md supports.
         expansions: names of the operators to consider; all of them by default.
-        training: the recipe that the network will be trained on with; metrics that train shorten it.
+        training: the recipe for training the expanded network; metrics that train shorten it.
         validation: held-out images and labels, for metrics that need them.
         seconds: time limit; a candidate that is not measured by then has no score.
         tolerance: largest relative difference of a candidate's parameter count from the budget.
@@ -86,14 +86,14 @@ def advise(
     Raises:
         ConfigError: a value is not allowed, or no operator fits.
         UndefinedError: the network's family is unknown.
-        DataError: images and labels do not go together, or the network cannot take them.
+        DataError: images and labels do not match, or the network cannot take them.
         ScoreError: the network is dead or has diverged.
     """
     start = time.perf_counter()
     chosen = _checked(metrics, training, budget, seconds, save)
     base, shape = architecture_of(model)
     examples = tensors(data)
-    subject_of(model, examples, validation=validation).surface(1)  # what is wrong with the data is raised here, once
+    subject_of(model, examples, validation=validation).surface(1)  # raises errors of the data, once
     candidates, left_out = find_candidates(base, shape, budget, tolerance, expansions)
     if not candidates:
         reasons = "; ".join(f"{entry['expansion']}: {entry['reason']}" for entry in left_out)
@@ -119,16 +119,16 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
     chosen = []
     if not isinstance(budget, (int, float)) or not 1 < budget < 1000:
         problems.append(
-            f"budget = {budget!r} is not allowed: must be a number > 1 and < 1000, as 2.0 for twice as many"
+            f"budget = {budget!r} is not allowed: must be a number > 1 and < 1000; 2.0 doubles the parameters"
         )
     if seconds is not None and (not isinstance(seconds, (int, float)) or not seconds > 0):
         problems.append(f"seconds = {seconds!r} is not allowed: must be a number > 0")
     if save not in ("none", "best", "all"):
         problems.append(f"save = {save!r} is not allowed: must be none, best or all")
-    given = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
-    if not given:
+    requested = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
+    if not requested:
         problems.append(f"metrics is empty; allowed: {', '.join(METRICS.names())}")
-    for metric in given:
+    for metric in requested:
         try:
             chosen.append(metric_for_advice(metric, training))
         except ConfigError as error:
@@ -139,23 +139,23 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
 
 
 def metric_for_advice(metric: str | Metric, training: Training | None = None) -> Metric:
-    """A metric by its name, with the options that it has where the expansion is known (`Metric.where_expanded`)."""
+    """A metric by its name, with its options for a known expansion (`Metric.where_expanded`)."""
     if isinstance(metric, Metric):
         return metric
-    kind = METRICS[metric]
-    recipe = {"training": training} if training and "training" in kind.model_fields else {}
-    return METRICS.create({"name": metric, **kind.where_expanded, **recipe})
+    cls = METRICS[metric]
+    recipe = {"training": training} if training and "training" in cls.model_fields else {}
+    return METRICS.create({"name": metric, **cls.where_expanded, **recipe})
 
 
 def tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels as two tensors, gathered if `data` is a loader of batches."""
+    """Images and labels as two tensors, concatenated if `data` is a loader of batches."""
     if isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "__len__") for part in data):
         return data[0], data[1]
     try:
         batches = [(torch.as_tensor(images), torch.as_tensor(labels)) for images, labels in data]
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"data must be (images, labels), or a loader that gives such batches, not {type(data).__name__}: {error}"
+            f"data must be (images, labels), or a loader of such batches, not {type(data).__name__}: {error}"
         ) from None
     if not batches:
         raise ConfigError("data has no batches")
@@ -180,7 +180,16 @@ class _Measurer:
         self.validation, self.seed = validation, seed
 
     def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
-        """`small`, a network of the model's architecture, expanded the candidate's way with the draw of that number."""
+        """Expand a network like the candidate.
+
+        Args:
+            candidate: the operator and its size.
+            small: a network of the model's architecture.
+            draw: the number of the random draw.
+
+        Returns:
+            The expanded network.
+        """
         if draw not in candidate.expanders:
             seed = self.seed + draw
             candidate.expanders[draw] = Expander(self.model, candidate.operator, data=self.data, seed=seed)
@@ -213,9 +222,9 @@ class _Measurer:
 
 def _measure(measurer: _Measurer, candidates: list[Candidate], deadline: float, progress: Progress[Any]) -> None:
     """Measure round after round, each time fewer candidates."""
-    alive = candidates
+    remaining = candidates
     for number in range(ROUNDS):
-        for candidate in progress(alive, f"measuring {len(alive)} candidates" + (" again" if number else "")):
+        for candidate in progress(remaining, f"measuring {len(remaining)} candidates" + (" again" if number else "")):
             if time.perf_counter() >= deadline:
                 if not candidate.estimates:
                     candidate.reason = "the time was used up"
@@ -223,8 +232,8 @@ def _measure(measurer: _Measurer, candidates: list[Candidate], deadline: float, 
             measurer.measure(candidate, number)
         if time.perf_counter() >= deadline:
             return
-        alive = undecided(candidates, measurer.metrics)
-        if len(alive) < 2:
+        remaining = undecided(candidates, measurer.metrics)
+        if len(remaining) < 2:
             return
 
 

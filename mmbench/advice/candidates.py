@@ -1,4 +1,4 @@
-"""The ways to expand a network to a parameter budget, and what has been measured of each."""
+"""The ways to expand a network to a parameter budget, with their measurements."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mmbench.registry import unknown_name
 
 @dataclass
 class Candidate:
-    """One way to expand the network, and what has been measured of it."""
+    """One way to expand the network, with its measurements."""
 
     operator: Expansion
     axis: str
@@ -29,7 +29,7 @@ class Candidate:
     model: nn.Module | None = None
     """The expanded network, once it is made."""
     expanders: dict[int, Expander] = field(default_factory=dict)
-    """By the number of a random draw: what expands networks of the given architecture with that draw."""
+    """By the number of a random draw: the expander with that draw."""
     estimates: dict[str, list[Estimate]] = field(default_factory=dict)
     """By metric, one estimate per round."""
     seconds: float = 0.0
@@ -53,9 +53,9 @@ def find_candidates(
     Args:
         base: the architecture of the network to expand.
         shape: its input.
-        budget: the parameter count aimed at, as a multiple of the base's.
+        budget: the target parameter count, as a multiple of the base's.
         tolerance: largest relative deviation from it.
-        names: the operators to consider; all that are no controls by default.
+        names: the operators to consider; by default all but the controls.
 
     Returns:
         The candidates; and for each combination that does not fit a dictionary of `expansion`, `axis` and `reason`.

@@ -1,4 +1,4 @@
-"""What following a metric has cost and gained in earlier sweeps: how far its ranking can be trusted."""
+"""How well a metric chose expansions in earlier sweeps: evidence on how far its ranking can be trusted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmbench.statistics.regret import random_regret, regret_at_1
 from mmbench.text import metric_name
 
 CHOICE = 2
-"""There is a choice where at least so many configurations have one budget."""
+"""The smallest number of configurations of one budget that makes a choice."""
 
 
 def track_record(frame: pd.DataFrame, family: str, metrics: Mapping[str, str]) -> list[str]:
@@ -46,7 +46,7 @@ def track_record(frame: pd.DataFrame, family: str, metrics: Mapping[str, str]) -
 
 
 def _as_defined(frame: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame:
-    """The records with one metric per definition: the training recipe, which is the run's, does not tell them apart."""
+    """The records with one metric id per definition, whatever the training recipe of the run."""
     if "definition" not in frame:
         return frame
     for name, definition in metrics.items():
@@ -57,7 +57,7 @@ def _as_defined(frame: pd.DataFrame, metrics: Mapping[str, str]) -> pd.DataFrame
 
 
 def _choices(rows: pd.DataFrame, sign: Any) -> pd.DataFrame:
-    # Of several sets of options of the metric, the one with the most configurations counts.
+    # If the metric has several sets of options, the one with the most configurations counts.
     parts = []
     for _, part in rows.groupby("metric"):
         cell = part["budget_cell"].to_numpy()
@@ -71,10 +71,10 @@ def _sentence(best: pd.DataFrame, metric: str, family: str) -> str:
     if best.empty:
         return none
     cell, gain, value = (best[name].to_numpy() for name in ("budget_cell", "target", "value"))
-    lost, luck = regret_at_1(cell, value.astype(float), gain.astype(float)), random_regret(cell, gain.astype(float))
+    lost, chance = regret_at_1(cell, value.astype(float), gain.astype(float)), random_regret(cell, gain.astype(float))
     if math.isnan(lost):
         return none
-    gained, cells = luck - lost, len(np.unique(cell))
+    gained, cells = chance - lost, len(np.unique(cell))
     verb = f"gained {100 * gained:.1f} points over" if gained >= 0 else f"was {-100 * gained:.1f} points worse than"
     return (
         f"On {len(best)} earlier configurations of a {family} ({cells} choices at equal budget), choosing by {metric} "

@@ -95,7 +95,7 @@ def write_advice(table: pd.DataFrame, evidence: Sequence[str], about: str, folde
 
 
 def shown(row: Mapping[Any, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
-    """Some columns of a row of the ranking as text."""
+    """Columns of a row of the ranking as text."""
     return ["" if row["rank"] == 1 and name == "decided" else _cell(name, row[name]) for name in columns]
 
 

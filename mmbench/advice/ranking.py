@@ -30,7 +30,7 @@ def undecided(candidates: list[Candidate], metrics: list[Metric]) -> list[Candid
     order = sorted(range(len(scored)), key=lambda i: -value[i])
     first = order[0]
     rounds = [candidate.rounds for candidate in scored]
-    # After one round nothing is known of other images or draws, whatever error the metric states.
+    # One round says nothing about other images or draws, whatever error the metric states.
     one_round = max(rounds) == 1
     near = [i for i in order if one_round or value[first] - value[i] <= CLEAR * math.hypot(error[first], error[i])]
     if not one_round and not any(error[i] > 0 for i in near):
@@ -51,7 +51,7 @@ def ranking_values(scored: list[Candidate], metrics: list[Metric]) -> tuple[list
         metrics: the metrics that rank them.
 
     Returns:
-        The values and their errors, in the order of `scored`; an error is infinite where nothing is known of it.
+        The values and their errors, in the order of `scored`; an unknown error is infinite.
     """
     signed, errors = [], []
     for metric in metrics:
@@ -71,14 +71,14 @@ def ranking_values(scored: list[Candidate], metrics: list[Metric]) -> tuple[list
 def mean_scores(estimates: list[list[Estimate]]) -> tuple[Array, Array]:
     """Mean score of each candidate over its rounds, and the standard error of the mean.
 
-    The error of one round is the metric's own. With several rounds it is at least their spread, pooled over the
-    candidates, which also holds the choice of images and of the expansion's random draws.
+    The error of one round is the metric's own. With several rounds it is at least their standard deviation, averaged
+    over the candidates, which includes the choice of images and of the expansion's random draws.
 
     Args:
         estimates: for each candidate one estimate per round.
 
     Returns:
-        Means and errors, one per candidate; an error is infinite where neither is known.
+        Means and errors, one per candidate; an unknown error is infinite.
     """
     mean = np.array([np.mean([estimate.value for estimate in rounds]) for rounds in estimates])
     own = np.array([

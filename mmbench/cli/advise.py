@@ -2,20 +2,20 @@
 
 usage: mmbench advise model.checkpoint=FILE [model=... dataset=...] [budget=2.0] [OVERRIDES]
 
-Rank the expansions of a trained network at one parameter budget, before any of them is trained: the operators that fit
-its family are applied and scored, and those that may be the best are measured again. Prints the ranking with its
-errors, what it cost, and what following the metric has cost and gained in the sweeps of the store; writes
-DIR/advice/advice.html and advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves them.
+Rank the expansions of a trained network at one parameter budget, before any of them is trained. All operators that fit
+the model family are applied and scored; candidates that may be the best are measured again. Prints the ranking with
+standard errors, its cost, and how well the metric chose in the sweeps of the store; writes DIR/advice/advice.html and
+advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves them.
 
   mmbench advise model=vit model.checkpoint=vit.safetensors dataset=digits budget=2.0 save=best
   mmbench advise model=resnet model.checkpoint=resnet.pt metric=jacob_cov metric.steps=50 evidence=my_results
 
   budget=2.0        parameters as a multiple of the checkpoint's
-  metrics=a,b       rank by these metrics (or by one with its options: metric=NAME metric.OPTION=VALUE)
+  metrics=a,b       rank by these metrics (for one with options: metric=NAME metric.OPTION=VALUE)
   expansions=a,b    consider these operators only
-  seconds=600       stop when this time is used up
+  seconds=600       time limit
   save=best|all     write candidates, ready to train, as safetensors
-  evidence=DIR      a store of sweeps to judge the metric by; by default the store itself
+  evidence=DIR      the store of sweeps to judge the metric by; by default the results folder
 
 {groups}
 """
@@ -88,18 +88,18 @@ def _print(table: Any, evidence: list[str], run: Run, budget: float, checkpoint:
     unscored = table[table["rank"].isna()].to_dict("records")
     for row in unscored:
         console.warn(f"{row['expansion']} {row['axis']} has no score: {row['reason']}")
-    if left := table.attrs["left_out"]:
-        console.say(f"{len(left)} expansions do not fit this network or budget; the page says why.")
+    if left_out := table.attrs["left_out"]:
+        console.say(f"{len(left_out)} expansions do not fit this network or budget; the page gives the reasons.")
     for file in (name for name in table.get("file", []) if isinstance(name, str)):
         console.say(f"Saved: {escape(file)}")
     console.say(f"Page: [bold]{escape(str(page))}[/]")
 
 
-def _evidence(named: str | None, settings: Settings, run: Run, metrics: list[Any]) -> list[str]:
-    """What earlier sweeps say of the metrics; read before anything is computed, so a wrong folder costs no time."""
-    folder = Path(named or settings.results)
-    if named is None and not (folder / "records").is_dir():
-        return [f"There is no evidence: no sweeps are stored in {folder}; evidence=DIR names a store of sweeps."]
+def _evidence(store: str | None, settings: Settings, run: Run, metrics: list[Any]) -> list[str]:
+    """What earlier sweeps say about the metrics; read first, so that a wrong folder costs no time."""
+    folder = Path(store or settings.results)
+    if store is None and not (folder / "records").is_dir():
+        return [f"There is no evidence: {folder} holds no sweeps; name a store of sweeps with evidence=DIR."]
     known = [metric_for_advice(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS]
     return track_record(load_records(folder), run.model.name, {metric.name: metric.definition for metric in known})
 

@@ -3,12 +3,12 @@
 usage: mmbench analyze [results=DIR] [where=CONDITION]
 
 Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
-records.csv, correlations.csv and the other tables, report.html and the figures. A sweep that is still running, or one
-with failures, is analyzed as far as it is.
+records.csv, correlations.csv and the other tables, report.html and the figures. The sweep may be unfinished or have
+failed runs.
 
-  mmbench analyze where="model == 'vit' and budget > 2"   a part of the runs, by the columns of records.csv
-  mmbench analyze results=[first,second]                  several stores together, into first/analysis
-  mmbench analyze tracker=wandb                           the same as a run in Weights & Biases
+  mmbench analyze where="model == 'vit' and budget > 2"   some of the runs, by columns of records.csv
+  mmbench analyze results=[first,second]                  several stores together; writes to first/analysis
+  mmbench analyze tracker=wandb                           also log the analysis to Weights & Biases
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mmbench.cli.compose import composed, own_keys, stores_of
 from mmbench.tracking.options import logging, tracker_of
 
 LONGER = 5
-"""How many times tracker.time_limit an analysis may take to be logged, with all its tables and files."""
+"""Logging an analysis, with all its tables and files, may take this many times tracker.time_limit."""
 
 
 def command(arguments: list[str]) -> None:
-    """Analyze the stores, and print what was found and where it lies."""
-    # A condition is full of characters that Hydra's grammar reserves, and not part of a run's config: it is taken as it
-    # is, so that it needs no quotes but the shell's.
+    """Analyze the stores; print the correlations and the path of the report."""
+    # The condition is not parsed by Hydra, whose grammar reserves many of its characters: it needs no quotes but the
+    # shell's.
     own, rest = own_keys(arguments, "where")
     config = composed(rest)
     stores, tracker = stores_of(config), logging(tracker_of(config))
@@ -50,7 +50,7 @@ def command(arguments: list[str]) -> None:
 
 
 def _warn_of_gaps(frame: Any) -> None:
-    """Say what is not in the frame, or is averaged there."""
+    """Warn about records that are left out or averaged."""
     from mmbench.statistics.configurations import mixed
 
     attrs = frame.attrs
@@ -61,7 +61,7 @@ def _warn_of_gaps(frame: Any) -> None:
     if older := attrs["other_versions"]:
         versions = ", ".join(sorted({record["version"] for record in older}))
         console.warn(
-            f"{len(older)} records of version {versions} of the store are left out, the first {older[0]['path']}; "
+            f"{len(older)} records of version {versions} of the store are left out, such as {older[0]['path']}; "
             "run their sweep again"
         )
     for metric in mixed(frame):
@@ -69,7 +69,7 @@ def _warn_of_gaps(frame: Any) -> None:
 
 
 def _log(analysis: Any, root: Path, tracker: Any) -> None:
-    """Log an analysis to W&B, and say where it is."""
+    """Log an analysis to W&B, and print where it is."""
     from mmbench.tracking.analysis import content_of, log_analysis, tables_of
     from mmbench.tracking.ledger import Ledger
     from mmbench.tracking.worker import Worker

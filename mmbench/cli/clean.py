@@ -2,9 +2,9 @@
 
 usage: mmbench clean [results=DIR] [forget=SWEEP] [yes=true]
 
-Show the stored results and records that no sweep of the store refers to, and what dead processes and damage have left
-behind; ask, and remove it. With forget=SWEEP that sweep is removed, too, with what it alone refers to (the files in
-DIR/sweeps are named after the sweeps). With yes=true nothing is asked.
+Show the stored results and records that no sweep of the store refers to, files left by dead processes, and damaged
+files; then ask, and remove them. With forget=SWEEP, that sweep and what only it refers to are removed, too (the files
+in DIR/sweeps are named after the sweeps). With yes=true, do not ask.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ def command(arguments: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Waste:
-    """Something that can be removed, and what it is."""
+    """A file or folder that can be removed, and what it is."""
 
     path: Path
     what: str
 
     @property
     def size(self) -> int:
-        """In bytes, of all its files."""
+        """The total size of its files in bytes."""
         files = self.path.rglob("*") if self.path.is_dir() and not self.path.is_symlink() else [self.path]
         return sum(file.lstat().st_size for file in files if not file.is_dir())
 
     def remove(self) -> None:
-        """For good."""
+        """Delete it."""
         if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
@@ -61,11 +61,11 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
     Args:
         results: the store's folder.
         forget: the name of a sweep to remove, too.
-        agreed: whether the user has agreed beforehand, and is not asked.
+        agreed: whether to remove without asking.
 
     Raises:
         ConfigError: there is no such sweep.
-        StoreError: something runs in the store, or what a sweep refers to is unknown.
+        StoreError: runs are active in the store, or what a sweep refers to is unknown.
     """
     store = Store(results, tell=console.warn)
     _check_idle(store)
@@ -80,28 +80,28 @@ def clean(results: Path, forget: str | None, agreed: bool) -> None:
             return
         if not Confirm.ask("Remove this for good?", console=console.out, default=False):
             return
-        _check_idle(store)  # it may have been some time
-    for thing in waste:
-        thing.remove()
+        _check_idle(store)  # a run may have started meanwhile
+    for item in waste:
+        item.remove()
     console.say(f"Removed {len(waste)} files and folders.")
 
 
 def _check_idle(store: Store) -> None:
     if running := store.running():
         raise StoreError(
-            f"{text.count(len(running), 'run')} still active in {store.root}; wait for the end or stop them, then clean"
+            f"{text.count(len(running), 'run')} still active in {store.root}; wait for them or stop them, then clean"
         )
 
 
 def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
-    """What no sweep refers to; with `forget`, that sweep, too, and what it alone refers to.
+    """Find what no sweep refers to; with `forget`, also that sweep and what only it refers to.
 
     Yields:
         Files and folders that can be removed.
 
     Raises:
         ConfigError: there is no such sweep.
-        StoreError: what a sweep refers to is unknown, since it is damaged or cannot be made again.
+        StoreError: what a sweep refers to is unknown, since it is damaged or cannot be recreated.
     """
     names = [path.stem for path in sorted((store.root / "sweeps").glob("*.json"))]
     if forget is not None and forget not in names:
@@ -117,12 +117,12 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
         if path.stem not in runs:
             yield Waste(path, "records")
     for path in sorted((store.root / "running").glob("*.json")):
-        yield Waste(path, "marks of processes that are dead")
+        yield Waste(path, "heartbeats of dead processes")
     for path in sorted((store.root / "damaged").glob("*")):
-        yield Waste(path, "damaged, set aside")
+        yield Waste(path, "damaged files")
     for path in sorted((store.root / "tmp").glob("*")):
         if is_unfinished(path):
-            yield Waste(path, "unfinished, of processes that are dead")
+            yield Waste(path, "unfinished files of dead processes")
 
 
 def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], set[str]]:
@@ -138,7 +138,7 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
             )
         runs |= sweep["runs"].keys()
         if sweep.get("store_version") != VERSION:
-            continue  # none of the results that it refers to can be used any more
+            continue  # its results cannot be used any more
         try:
             enter(sweep["folder"])
             for run_id, config in sweep["configs"].items():
@@ -153,10 +153,10 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
 
 def _show(waste: list[Waste]) -> None:
     groups: defaultdict[str, list[Waste]] = defaultdict(list)
-    for thing in waste:
-        groups[thing.what].append(thing)
-    table = Table("no sweep refers to", "count", "MB", "the first", box=None, padding=(0, 2, 0, 0))
-    for what, things in groups.items():
-        size = sum(thing.size for thing in things) / 1e6
-        table.add_row(escape(what), str(len(things)), f"{size:.2f}", escape(things[0].path.name))
+    for item in waste:
+        groups[item.what].append(item)
+    table = Table("no sweep refers to", "count", "MB", "example", box=None, padding=(0, 2, 0, 0))
+    for what, items in groups.items():
+        size = sum(item.size for item in items) / 1e6
+        table.add_row(escape(what), str(len(items)), f"{size:.2f}", escape(items[0].path.name))
     console.out.print(table)

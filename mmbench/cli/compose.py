@@ -1,6 +1,6 @@
-"""From a command's arguments to a config, or to Hydra, which composes it and calls the sweeper or runs the task.
+"""Composes a config from a command's arguments, or lets Hydra compose it and call the sweeper or the task.
 
-What loads torch is imported inside functions: a wrong name is reported before that.
+Modules that load torch are imported inside functions, so that a wrong name is reported at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-cn", "-
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Flags (each with its value) and overrides; Hydra's parser wants the overrides in one piece."""
+    """Flags (each with its value) and overrides; Hydra's parser needs the overrides to be contiguous."""
     flags: list[str] = []
     overrides: list[str] = []
     for position, argument in enumerate(arguments):
@@ -43,9 +43,9 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 def own_keys(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
     """The values of the command's own keys, which are not part of a run's config, and the other arguments."""
-    pairs = {argument: argument.partition("=") for argument in arguments}
-    own = {key: value for key, equals, value in pairs.values() if equals and key in keys}
-    return own, [argument for argument in arguments if pairs[argument][0] not in own]
+    parts = {argument: argument.partition("=") for argument in arguments}
+    own = {key: value for key, equals, value in parts.values() if equals and key in keys}
+    return own, [argument for argument in arguments if parts[argument][0] not in own]
 
 
 def yes_or_no(own: dict[str, str], key: str) -> bool:
@@ -57,13 +57,13 @@ def yes_or_no(own: dict[str, str], key: str) -> bool:
 
 
 def composed(arguments: list[str]) -> Any:
-    """The config that overrides make.
+    """Compose a config from overrides.
 
     Returns:
         Plain data.
 
     Raises:
-        ConfigError: an unknown flag, or what Hydra refuses.
+        ConfigError: an unknown flag, or Hydra rejects an override.
     """
     flags, overrides = split(arguments)
     unknown = [flag for flag in flags if flag not in MULTIRUN]
@@ -95,13 +95,13 @@ def stores_of(config: Any) -> list[Path]:
         ConfigError: none is named, or a name is not a text.
         StoreError: a folder is missing.
     """
-    named = config["results"] if isinstance(config["results"], list) else [config["results"]]
-    if not named:
+    names = config["results"] if isinstance(config["results"], list) else [config["results"]]
+    if not names:
         raise ConfigError("results is an empty list; name the folders, as in results=[first,second]")
-    for name in named:  # as `mmbench.config` checks it, which loads torch
+    for name in names:  # the same check as in `mmbench.config`, which loads torch
         if not isinstance(name, str) or not name:
             raise ConfigError(f"results = {name!r} is not allowed: must be a text of length >= 1")
-    folders = [Path(name) for name in named]
+    folders = [Path(name) for name in names]
     for folder in folders:
         if not folder.is_dir():
             raise StoreError(
@@ -115,8 +115,8 @@ def needed_tracker(config: Any) -> Wandb:
     tracker = tracker_of(config)
     active = logging(tracker)
     if active is None:
-        what = "tracker.mode = 'disabled'" if tracker.name == "wandb" else f"tracker = {tracker.name!r}"
-        raise ConfigError(f"{what} logs nothing, which this command is for; add tracker=wandb (mode: online, offline)")
+        setting = "tracker.mode = 'disabled'" if tracker.name == "wandb" else f"tracker = {tracker.name!r}"
+        raise ConfigError(f"{setting} logs nothing; this command needs tracker=wandb with mode online or offline")
     return active
 
 
@@ -131,15 +131,15 @@ def hand_over(command: str, arguments: list[str]) -> int:
         The exit status: 1 if a run failed.
 
     Raises:
-        ConfigError: what Hydra refuses.
-        MmbenchError: what went wrong in a run of this process.
+        ConfigError: Hydra rejects an argument.
+        MmbenchError: the error of a run in this process.
     """
     sources.register()
     if set(MULTIRUN) & set(arguments):
         arguments = [_per_job(argument) for argument in arguments]
     sys.argv = [f"mmbench {command}", *arguments]
     set_environment()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and the message is written here
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and the message is printed here
     try:
         hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
     except (HydraException, OmegaConfBaseException) as error:
@@ -151,20 +151,20 @@ def hand_over(command: str, arguments: list[str]) -> int:
 
 
 def set_environment() -> None:
-    """What torch's libraries read from the environment, for this process and its workers."""
+    """Set the environment variables of torch's libraries, for this process and its workers."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads of several workers starve each other
-    # What cuBLAS needs for deterministic=true; read when a process first uses the GPU, before which workers are born.
+    # cuBLAS needs this for deterministic=true; it is read when a process first uses the GPU.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def many_runs(arguments: list[str], *overrides: str) -> list[str]:
-    """The arguments as of a multirun, with `overrides` at the end."""
-    flags, given = split(arguments)
-    return ["--multirun", *(flag for flag in flags if flag not in MULTIRUN), *given, *overrides]
+    """The arguments of a multirun, with `overrides` at the end."""
+    flags, first = split(arguments)
+    return ["--multirun", *(flag for flag in flags if flag not in MULTIRUN), *first, *overrides]
 
 
 def _per_job(argument: str) -> str:
-    """An option of a group as a sweep over its one value (given twice), so that Hydra leaves it to the sweeper."""
+    """Turn an option of a group into a sweep over its value (given twice), so that Hydra leaves it to the sweeper."""
     # Hydra would set it in the default choice of the group, which may not have it: `model=resnet,vit model.heads=4`.
     key, equals, value = argument.partition("=")
     if not equals or key.split(".")[0] not in GROUP_NAMES or "." not in key:
@@ -172,12 +172,12 @@ def _per_job(argument: str) -> str:
     try:
         swept = OverridesParser.create().parse_override(argument).is_sweep_override()
     except HydraException:
-        return argument  # Hydra says what is wrong with it
+        return argument  # Hydra reports the mistake
     return argument if swept else f"{key}={value},{value}"
 
 
 _failures: list[Exception | None] = []
-"""What went wrong in the runs of this process; None where the run has already said so."""
+"""The errors of the runs of this process; None if the run has already printed its error."""
 
 
 def _task(config: Any) -> None:
@@ -193,12 +193,12 @@ def _task(config: Any) -> None:
         if not run_one(*parse({str(key): value for key, value in container.items()})):
             _failures.append(None)
     except MmbenchError as error:
-        # Raised through Hydra, it would end a sweep, and be announced by a line of Hydra's before the message.
+        # Raised through Hydra, it would end a sweep, and Hydra would print a line of its own before the message.
         _failures.append(error)
 
 
 def _job(container: dict[Any, Any]) -> None:
-    """One job of a sweep, perhaps on another machine; its error goes to the job's log and to who launched it."""
+    """One job of a sweep, perhaps on another machine; its error goes to the job's log and to the launcher."""
     from mmbench.config import Settings, resolve_device
     from mmbench.launcher.cluster import run_job
 
@@ -213,5 +213,5 @@ def _job(container: dict[Any, Any]) -> None:
 
 
 def _version_base() -> dict[str, str]:
-    """Hydra 1.3 wants to be told to behave like itself; Hydra 1.4 warns if it is told anything."""
+    """Hydra 1.3 warns without `version_base`; Hydra 1.4 warns with it."""
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}

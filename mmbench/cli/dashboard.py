@@ -3,8 +3,8 @@
 usage: mmbench dashboard [results=DIR] tracker=wandb [tracker.OPTION=...]
 
 Make the W&B workspace "mmbench" of tracker.project and a report, or update them: training curves, expansions compared,
-score against gain for each metric of the store, correlations. Their definition is written to DIR/tracking first; with
-tracker.mode=offline, or where W&B cannot be reached, that is all.
+score against gain for each metric of the store, correlations. Their definition is written to DIR/tracking first. With
+tracker.mode=offline, or if W&B cannot be reached, nothing is sent.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ def command(arguments: list[str]) -> None:
     if addresses:
         console.say("\n".join(["Workspace and report:", *(f"  {escape(address)}" for address in addresses)]))
     elif path is not None:
-        console.say("Nothing was sent; mmbench dashboard tracker=wandb sends it when W&B can be reached.")
+        console.say("Nothing was sent; run mmbench dashboard tracker=wandb when W&B can be reached.")
 
 
 def _metrics(root: Path) -> list[str]:
-    """The metrics that the store has scores of; all there are for one that has none yet."""
+    """The metrics that have scores in the store; all registered metrics if it has no scores yet."""
     frame = load_records(root)
     measured = sorted(frame.loc[frame["score"].notna(), "metric"].dropna().unique())
     if measured:

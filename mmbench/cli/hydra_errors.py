@@ -1,4 +1,4 @@
-"""Hydra's errors in the words of mmbench: the key, what was found, what is allowed, the closest match."""
+"""Hydra's errors as mmbench's messages: the key, its value, what is allowed, the closest match."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from mmbench.paths import COMPONENT_GROUPS, GROUP_NAMES, TOP_KEYS, choices, opti
 from mmbench.registry import outside, unknown_name
 
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
-"""The extra of mmbench that each launcher of another package comes with."""
+"""The extra of mmbench that installs each third-party launcher."""
 
 
 def problems_of(error: Exception, arguments: list[str]) -> list[str]:
-    """What a user can do about an error of Hydra.
+    """Turn an error of Hydra into messages for the user.
 
     Args:
         error: raised by Hydra or inside it.
         arguments: of the command.
 
     Returns:
-        For each problem one message with the key, what is allowed and the closest match.
+        One message per problem, with the key, what is allowed and the closest match.
     """
     cause: BaseException | None = error
     while cause is not None:  # our own error, raised inside Hydra
@@ -50,8 +50,8 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
     group, _, option = key.partition(".")
     if group in TOP_KEYS:
         return (
-            f"{group} cannot be set: a folder {group!r} lies in the folder of -cd, and Hydra takes it for a config "
-            "group; keep sweeps/ in a folder of its own, and name that with -cd"
+            f"{group} cannot be set: the folder given with -cd contains a folder {group!r}, which Hydra takes for a "
+            "config group; move sweeps/ to a folder of its own, and give that with -cd"
         )
     if option and group in GROUP_NAMES:
         return unknown_name(f"option {key}", option, _options(group, arguments))
@@ -63,10 +63,10 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
 
 
 def _options(group: str, arguments: list[str]) -> list[str]:
-    """The options of the choice that the arguments make in a group, or of all its choices."""
+    """The options of the choice that the arguments name in a group, or of all its choices."""
     chosen = {value for key, _, value in (argument.partition("=") for argument in arguments) if key == group}
     if group in COMPONENT_GROUPS and chosen - set(choices(group)):
-        others = [component for name, component in outside(group).items() if name in chosen]
-        if others:
-            return sorted({key for component in others for key in component.model_fields})
+        components = [component for name, component in outside(group).items() if name in chosen]
+        if components:
+            return sorted({key for component in components for key in component.model_fields})
     return options(group, arguments)

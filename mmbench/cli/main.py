@@ -1,4 +1,4 @@
-"""The `mmbench` command: finds the file of the command that was called, shows its help, reports mistakes.
+"""The `mmbench` command: runs the subcommand that was called, shows its help, reports mistakes.
 
 A command is a file of this folder whose docstring has a line `usage: mmbench NAME`: the first line is its entry in the
 list of commands, the rest its help. Its function `command(arguments)` does the work. Help is read from the source, so
@@ -22,7 +22,7 @@ USAGE = """\
 usage: mmbench COMMAND [OVERRIDES]
 
 {commands}
-Every command takes Hydra overrides (results=DIR is the store of all of them) and answers --help.
+Every command takes Hydra overrides, such as results=DIR for the store, and answers --help.
 First steps:
 
   mmbench run                                  a complete small run on digits, some seconds
@@ -33,7 +33,7 @@ First steps:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
-    # Python would look for garbage hundreds of times while torch is loaded, a tenth of the time that this takes.
+    # Garbage collection would run hundreds of times while torch is loaded, and take a tenth of that time.
     gc.set_threshold(50_000)
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def commands() -> dict[str, str]:
-    """The help of every command by its name, in order; the first line says in short what it does."""
+    """The help of every command by its name, in order; the first line is a summary."""
     names = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
     names.sort(key=lambda name: ORDER.index(name) if name in ORDER else len(ORDER))
     texts = {name: ast.get_docstring(ast.parse(_source(name))) or "" for name in names}
@@ -82,7 +82,7 @@ def _guarded(name: str, arguments: list[str]) -> int:
         console.error(str(error))
         return 2
     except KeyboardInterrupt:
-        console.warn("interrupted; what was finished is stored, and the same command goes on from there")
+        console.warn("interrupted; finished results are stored, and the same command goes on from there")
         return 130
 
 
@@ -92,7 +92,7 @@ def _groups() -> str:
 
     names = {group: choices(group) for group in GROUP_NAMES}
     text = ""
-    if entry_points(group="mmbench.components"):  # only then is anything slow loaded
+    if entry_points(group="mmbench.components"):  # the imports below are slow
         from mmbench.registry import load_outside, outside
 
         for group in COMPONENT_GROUPS:

@@ -2,7 +2,7 @@
 
 usage: mmbench plan [OVERRIDES]
 
-Say what `mmbench run -m` with the same overrides would do, and start nothing.
+Show what `mmbench run -m` with the same overrides would do, without starting anything.
 
   mmbench plan sweeps=quickstart
 
@@ -42,17 +42,17 @@ def print_plan(runs: list[Any], settings: Any) -> None:
         f"{planned.recorded} have their record in {escape(settings.results)} already."
     )
     table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
-    for kind, words in STAGES.items():
+    for kind, description in STAGES.items():
         stage = planned.stages.get(kind, StagePlan(0, 0, 0.0, 0, 0))
         counts = stage.distinct, stage.distinct - stage.missing, stage.missing
-        table.add_row(words.results, *map(str, counts), _cost(kind, stage))
+        table.add_row(description.results, *map(str, counts), _cost(kind, stage))
     console.out.print(table)
     for combination, count in sorted(planned.skipped.items()):
         console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")
 
 
 def _cost(kind: str, stage: Any) -> str:
-    """Seconds of one CPU thread where the store has timed the like; else the training steps."""
+    """Seconds on one CPU thread if the store has timings; else the training steps."""
     if kind == "expanded" or not stage.missing:
         return "-"
     parts = [f"{stage.seconds:.2g} s"] if stage.seconds else []

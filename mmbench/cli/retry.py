@@ -2,8 +2,8 @@
 
 usage: mmbench retry [results=DIR] [OVERRIDES]
 
-Run again the failed runs of all sweeps of a store, as they were written down when their sweeps were started. A run that
-diverged, or whose score is not a finite number, would fail in the same way, and is left.
+Run the failed runs of all sweeps of a store again, with the options stored when their sweeps started. Runs that
+diverged, or whose score is not a finite number, would fail in the same way and are not repeated.
 
   mmbench retry hydra.launcher.slots=1 hydra.launcher.time_limit=3600
 """

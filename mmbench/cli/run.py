@@ -2,7 +2,7 @@
 
 usage: mmbench run [-m] [OVERRIDES]
 
-Train a base model, expand it, measure it, train it on; the record goes into the store. What is stored already is not
+Train a base model, expand it, measure the expanded model, train it, and store the record. Stored results are not
 computed again. With -m, comma-separated values are swept, and all jobs are checked before the first starts.
 
   mmbench run model=resnet expansion=zero_pad expansion.factor=1.5 metric=sharpness
@@ -23,7 +23,7 @@ from mmbench.cli.compose import MULTIRUN, hand_over, split
 from mmbench.errors import ConfigError
 
 MANY_OR_NONE = {*MULTIRUN, "-c", "--cfg", "-i", "--info", "--hydra-help"}
-"""Flags with which a sweep may be named: it is started, or only shown."""
+"""Flags that allow sweeps=NAME: they start the sweep, or only show it."""
 
 
 def command(arguments: list[str]) -> int:

@@ -1,6 +1,6 @@
-"""What Hydra finds beside `conf`: the sweeps of `sweeps/`, and the components of other packages.
+"""Hydra's config source beside `conf`: the sweeps of `sweeps/`, and the components of other packages.
 
-It is registered for mmbench's own commands only, so that no other Hydra application sees it.
+It is registered by mmbench's own commands only, so that no other Hydra application sees it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmbench.registry import Component, load_outside, outside
 
 
 class Sources(ConfigSource):
-    """Asked by Hydra for what `conf` does not have, so that other packages are imported only where they are needed."""
+    """Hydra asks it only for what `conf` lacks, so that other packages are imported only when needed."""
 
     @staticmethod
     def scheme() -> str:
@@ -45,7 +45,7 @@ class Sources(ConfigSource):
         """The sweep, or the options of the component with their defaults.
 
         Returns:
-            As Hydra takes it.
+            The config as Hydra's result type.
 
         Raises:
             ConfigLoadError: there is no such config.
@@ -62,7 +62,7 @@ class Sources(ConfigSource):
         return ConfigResult(self.provider, self.full_path(), config, {"package": package})
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The configs of a group; says which packages cannot be loaded."""
+        """The configs of a group; warns about packages that cannot be loaded."""
         group = config_path.strip("/")
         if not group:
             return [] if results_filter == ObjectType.CONFIG else sorted((*COMPONENT_GROUPS, "sweeps"))
@@ -76,7 +76,7 @@ class Sources(ConfigSource):
 
 
 class SearchPath(SearchPathPlugin):
-    """Puts the source behind `conf`."""
+    """Appends the source to the search path, after `conf`."""
 
     def manipulate_search_path(self, search_path: Any) -> None:
         """Called by Hydra."""
@@ -84,21 +84,21 @@ class SearchPath(SearchPathPlugin):
 
 
 def register() -> None:
-    """Make Hydra search here, too, in this process."""
+    """Register the source with Hydra in this process."""
     for plugin in (Sources, SearchPath):
         Plugins.instance().register(plugin)
 
 
 def defaults(group: str, component: type[Component]) -> dict[str, Any]:
-    """What a YAML file of `conf` holds, for a component that has none.
+    """The options that a YAML file of `conf` would hold, for a component without one.
 
     Args:
         group: the config group.
         component: the class.
 
     Returns:
-        Name and options with their defaults; `???` for an option that has none. A metric has the options that it takes
-        where the expansion is known, and trains by the run's recipe.
+        Name and options with their defaults; `???` for an option without one. A metric gets its `where_expanded`
+        options, and trains with the run's recipe.
     """
     required = {key: "???" for key, field in component.model_fields.items() if field.is_required()}
     options = {**component.model_construct().options(), **required}

@@ -2,8 +2,8 @@
 
 usage: mmbench status [results=DIR] [all=true]
 
-Of all runs that were ever asked for in a store: how many are done, and why each of the others is not: failed or skipped
-with the reason, running or interrupted with the stage, missing. With all=true every run is named.
+Count the runs of all sweeps of a store, and show why runs are not done: failed or skipped with the reason, running or
+interrupted with the stage, missing. With all=true, every run is listed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmbench.store.store import Store, look
 
 STATES = ("done", "failed", "skipped", "running", "interrupted", "missing")
 SHOWN = 3
-"""Runs that are named per reason, unless all are asked for."""
+"""Runs that are listed per reason without all=true."""
 
 
 def command(arguments: list[str]) -> None:
@@ -54,24 +54,24 @@ class Census:
 
 
 def census(store: Store) -> Census:
-    """Look at all records, sweeps and marks."""
-    found = Census({run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()})
+    """Look at all records, sweeps and heartbeats."""
+    runs = Census({run_id: label for sweep in store.sweeps() for run_id, label in sweep["runs"].items()})
     for run_id, stage in store.running().items():  # before the records: a run that failed may be tried again now
-        found.states[run_id] = "running", doing(stage)
-        found.labels.setdefault(run_id, run_id)
+        runs.states[run_id] = "running", doing(stage)
+        runs.labels.setdefault(run_id, run_id)
     for path in sorted((store.root / "records").glob("*.json")):
-        seen = look(path)
-        if seen.record is not None:
-            found.states.setdefault(path.stem, _of_record(seen.record))
-            found.labels.setdefault(path.stem, path.stem)
-        elif seen.state != "ok":
-            store.tell(f"{path} {seen.reason}: it counts as missing")
-    for mark in store.interrupted():
-        if mark.run_id in found.labels:
-            found.states.setdefault(mark.run_id, ("interrupted", f"while {doing(mark.stage)}, on {mark.host}"))
-    for run_id in found.labels:
-        found.states.setdefault(run_id, ("missing", "not started, or stopped between two stages"))
-    return found
+        file = look(path)
+        if file.record is not None:
+            runs.states.setdefault(path.stem, _of_record(file.record))
+            runs.labels.setdefault(path.stem, path.stem)
+        elif file.state != "ok":
+            store.tell(f"{path} {file.reason}: it counts as missing")
+    for beat in store.interrupted():
+        if beat.run_id in runs.labels:
+            runs.states.setdefault(beat.run_id, ("interrupted", f"while {doing(beat.stage)}, on {beat.host}"))
+    for run_id in runs.labels:
+        runs.states.setdefault(run_id, ("missing", "not started, or stopped between two stages"))
+    return runs
 
 
 def _of_record(record: dict[str, Any]) -> tuple[str, str]:
@@ -79,26 +79,26 @@ def _of_record(record: dict[str, Any]) -> tuple[str, str]:
 
 
 def print_status(results: Path, everything: bool = False) -> None:
-    """Count the runs by what became of them, and explain those that are not done.
+    """Count the runs by state, and give the reasons of those that are not done.
 
     Args:
         results: the store's folder.
-        everything: whether to name all runs of every reason, not only the first.
+        everything: whether to list all runs of every reason, not only the first.
     """
-    found = census(Store(results, tell=console.warn))
-    console.say(f"[bold]{len(found.labels)} runs[/] in {escape(str(results))}")
+    runs = census(Store(results, tell=console.warn))
+    console.say(f"[bold]{len(runs.labels)} runs[/] in {escape(str(results))}")
     for state in STATES:
-        if state != "interrupted" or found.count(state):
-            console.say(f"  {state:11} {found.count(state)}")
+        if state != "interrupted" or runs.count(state):
+            console.say(f"  {state:11} {runs.count(state)}")
     for state in STATES[1:]:
-        for reason, labels in found.reasons(state).items():
+        for reason, labels in runs.reasons(state).items():
             console.say(f"[bold]{state}[/] {len(labels)}: {escape(reason)}")
             shown = labels if everything else labels[:SHOWN]
             for label in shown:
                 console.say(f"    {escape(label)}")
             if len(labels) > len(shown):
-                console.say(f"    and {len(labels) - len(shown)} more (mmbench status all=true names them)")
-    if found.count("failed"):
-        console.say("`mmbench retry` runs again what failed and may succeed.")
-    if (found.count("missing") or found.count("interrupted")) and not found.count("running"):
+                console.say(f"    and {len(labels) - len(shown)} more (mmbench status all=true lists them)")
+    if runs.count("failed"):
+        console.say("`mmbench retry` runs the failed runs again that may succeed.")
+    if (runs.count("missing") or runs.count("interrupted")) and not runs.count("running"):
         console.say("The same `mmbench run` command computes what is missing.")

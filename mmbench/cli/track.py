@@ -2,14 +2,14 @@
 
 usage: mmbench track [results=DIR] tracker=wandb [tracker.OPTION=...]
 
-Log to Weights & Biases what a store holds and what is not there yet: one W&B run per trained model, with its training
-curves, accuracy, gain, and the score of every metric. Each is logged once, whatever is repeated; a model that has got
-more scores is logged anew, whole. `mmbench run ... tracker=wandb` does the same while a sweep runs.
+Log the models of a store that are not in Weights & Biases yet: one W&B run per trained model, with its training curves,
+accuracy, gain, and the score of every metric. Each model is logged once; if it has new scores, it is logged again as a
+whole. `mmbench run ... tracker=wandb` does the same while a sweep runs.
 
   mmbench track tracker=wandb tracker.project=growing tracker.entity=my_team
   mmbench track tracker=wandb tracker.mode=offline       files for `wandb sync`, no network
 
-Where W&B cannot be reached, the rest is logged offline; the same command logs it online later. Options: mode (online,
+If W&B cannot be reached, the rest is logged offline; the same command logs it online later. Options: mode (online,
 offline, disabled), project, entity, group (default: the sweep), tags, time_limit (seconds for one model).
 """
 
@@ -32,13 +32,13 @@ def command(arguments: list[str]) -> None:
     config = composed(arguments)
     root, tracker = store_of(config).absolute(), needed_tracker(config)
     if not (root / "records").is_dir():
-        console.say(f"Nothing to log: {escape(str(root))} holds no records; mmbench run fills it.")
+        console.say(f"Nothing to log: {escape(str(root))} holds no records; create some with mmbench run.")
         return
     console.say(escape(summary(track(root, tracker), root, tracker)))
 
 
 def track(root: Path, tracker: Wandb) -> Counter[str]:
-    """Log all models of a store that are not logged yet; how many were, by where."""
+    """Log all models of a store that are not logged yet; returns how many were logged online, offline or before."""
     worker, counts = Worker(root, tracker, console.warn), Counter[str]()
     try:
         models = worker.do(all_models) or []

@@ -1,8 +1,8 @@
-"""A sweep through one of Hydra's launchers: Slurm by submitit, Ray, joblib, the basic one.
+"""A sweep through one of Hydra's other launchers: submitit (Slurm), Ray, joblib, basic.
 
 The sweep is stored first, with its runs grouped into jobs that share an expanded model. A job gets only its number: it
-reads its runs from the store (`run_job`) and writes their records there. What the launcher returns or raises decides
-nothing: which runs are done, and which are still being computed, is read from the store.
+reads its runs from the store (`run_job`) and writes their records there. Only the store says which runs are done or
+still being computed, whatever the launcher returns or raises.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from mmbench.sweep import as_json, read_job
 from mmbench.tracking.follow import following
 
 LOOK = 2.0
-"""Seconds between two looks at the store, while runs are awaited that the launcher does not wait for."""
+"""Seconds between two looks at the store, while waiting for runs that the launcher does not wait for."""
 GRACE = 180.0
-"""Seconds after which runs are given up that no process computes. A process counts as alive for a minute after its last
+"""Seconds after which runs that no process computes are given up. A process counts as alive for a minute after its last
 heartbeat, a new one loads torch first, and Slurm starts a requeued job after two minutes by default."""
 
 
 class JobLoader:
-    """In place of Hydra's config loader: the config of a job is its number and the sweep's settings.
+    """Replaces Hydra's config loader: the config of a job is its number and the sweep's settings.
 
-    A launcher composes each job's config on the machine that runs the job, from the YAML files as they are by then.
-    This makes it independent of them.
+    Hydra's loader would compose each job's config on the machine that runs it, from the YAML files at that time. With
+    this one, later changes to these files have no effect.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -58,7 +58,7 @@ class JobLoader:
 
 
 def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
-    """Launch what is missing, wait for it, and say what became of it.
+    """Launch the missing runs, wait for them, and print how they ended.
 
     Args:
         launcher: a Hydra launcher that has been set up.
@@ -114,7 +114,7 @@ def run_job(job: str, settings: Settings) -> None:
         for run in read_job(store, job):
             record = store.read_record(run.run_id)
             if record is None or not is_final(record):
-                run_in(Store(store.root, store.tell), run, settings)  # each counts what its run computes
+                run_in(Store(store.root, store.tell), run, settings)  # a store per run counts what that run computes
 
 
 class _EndedError(BaseException):
@@ -126,9 +126,9 @@ class _EndedError(BaseException):
 
 @contextlib.contextmanager
 def _errors_of_signals() -> Iterator[None]:
-    """Let an error that a launcher's signal handler raises end the job, and not fail the run that is being computed.
+    """Let an error raised by a launcher's signal handler end the job, without failing the run that is being computed.
 
-    submitit's handler raises one at the end of a job's time, wherever the job is then.
+    submitit's handler raises one when a job's time is used up.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGUSR2)}
 
@@ -167,8 +167,8 @@ def _launch(launcher: Any, jobs: list[list[str]]) -> tuple[list[str], bool]:
     """Launch the jobs and wait for as long as the launcher does.
 
     Returns:
-        What went wrong with any of them, a line each; and whether all of them have ended. The launchers of submitit and
-        Ray ask for the results one after the other, and raise at the first job that was killed while others run.
+        A line per error; and whether all jobs have ended. The launchers of submitit and Ray ask for the results one
+        after the other, and raise at the first job that was killed, while others still run.
     """
     try:
         returned = list(launcher.launch(jobs, initial_job_idx=0))
@@ -203,7 +203,7 @@ def _error(job: Any) -> BaseException | None:
 
 
 def _line(error: BaseException) -> str:
-    """An error in one line, without the log that submitit puts behind it."""
+    """An error in one line, without the log that submitit appends."""
     text = re.split(r"\n(?:Error stream|No error stream|No output)", str(error))[0]
     return f"{type(error).__name__}: {' '.join(text.split())}"[:400]
 
@@ -213,8 +213,8 @@ def _say_interrupted(name: str, run_ids: set[str], store: Store) -> None:
     if name.startswith("Slurm"):
         console.warn(
             f"no longer waiting: {done} of {len(run_ids)} runs have their record, and the jobs go on in Slurm (squeue "
-            f"shows them, scancel ends them). mmbench status results={store.root} counts; when no job is left, the "
-            "same command collects, and launches what is missing"
+            f"shows them, scancel ends them). mmbench status results={store.root} shows the progress; when no job is "
+            "left, the same command launches the runs that are still missing"
         )
     else:
         console.warn(

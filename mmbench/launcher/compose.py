@@ -1,8 +1,8 @@
 """The config of each job of a sweep, composed by Hydra once per choice instead of once per job.
 
 Hydra takes about 50 ms to compose a config. The jobs of a sweep are combinations of few group choices, and a choice of
-one group leaves the other groups alone; so each choice is composed once and the jobs are put together from the parts.
-Where a choice does reach into other groups, the combination is left to Hydra.
+one group does not change the other groups; so each choice is composed once and the jobs are assembled from the parts.
+If a choice does change other groups, Hydra composes the combination.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from mmbench.registry import unknown_name
 
 Config = dict[str, Any]
 Rule = dict[str, list[Any]]
-"""For each key, the values of which a job must have one."""
+"""The values by key; a matching job has one of them for each key."""
 ONE_VALUE = ("sweeps", "tracker", "results", "device", "threads")
-"""What all runs of a sweep share."""
+"""Keys that have one value for the whole sweep."""
 NOTHING = object()
 """The value of a key that is not there."""
 MOST_LOOKUPS = 8
-"""References that lead to references, one after the other; more are a circle."""
+"""The longest chain of references; a longer one is taken to be circular."""
 
 
 class Composer:
@@ -49,7 +49,7 @@ class Composer:
         return self._parser.parse_overrides([text])[0]  # parse_override would not know where glob() looks
 
     def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
-        """The cartesian product of the arguments' values; of two arguments for the same key, the later one counts.
+        """The cartesian product of the arguments' values; if a key is given twice, the later one counts.
 
         Args:
             arguments: Hydra overrides such as `model=mlp,vit`.
@@ -69,16 +69,16 @@ class Composer:
             columns = [self._values(self._written(key, value), repeats=True) for key, value in pair.items()]
             lengths = {key: len(column) for key, column in zip(pair, columns, strict=True)}
             if len(set(lengths.values())) > 1:
-                raise ConfigError(f"hydra.sweeper.pairs: lists of one length are needed, and these have {lengths}")
-            if both := sorted(pair.keys() & {key for axis in axes for key in axis.split()}):
+                raise ConfigError(f"hydra.sweeper.pairs: the lists must have one length, and these have {lengths}")
+            if repeated := sorted(pair.keys() & {key for axis in axes for key in axis.split()}):
                 raise ConfigError(
-                    f"hydra.sweeper.pairs: {', '.join(both)} is swept elsewhere, too; give it in one place"
+                    f"hydra.sweeper.pairs: {', '.join(repeated)} is swept elsewhere, too; give it in one place"
                 )
             axes[" ".join(pair)] = list(zip(*columns, strict=True))
         return [list(chain(*job)) for job in product(*axes.values())]
 
     def rules(self, exclude: Sequence[Mapping[str, Any]]) -> list[Rule]:
-        """For each entry of `exclude`, what its keys must be for a job to be left out."""
+        """The entries of `exclude` as rules; a job that matches one is left out."""
         rules = []
         for entry in exclude:
             rule = {}
@@ -91,7 +91,7 @@ class Composer:
         return rules
 
     def _written(self, key: str, value: Any) -> Override:
-        """A value of a YAML file, or a list of them, as on the command line."""
+        """A value from a YAML file, or a list of them, as a command-line override."""
         return self._parse(f"{key}={','.join(map(as_text, _listed(value)))}")
 
     def _values(self, override: Override, repeats: bool = False) -> list[str]:
@@ -114,9 +114,8 @@ class Composer:
         """The resolved config of a job.
 
         An option that the choice does not have (`expansion.budget` with `expansion=none`) is left out, so that one
-        sweep can vary the options of some choices; the caller refuses options that no job has. An axis that this
-        operator does not have but another has (`expansion.axis=hidden` with `expansion=identity_block`) is left out,
-        too.
+        sweep can vary the options of some choices; the caller rejects options that no job has. An axis that only other
+        operators have (`expansion.axis=hidden` with `expansion=identity_block`) is left out, too.
 
         Returns:
             The config, and the overrides that were left out.
@@ -158,17 +157,17 @@ class Composer:
     def _file_anew(self, group: str, name: str) -> Config | None:
         """The YAML file of a choice, if it holds nothing but options: no defaults list, no other package.
 
-        If the default choice of a group is composed to exactly its file, no other file reaches into the group. Then
-        every choice of it is its file, and Hydra, which takes 50 ms for each, need not be asked.
+        If the default choice of a group is composed to exactly its file, no other file changes the group. Then every
+        choice equals its file, and Hydra, which takes 50 ms for each, is not needed.
 
         Returns:
             The options; None if the file holds more, or if there is none.
         """
         for source in self._loader.get_sources():
             if source.is_config(f"{group}/{name}"):
-                found = source.load_config(f"{group}/{name}")
-                options = OmegaConf.to_container(found.config, resolve=False)
-                if found.defaults_list or any((found.header or {}).values()) or not isinstance(options, dict):
+                loaded = source.load_config(f"{group}/{name}")
+                options = OmegaConf.to_container(loaded.config, resolve=False)
+                if loaded.defaults_list or any((loaded.header or {}).values()) or not isinstance(options, dict):
                     return None
                 return {str(key): value for key, value in options.items()}
         return None
@@ -181,7 +180,7 @@ class Composer:
 
     @staticmethod
     def _resolved(config: Config) -> Config:
-        with contextlib.suppress(_NotPlainError):  # OmegaConf would take longer than all the rest
+        with contextlib.suppress(_NotPlainError):  # OmegaConf would be the slowest part
             return {key: _looked_up(value, config) for key, value in config.items()}
         container = OmegaConf.to_container(OmegaConf.create(config), resolve=True)
         assert isinstance(container, dict)
@@ -189,7 +188,7 @@ class Composer:
 
 
 def matches(rule: Rule, config: Config, overrides: Sequence[str]) -> bool:
-    """Whether a job has, for each key of a rule, one of the rule's values.
+    """Whether a job matches a rule: for each of its keys, the job has one of the values.
 
     Args:
         rule: keys and their values; a group's value is the name of a choice.
@@ -204,12 +203,12 @@ def matches(rule: Rule, config: Config, overrides: Sequence[str]) -> bool:
 
 
 def as_text(value: Any) -> str:
-    """A value of a YAML file as Hydra's grammar writes it."""
+    """A YAML value in Hydra's override grammar."""
     return "null" if value is None else str(value)
 
 
 def known(config: Config, key: str) -> bool:
-    """Whether there is such a key."""
+    """Whether the config has the key."""
     return _at(config, key) is not NOTHING
 
 
@@ -225,7 +224,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _axis_of_another(config: Config, key: str, value: Any) -> bool:
-    """Whether the override is an axis that the chosen operator does not have and another has."""
+    """Whether the override is an axis that other operators have but the chosen one does not."""
     name = config.get("expansion", {}).get("name")
     if key != "expansion.axis" or name not in EXPANSIONS:
         return False
@@ -233,7 +232,7 @@ def _axis_of_another(config: Config, key: str, value: Any) -> bool:
 
 
 def _set(config: Config, key: str, value: Any) -> bool:
-    """Set a dotted key. The dictionaries on the way are replaced by copies, since other jobs share them.
+    """Set a dotted key. The dictionaries on its path are copied first, since other jobs share them.
 
     Returns:
         False if it is an option that this choice of a group does not have.
@@ -260,7 +259,7 @@ def _set(config: Config, key: str, value: Any) -> bool:
 
 
 class _NotPlainError(Exception):
-    """An interpolation that is more than the name of a node."""
+    """An interpolation other than the name of a node."""
 
 
 def _looked_up(value: Any, config: Config, depth: int = 0) -> Any:

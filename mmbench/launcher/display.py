@@ -16,8 +16,8 @@ from mmbench.launcher.pool import Pool
 from mmbench.store.stages import STAGES
 
 COLOURS = {"done": "green", "failed": "red", "skipped": "yellow"}
-TOLD = 20
-"""Reasons that are printed when they occur."""
+MOST_PRINTED = 20
+"""The first reasons are printed as they occur, up to this number."""
 LOOK = 1.0
 """Seconds between two looks at the stages in the store."""
 
@@ -31,8 +31,8 @@ class Display:
         self._stored = pool.outcome.ended
         self._stages: dict[str, str] = {}
         self._printed: set[tuple[str, str]] = set(pool.outcome.problems)
-        self._left_to_print = TOLD
-        self._live = Live(console=console.err, refresh_per_second=4, transient=True, get_renderable=self._picture)
+        self._left_to_print = MOST_PRINTED
+        self._live = Live(console=console.err, refresh_per_second=4, transient=True, get_renderable=self._rendered)
 
     def __enter__(self) -> Display:
         self._live.__enter__()
@@ -42,7 +42,7 @@ class Display:
         self._live.__exit__(None, None, None)
 
     def tick(self) -> None:
-        """Look at the pool and its store."""
+        """Print new problems, and look up the current stages."""
         for problem in self.pool.outcome.problems.keys() - self._printed:
             self._printed.add(problem)
             self._print(*problem)
@@ -57,7 +57,7 @@ class Display:
         elif self._left_to_print == -1:
             console.warn("there are further reasons; mmbench status lists them")
 
-    def _picture(self) -> RenderableType:
+    def _rendered(self) -> RenderableType:
         outcome, elapsed = self.pool.outcome, time.monotonic() - self._began
         statuses = outcome.statuses
         line = Table.grid(padding=(0, 1))
@@ -73,7 +73,7 @@ class Display:
     def _left(self, elapsed: float) -> str:
         computed = self.pool.outcome.ended - self._stored
         if self.pool.stopping:
-            return "; finishing what runs"
+            return "; finishing the running jobs"
         return f", about {_clock(elapsed / computed * (self.total - self.pool.outcome.ended))} left" if computed else ""
 
     def _running(self) -> Table:
@@ -93,7 +93,7 @@ class Display:
             elif slot.worker is None:
                 table.add_row("", "", "loading torch")
             elif self.pool.waiting:
-                table.add_row("", "", "waiting for what others compute")
+                table.add_row("", "", "waiting for results of others")
         return table
 
 

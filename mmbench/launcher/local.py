@@ -23,11 +23,11 @@ from mmbench.sweep import as_json
 from mmbench.tracking.follow import following
 
 SHOWN = 10
-"""Reasons that the summary names."""
+"""Reasons that the summary lists."""
 
 
 def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
-    """Run what is missing, show the progress, and say what was done.
+    """Compute the missing runs, show the progress, and print a summary.
 
     After the first Ctrl-C no more runs are started; the second stops those that are running.
 
@@ -64,11 +64,11 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
         raise SystemExit(1)
 
 
-def options_of(given: dict[str, Any]) -> Options:
-    """The launcher's options, checked. A sweep may hold those of other launchers; they are ignored, with a warning."""
-    for key in given.keys() - Options.model_fields:
+def options_of(values: dict[str, Any]) -> Options:
+    """The launcher's options, checked. Options of other launchers are ignored, with a warning."""
+    for key in values.keys() - Options.model_fields:
         console.warn(f"hydra.launcher.{key} has no meaning for hydra/launcher=local")
-    return checked(Options, {key: given[key] for key in Options.model_fields if key in given}, "hydra.launcher")
+    return checked(Options, {key: values[key] for key in Options.model_fields if key in values}, "hydra.launcher")
 
 
 class _Stop(BaseException):
@@ -103,20 +103,19 @@ class Signals:
 
 
 def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> None:
-    """Say what became of the runs.
+    """Print how the runs ended.
 
     Args:
         outcome: the counts.
         settings: results folder.
-        elsewhere: whether processes of other machines computed the runs, so that it is not known here what was
-            computed and what was stored.
+        elsewhere: whether other processes computed the runs, so that the number of computed stages is unknown here.
     """
     problems = sorted(outcome.problems.items(), key=lambda item: (-item[1], item[0]))
     for (status, reason), count in problems[:SHOWN]:
         console.say(f"[{COLOURS[status]}]{status}[/] {count} runs: {escape(str(reason))}")
     if more := problems[SHOWN:]:
         runs = sum(count for _, count in more)
-        console.say(f"and {runs} runs for {len(more)} other reasons; mmbench status names them")
+        console.say(f"and {runs} runs for {len(more)} other reasons; mmbench status lists them")
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.say(
         f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."

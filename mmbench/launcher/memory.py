@@ -1,4 +1,4 @@
-"""How much memory this machine or container has, and how much a process takes."""
+"""How much memory this machine or container has, and how much a process uses."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import psutil
 
 GIB = 2**30
 SCARCE = 0.04
-"""Share of all memory below which the largest worker is ended, before the system ends a process of its own choice."""
+"""With less than this share of the memory available, the largest worker is ended, before the system kills a process."""
 CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
     ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
-"""Limit and usage, of version 2 and 1."""
+"""The files of the memory limit and usage, for cgroups of version 2 and 1."""
 
 
 def total_and_available() -> tuple[int, int]:
-    """Bytes of memory in all, and bytes that are available without swapping."""
+    """Total bytes of memory, and bytes that are available without swapping."""
     machine = psutil.virtual_memory()
     total, available = machine.total, machine.available
     for limit, usage in CGROUPS:
         with contextlib.suppress(OSError, ValueError):  # "max" is not a number: there is no limit
-            most = int(Path(limit).read_text())
-            if most < total:
-                total, available = most, min(available, most - int(Path(usage).read_text()) + _cached())
+            allowed = int(Path(limit).read_text())
+            if allowed < total:
+                total, available = allowed, min(available, allowed - int(Path(usage).read_text()) + _cached())
     return total, available
 
 
 def _cached() -> int:
-    """Bytes that count as the container's usage and that the system would free: files read recently."""
+    """Bytes of recently read files: they count as the container's usage, but the system can free them."""
     for path in ("/sys/fs/cgroup/memory.stat", "/sys/fs/cgroup/memory/memory.stat"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             numbers = dict(line.split() for line in Path(path).read_text().splitlines())
@@ -39,7 +39,7 @@ def _cached() -> int:
 
 
 def resident(pid: int) -> int:
-    """Bytes of memory of a process; 0 if there is none."""
+    """Bytes of memory of a process; 0 if it does not exist."""
     try:
         return int(psutil.Process(pid).memory_info().rss)
     except psutil.Error:

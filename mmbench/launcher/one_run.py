@@ -16,7 +16,7 @@ from mmbench.tracking.follow import following
 
 
 def run_one(run: Run, settings: Settings) -> bool:
-    """Execute a run, and say what was done and where the record is.
+    """Execute a run, and print its results and where the record is.
 
     Returns:
         False if it failed.
@@ -29,7 +29,7 @@ def run_one(run: Run, settings: Settings) -> bool:
 
 
 def run_in(store: Store, run: Run, settings: Settings) -> bool:
-    """As `run_one`, on a store that knows of the run.
+    """Like `run_one`, on a prepared store that already lists the run.
 
     Args:
         store: counts what is computed.
@@ -49,9 +49,9 @@ def run_in(store: Store, run: Run, settings: Settings) -> bool:
         console.say(f"[yellow]{record['status']}[/]: {escape(str(record['error']))}")
     else:
         _show(record)
-    where = store.root / "records" / f"{run.run_id}.json"
-    console.say(f"  computed         {computed(store.computed)}; what was stored already was not computed again")
-    console.say(f"  record           {escape(str(where))}")
+    path = store.root / "records" / f"{run.run_id}.json"
+    console.say(f"  computed         {computed(store.computed)}; stored results were not computed again")
+    console.say(f"  record           {escape(str(path))}")
     return bool(record["status"] != "failed")
 
 
@@ -63,6 +63,6 @@ def _show(r: dict[str, object]) -> None:
         f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x),"
         f" {r['axis']} factor {n(r['factor'])}, max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
         f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], 2)} s\n"
-        f"  trained on       test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
+        f"  after training   test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
         f" in {n(r['train_seconds'], 2)} s"
     )

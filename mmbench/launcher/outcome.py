@@ -1,4 +1,4 @@
-"""What became of the runs of a sweep."""
+"""How the runs of a sweep ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmbench.store.store import Store
 
 @dataclass
 class Outcome:
-    """Counts, which grow as the runs end."""
+    """Counts that grow as the runs end."""
 
     stored: int = 0
     """Runs whose records were stored already."""
@@ -38,11 +38,11 @@ class Outcome:
 
 
 def still_to_run(runs: Iterable[Run], store: Store, outcome: Outcome) -> list[Run]:
-    """The runs that have no final record yet. Combinations without meaning get their record, `skipped`.
+    """The runs that have no final record yet. Undefined combinations get a `skipped` record.
 
     Args:
         runs: the sweep.
-        store: where the records are; one that is not final is removed.
+        store: where the records are; those that are not final are removed.
         outcome: counts the runs that are not returned.
 
     Returns:
@@ -64,7 +64,7 @@ def still_to_run(runs: Iterable[Run], store: Store, outcome: Outcome) -> list[Ru
 
 
 def is_undefined(run: Run) -> bool:
-    """Whether the combination has no meaning."""
+    """Whether the combination is undefined."""
     try:
         run.target()
     except UndefinedError:

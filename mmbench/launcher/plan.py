@@ -17,16 +17,16 @@ from mmbench.store.store import Store, key_of, look
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What a sweep needs of one kind of stage."""
+    """The results of one stage that a sweep needs."""
 
     distinct: int
-    """Different results."""
+    """Number of different results."""
     missing: int
     """Those that are not stored."""
     seconds: float
-    """What the missing ones take on one CPU thread, as far as the store has timed their like."""
+    """Estimated time of the missing ones on one CPU thread, from the times of similar results in the store."""
     untimed: int
-    """Missing ones that nothing in the store compares with."""
+    """Missing ones without similar results in the store."""
     untimed_steps: int
     """Training steps of these."""
 

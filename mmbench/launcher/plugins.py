@@ -1,4 +1,4 @@
-"""Hydra's side: a sweeper that checks every job before the first starts, and the base class of our launchers."""
+"""Plugins for Hydra: a sweeper that checks every job before the first starts, and the base class of our launchers."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class BaseSweeper(Sweeper):
         """What to sweep.
 
         Args:
-            params: keys to values (`"mlp,vit"`, `range(3)`, `glob(*)`), of which all combinations are taken.
-            pairs: keys whose values are taken together, the first with the first, as one more axis of the product.
-            exclude: keys to values, or several of them; combinations that match all keys of one entry are left out.
+            params: values by key (`"mlp,vit"`, `range(3)`, `glob(*)`); all their combinations are run.
+            pairs: keys whose values change together, first with first, as one more axis of the product.
+            exclude: a value or several by key; combinations that match all keys of one entry are left out.
         """
         self.params, self.pairs, self.exclude = params or {}, pairs or [], exclude or []
 
@@ -56,16 +56,16 @@ class BaseSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Launch the jobs; before any starts, `ConfigError` says everything that is wrong with any of them."""
+        """Launch the jobs. Before the first starts, a `ConfigError` lists the mistakes of all of them."""
         runs, settings = self._runs(arguments)
         if not runs:
             return None
-        settings = self._named(settings)
+        settings = self._with_group(settings)
         if isinstance(self.launcher, BaseLauncher):  # ours take the runs as they are
             return self.launcher.launch_runs(runs, settings)
         return run_elsewhere(self.launcher, runs, settings)
 
-    def _named(self, settings: Settings) -> Settings:
+    def _with_group(self, settings: Settings) -> Settings:
         """The settings with the name in `sweeps=NAME` as the W&B group, unless another was given."""
         name = self.config.hydra.runtime.choices.get("sweeps")
         if name is None or not isinstance(settings.tracker, Wandb) or settings.tracker.group:
@@ -75,14 +75,14 @@ class BaseSweeper(Sweeper):
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
         """All runs, without repeats."""
         composer = Composer(self.hydra_context.config_loader, self.config)
-        given = [*(f"{key}={as_text(value)}" for key, value in self.params.items()), *arguments]
+        overrides = [*(f"{key}={as_text(value)}" for key, value in self.params.items()), *arguments]
         pairs, rules = _mappings("pairs", self.pairs), composer.rules(_mappings("exclude", self.exclude))
         local = isinstance(self.launcher, BaseLauncher)
         distinct: dict[str, Run] = {}
         problems: list[str] = []
-        jobs = composer.jobs(given, pairs)
+        jobs = composer.jobs(overrides, pairs)
         left_out = 0
-        without_use = {override.split("=")[0] for job in jobs for override in job}
+        unused = {override.split("=")[0] for job in jobs for override in job}
         unknown = {key for rule in rules for key in rule}
         used: set[int] = set()
         for job in jobs:
@@ -92,7 +92,7 @@ class BaseSweeper(Sweeper):
                 used |= matching
                 left_out += 1
                 continue
-            without_use -= {override.split("=")[0] for override in job if override not in without_meaning}
+            unused -= {override.split("=")[0] for override in job if override not in without_meaning}
             try:
                 run, settings = parse(config, local)
             except ConfigError as error:
@@ -100,14 +100,14 @@ class BaseSweeper(Sweeper):
             else:
                 distinct.setdefault(run.run_id, run)
         problems += [f"hydra.sweeper.exclude: no job has the key {key!r}" for key in sorted(unknown)]
-        problems += [_without_meaning(key, config) for key in sorted(without_use)] if distinct else []
+        problems += [_without_meaning(key, config) for key in sorted(unused)] if distinct else []
         if problems:
             raise ConfigError(*problems)
         if not distinct:
             raise ConfigError(f"hydra.sweeper.exclude leaves none of the {len(jobs)} jobs")
         for i in range(len(rules)):
             if i not in used:
-                console.warn(f"hydra.sweeper.exclude: no job is {self.exclude[i]}")
+                console.warn(f"hydra.sweeper.exclude: no job matches {self.exclude[i]}")
         if left_out:
             console.say(f"{left_out} of {len(jobs)} combinations are left out by hydra.sweeper.exclude.")
         return list(distinct.values()), settings
@@ -129,22 +129,22 @@ def _without_meaning(key: str, config: dict[str, Any]) -> str:
     group, _, option = key.partition(".")
     if option in config[group]:  # an axis
         name = config[group]["name"]
-        return f"{key}: no operator here has it ({name} has {', '.join(EXPANSIONS[name].axes())})"
+        return f"{key}: no operator of this sweep has this axis ({name} has {', '.join(EXPANSIONS[name].axes())})"
     return unknown_name(f"option {key}", option, config[group])
 
 
 class BaseRetrySweeper(BaseSweeper):
-    """In place of new runs: those of the store that failed and may succeed now, as they are stored."""
+    """Runs the stored runs again that failed and may succeed now, instead of new ones."""
 
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
         composer = Composer(self.hydra_context.config_loader, self.config)
         _, settings = parse(composer.compose(composer.jobs(arguments)[0])[0])
         settings = settings.model_copy(update={"results": str(Path(settings.results).absolute())})
-        return failed(settings), settings  # which goes to another folder
+        return failed(settings), settings  # `failed` changes the current folder
 
 
 class BaseLauncher(Launcher):
-    """Hands the runs of a sweep to `launch_runs`; composes them itself where another sweeper is used."""
+    """Hands the runs of a sweep to `launch_runs`; composes them itself for other sweepers."""
 
     def __init__(self, **options: Any) -> None:
         self.options = options
@@ -168,4 +168,4 @@ class BaseLauncher(Launcher):
 
     @abstractmethod
     def launch_runs(self, runs: list[Run], settings: Settings) -> None:
-        """Do something with the runs."""
+        """Launch the runs."""

@@ -1,7 +1,7 @@
-"""Runs in worker processes of this machine. Knows nothing of Hydra and shows nothing.
+"""Runs in worker processes of this machine. Does not depend on Hydra, and prints nothing.
 
-A worker that dies, exceeds the time limit or takes too much memory is replaced, and only the run that it was computing
-fails. The store decides what is left to do: for two sweeps on one store, and after any end of this one.
+A worker that dies, exceeds the time limit or uses too much memory is replaced, and only the run that it was computing
+fails. The store says which runs are left, so two sweeps can share it and an interrupted sweep can go on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmbench.run import Run
 from mmbench.store.store import Store
 
 TICK = 0.25
-"""Seconds between two looks at what runs."""
+"""Seconds between two looks at the workers."""
 
 
 class Options(Component):
@@ -36,7 +36,7 @@ class Options(Component):
     slots: Literal["auto"] | int = "auto"
     """Worker processes; `auto` is one for each GPU, or for each CPU (`threads` CPUs) that this process may use."""
     on_error: Literal["continue", "stop"] = "continue"
-    """After a failed run: go on, or finish what runs and stop."""
+    """After a failed run: go on, or finish the running jobs and stop."""
     retries: int = Field(0, ge=0, le=100)
     """How often a failed run is tried again, unless it would fail again in the same way."""
     time_limit: float | None = Field(None, gt=0)
@@ -46,14 +46,14 @@ class Options(Component):
 
     @field_validator("slots", mode="before")
     @classmethod
-    def _are_some(cls, slots: Any) -> Any:
+    def _at_least_one(cls, slots: Any) -> Any:
         if slots != "auto" and (not isinstance(slots, int) or isinstance(slots, bool) or slots < 1):
             raise ValueError(f"hydra.launcher.slots = {slots!r} is not allowed: must be auto or an integer >= 1")
         return slots
 
 
 class Pool:
-    """A sweep that is running, for whoever shows or controls it."""
+    """A running sweep, which can be displayed and controlled."""
 
     def __init__(self, runs: list[Run], store: Store, settings: Settings, options: Options) -> None:
         self.store, self.settings, self.options = store, settings, options
@@ -69,7 +69,7 @@ class Pool:
         """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile.
 
         Returns:
-            What became of the runs.
+            How the runs ended.
 
         Raises:
             StoreError: the store can no longer be written to; the runs that were being computed have ended.
@@ -86,7 +86,7 @@ class Pool:
                     except StoreError as error:
                         failure, self.stopping = error, str(error)
                 if self.stopping and not any(slot.job for slot in self.slots):
-                    break  # nobody waits for workers that only start
+                    break  # do not wait for workers that are still starting
                 self._guard()
                 tick()
         except BaseException:
@@ -107,7 +107,7 @@ class Pool:
         return self._schedule.waiting
 
     def kill(self) -> None:
-        """End all workers at once, whatever they do."""
+        """Kill all workers."""
         end_server()
         for slot in self.slots:
             slot.stop()
@@ -146,7 +146,7 @@ class Pool:
         return any(slot.job for slot in self.slots) or (self._schedule.waiting > 0 and not self.stopping)
 
     def _ended(self) -> list[Slot]:
-        """Wait a moment; the slots whose future has ended."""
+        """Wait a moment; returns the slots whose future has ended."""
         futures = {slot.future: slot for slot in self.slots if slot.future is not None}
         if not futures:
             time.sleep(TICK)
@@ -184,7 +184,7 @@ class Pool:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):
             record = {**run.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"}
-            self._add(self.store.write_record(record))  # one that the worker finished at the last moment stands
+            self._add(self.store.write_record(record))  # a record that the worker finished is kept
 
     def _add(self, record: dict[str, Any]) -> None:
         self.outcome.add(record)
@@ -192,7 +192,7 @@ class Pool:
             self.stopping = "a run failed, and hydra.launcher.on_error is stop"
 
     def _guard(self) -> None:
-        """End what takes too long or too much."""
+        """End jobs that exceed the limits of time or memory."""
         now = time.monotonic()
         if now - self._looked < 2 * TICK:
             return
@@ -211,11 +211,11 @@ class Pool:
             assert slot.worker is not None
             size = sizes[slot.worker.pid] / memory.GIB
             if self.options.memory_limit and size > self.options.memory_limit:
-                slot.end(f"it took {size:.1f} GiB, and hydra.launcher.memory_limit = {self.options.memory_limit:g}")
+                slot.end(f"it used {size:.1f} GiB, over hydra.launcher.memory_limit = {self.options.memory_limit:g}")
             elif ours and available < memory.SCARCE * total and slot.worker.pid == largest:
                 slot.end(
                     f"only {available / memory.GIB:.1f} of {total / memory.GIB:.1f} GiB of memory were left, and it "
-                    f"took the most, {size:.1f}; fewer hydra.launcher.slots leave more for each"
+                    f"used the most, {size:.1f}; use fewer hydra.launcher.slots"
                 )
 
 

@@ -1,4 +1,4 @@
-"""Loads what takes seconds and every run may need; the server that workers are forked from imports this once."""
+"""Loads slow modules that any run may need; imported once by the server that workers are forked from."""
 
 import pkgutil
 from importlib import import_module
@@ -10,7 +10,7 @@ SLOW = (
     *("scipy.linalg", "scipy.optimize", "scipy.special", "sklearn.datasets", "sklearn.model_selection"),
     *("timm", "torch._dynamo", "torch.utils.flop_counter"),
 )
-"""Modules that mmbench or torch import when they are used, and whose loading would count as that run's time."""
+"""Modules that mmbench or torch import on first use; loading them would count as that run's time."""
 OURS = [
     module.name  # any model family may be asked to read a network
     for package in (models, landscape)

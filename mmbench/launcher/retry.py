@@ -1,4 +1,4 @@
-"""The runs of a store to try again, made from the sweeps as they are stored."""
+"""The runs of a store to try again, recreated from the stored sweeps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmbench.sweep import enter, recreate
 
 
 def failed(settings: Settings) -> list[Run]:
-    """The failed runs that may succeed now; says which are left out, and changes to the folder of their sweeps.
+    """The failed runs that may succeed now; prints which are left out, and changes to the folder of their sweeps.
 
     Returns:
         The runs; none if there is nothing to try again.
@@ -32,7 +32,7 @@ def failed(settings: Settings) -> list[Run]:
     records = {row["run_id"]: row for row in rows if row and row["status"] == "failed"}
     final = Counter(str(record["error_type"]) for record in records.values() if is_final(record))
     for kind, count in sorted(final.items()):
-        console.say(f"{count} runs are left as they are: trying them again gives the same {kind}.")
+        console.say(f"{count} runs are not tried again: they would give the same {kind}.")
     wanted = {run_id for run_id, record in records.items() if not is_final(record)}
     folders: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
     for sweep in store.sweeps():
@@ -43,8 +43,8 @@ def failed(settings: Settings) -> list[Run]:
         return []
     if len(folders) > 1:
         raise StoreError(
-            f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), from "
-            "which their relative paths start; give the commands of their sweeps again, each in its folder"
+            f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), "
+            "where their relative paths start; repeat the command of each sweep in its folder"
         )
     (folder, configs), results = folders.popitem(), store.root
     enter(folder)

@@ -1,9 +1,9 @@
-"""Which run a free worker takes next. Knows nothing of processes and files.
+"""Which run a free worker takes next. Does not depend on processes or files.
 
-Runs that share an expanded model form a group, which one worker computes from end to end: it trains that model once,
-and its metrics share their work. A group can start once its base model is stored. When no group and no base model is
-left to start, a free worker takes half of the group of another. So a worker has no work only if everything that is left
-waits for what others compute.
+Runs that share an expanded model form a group, which one worker computes: it trains that model once, and the metrics
+share intermediate results. A group can start once its base model is stored. When no group and no base model is left to
+start, a free worker takes half of another worker's group. So a worker is idle only if all remaining runs wait for
+results of others.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from mmbench.store.store import key_of
 T = TypeVar("T", bound="_Base | _Group")
 
 PAUSE = 0.5
-"""Seconds before a result that another process is computing is asked for again."""
+"""Seconds before asking again for a result that another process is computing."""
 DEATHS = 2
-"""Workers that may die at the training of a base model before its runs are given up."""
+"""Workers that may die while training a base model before its runs are given up."""
 
 
 def grouped(runs: Iterable[Run]) -> list[list[Run]]:
@@ -32,7 +32,7 @@ def grouped(runs: Iterable[Run]) -> list[list[Run]]:
     groups: defaultdict[str, list[Run]] = defaultdict(list)
     for run in runs:
         groups[key_of("expanded", run.expanded_inputs)].append(run)
-    # Equal sizes differ in their seed, hence in their base model, so neighbours do not wait for the same one.
+    # Groups of equal size differ in the seed, hence in the base model, so neighbours do not wait for the same one.
     return sorted(
         groups.values(), key=lambda group: -group[0].target().architecture.parameters(group[0].dataset.shape())
     )
@@ -66,7 +66,7 @@ class _Group:
 
 
 class _Queue(Generic[T]):
-    """Hands out the item of the lowest rank among those whose time has come."""
+    """A priority queue by time, then rank; hands out only items whose time has come."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, T]] = []
@@ -80,7 +80,7 @@ class _Queue(Generic[T]):
 
 @dataclass
 class Schedule:
-    """Hands out jobs to slots, numbered from 0; each slot reports what became of its job before it takes another."""
+    """Hands out jobs to slots, numbered from 0; each slot reports the end of its job before it takes another."""
 
     runs: list[Run]
     has_base: Callable[[Run], bool]
@@ -117,7 +117,7 @@ class Schedule:
         """The next job: of the slot's own group, of a free group, a base model, or of another slot's group.
 
         Returns:
-            None if everything that is left waits for what others compute.
+            None if all remaining runs wait for results of others.
         """
         now = self.clock()
         group = self._own.pop(slot, None)
@@ -134,17 +134,17 @@ class Schedule:
         return Job(group.runs.popleft())
 
     def done(self, job: Job) -> None:
-        """The job has ended, well or not."""
+        """The job has ended, successfully or not."""
         if job.base_only:
             self._release(self._of[job.run.run_id].base)
 
     def busy(self, slot: int, job: Job) -> None:
-        """Another process is computing what the job needs: there is time for other work."""
+        """Another process is computing what the job needs: try it again later."""
         group, later = self._of[job.run.run_id], self.clock() + PAUSE
         if job.base_only:
             self._bases.put(group.base, later)
         else:
-            group.runs.append(job.run)  # behind the others, which have scores of their own to compute meanwhile
+            group.runs.append(job.run)  # behind the others, whose scores can be computed meanwhile
             self.waiting += 1
             self._ready.put(self._own.pop(slot), later)
 
@@ -159,7 +159,7 @@ class Schedule:
         return True
 
     def died(self, job: Job) -> list[Run]:
-        """The worker died at the job.
+        """The worker died while computing the job.
 
         Returns:
             The runs that fail because of it: one, or all those of a base model that kills its workers.
@@ -177,13 +177,13 @@ class Schedule:
         return victims
 
     def _release(self, base: _Base) -> None:
-        """The base model is stored, or could not be trained, and then its runs will record why."""
+        """Start the groups of a base model that is stored, or that failed: its runs will record why."""
         for group in base.groups:
             if group.runs:
                 self._ready.put(group)
 
     def _half(self) -> _Group | None:
-        """Half of what waits in the longest of the slots' groups."""
+        """Split off half of the waiting runs of the slots' longest group."""
         group = max(self._own.values(), key=lambda group: len(group.runs), default=None)
         if group is None or not group.runs:
             return None

@@ -1,7 +1,7 @@
 """A slot: one worker process on one device, which does one job after the other and is replaced if it dies.
 
-The process comes from a pebble pool of one. So it is known which worker does what, ending a job ends no other job, and
-the runs of one expanded model share in one process what they can.
+The process is a pebble pool of size one. So it is known which worker computes what, ending a job does not affect other
+jobs, and the runs of one expanded model share intermediate results in one process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mmbench.store.processes import Process, end_with, this_process
 from mmbench.store.store import Store
 
 STARTS = 3
-"""Workers that may die before they are ready for work."""
+"""How many workers in a row may die while starting."""
 
 
 class Result(NamedTuple):
@@ -55,7 +55,7 @@ class Worker(NamedTuple):
 
 
 class Slot:
-    """Its `future` is the start of the worker first, then one job after the other; None while it has no work."""
+    """A worker's slot. `future` is first the start of the worker, then one job after the other; None while idle."""
 
     def __init__(self, context: Any, settings: Settings) -> None:
         self.settings = settings
@@ -81,13 +81,13 @@ class Slot:
         self.future.cancel()
 
     def collect(self) -> tuple[Job | None, Result | str]:
-        """What came of the future, which has ended.
+        """The result of the future, which has ended.
 
         Returns:
             The job, or None if the worker was starting; and the job's result, or why the worker died.
 
         Raises:
-            MmbenchError: an error of the job that every other job would have, too; or no worker can start.
+            MmbenchError: an error that every other job would have, too; or no worker can start.
         """
         assert self.future is not None
         job, future, self.job, self.future = self.job, self.future, None, None
@@ -111,7 +111,7 @@ class Slot:
         return job, self.ended_because or ""
 
     def stop(self) -> None:
-        """End the worker, whatever it does."""
+        """Kill the worker."""
         self._pool.stop()
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ def worker_context(runs: Iterable[Run]) -> Any:
 
 
 def end_server() -> None:
-    """End the server of workers: it may still be loading, for workers that nobody waits for any more."""
+    """Kill the server of workers, which may still be loading for workers that are no longer needed."""
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             if "multiprocessing.forkserver" in " ".join(child.cmdline()):

@@ -34,7 +34,7 @@ COLUMNS = {
     "final_loss": "number",
     "train_seconds": "number",
 }
-"""The contract's columns in their order. text: `string`, count: `Int64`, number: `float64`; all of them hold nulls."""
+"""The contract's columns in order. text: `string`, count: `Int64`, number: `float64`; all of them allow nulls."""
 
 
 def records_frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

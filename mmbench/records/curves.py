@@ -20,7 +20,7 @@ from mmbench.store.store import key_of
 POINTS = 60
 """Points of a curve: each is the mean loss of an equal share of the steps."""
 READ = 600
-"""Stage results of each kind and store that are read: enough for curves and options, however large the store."""
+"""At most this many stage results of each kind and store are read, however large the store."""
 PARTS = ("model", "dataset", "expansion", "training", "metric")
 
 
@@ -52,7 +52,7 @@ class Traces:
 
 
 def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -> Traces:
-    """The curves and settings of the stores' stage results; a file that is damaged or not ours is skipped.
+    """The curves and settings of the stores' stage results; damaged and foreign files are skipped.
 
     At most `READ` results of each kind and store are read: the first by key, which is a hash, so that the sample is
     random and the same each time.
@@ -86,7 +86,7 @@ def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -
 
 
 def _parts(inputs: Any) -> dict[str, Any]:
-    """A stage's inputs, which hold each other, as one flat level: model, dataset, training, expansion, metric."""
+    """A stage's nested inputs as one flat level: model, dataset, training, expansion, metric."""
     flat: dict[str, Any] = {}
     while isinstance(inputs, dict):
         flat = {**inputs, **flat}
@@ -137,10 +137,10 @@ def _listed(frame: pd.DataFrame, values: str, steps: str | None = None) -> Itera
     rows = frame[frame[values].notna()]
     for row in rows[["dataset", "model", "expansion", *wanted]].to_dict("records"):
         losses = _numbers(row[values])
-        places = _numbers(row[steps]) if steps else list(np.linspace(0, 1, len(losses)))
-        if len(losses) == len(places) >= 2 and np.isfinite(losses).all():
+        positions = _numbers(row[steps]) if steps else list(np.linspace(0, 1, len(losses)))
+        if len(losses) == len(positions) >= 2 and np.isfinite(losses).all():
             names = str(row["dataset"]), str(row["model"]), str(row["expansion"])
-            yield Curve(*names, tuple(places), tuple(losses))
+            yield Curve(*names, tuple(positions), tuple(losses))
 
 
 def _numbers(text: Any) -> list[float]:

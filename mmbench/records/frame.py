@@ -80,17 +80,17 @@ def folders(path: Stores) -> list[Path]:
     Raises:
         StoreError: none was named, or one of them is not a folder.
     """
-    given = [path] if isinstance(path, str | os.PathLike) else list(path)
-    if not given:
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if not paths:
         raise StoreError("results is empty; give the folder that `mmbench run results=DIR` wrote to")
-    named = list(dict.fromkeys(map(Path, given)))
-    for folder in named:
+    distinct = list(dict.fromkeys(map(Path, paths)))
+    for folder in distinct:
         if not folder.is_dir():
             what = "is not a folder" if folder.exists() else "does not exist"
             raise StoreError(
                 f"results = {str(folder)!r} {what}; give the folder that `mmbench run results=DIR` wrote to"
             )
-    return named
+    return distinct
 
 
 def write_records(frame: pd.DataFrame, folder: Path) -> None:
@@ -101,7 +101,7 @@ def write_records(frame: pd.DataFrame, folder: Path) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    r"""Write a table as CSV in UTF-8, replaced whole: points in decimals, full precision, null as nothing.
+    r"""Write a table as CSV in UTF-8, replaced whole: decimal points, full precision, nulls empty.
 
     There is no byte order mark: pandas, R and LibreOffice do not need one, and some readers take it for a part of the
     first column's name. All that mmbench writes itself is ASCII, so Excel shows it correctly; only an error message or
@@ -116,7 +116,7 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def _unfinished(stores: Sequence[Path], frame: pd.DataFrame) -> dict[str, int]:
-    """How many runs that a sweep asked for have no record, and how many of these are running on this machine."""
+    """How many runs of the stores' sweeps have no record, and how many of these are running."""
     recorded = set(frame["run_id"].dropna())
     wanted: set[str] = set()
     running: set[str] = set()

@@ -1,1 +1,1 @@
-"""From a frame of records to tables, figures and a page."""
+"""Makes tables, figures and a page from a frame of records."""

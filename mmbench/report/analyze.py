@@ -1,4 +1,4 @@
-"""From the store of a results folder to tables, figures and a report."""
+"""Makes tables, figures and a report from the store of a results folder."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Analysis:
 def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], where: str | None = None) -> Analysis:
     """Judge every metric by the runs stored in the folder `results`, and write all of it to `results`/analysis.
 
-    Works on any store: an empty one, one that is still being filled and one with failures only make a report that says
-    so. Every file is replaced whole; the same records give the same bytes.
+    Works on any store: if it is empty, unfinished or has only failures, the report says so. Every file is replaced
+    whole; the same records give the same bytes.
 
     Args:
         results: a folder, or several; the analysis is written to the first.
-        where: which runs to look at, a pandas query on the columns of `load_records`: `model == "vit" and budget > 2`.
+        where: which runs to analyze, a pandas query on the columns of `load_records`: `model == "vit" and budget > 2`.
 
     Returns:
         The records, the tables and the paths of what was written.

@@ -61,5 +61,5 @@ def write_latex(correlations: pd.DataFrame, folder: Path) -> Path:
 
 
 def escaped(text: str) -> str:
-    """Text without a character that LaTeX would read as a command."""
+    """Text with LaTeX's special characters escaped."""
     return re.sub(r"[\\&%$#_{}~^<>\[\]–−]", lambda match: _SPECIAL[match[0]], text)

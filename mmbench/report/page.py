@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page, which loads nothing and runs no script but its own."""
+"""The report: one self-contained HTML page, which loads nothing and runs only its own scripts."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ def write_report(
 
 
 def _hash(script: str) -> str:
-    """A script's hash, by which the page's content security policy knows it."""
+    """A script's hash, which the page's content security policy allows."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

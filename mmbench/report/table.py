@@ -1,4 +1,4 @@
-"""Tables as data, and how the columns of one row of the correlations become text."""
+"""Tables as data, and the text of the columns of the correlations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Table:
     kind: str = "numbers"
     """Its class in the style sheet; `words` aligns to the left."""
     running: Collection[int] = ()
-    """The columns of running text, which may break."""
+    """The columns of running text, which may wrap."""
     shaded: Collection[int] = ()
     """The rows of baselines and controls."""
 
@@ -75,13 +75,13 @@ def metrics_table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -
 def crossed_table(
     corner: str, labels: Sequence[str], metrics: Sequence[str], cells: Mapping[tuple[str, str], str], caption: str
 ) -> Table | None:
-    """A table of metrics against groups. The longer list runs down, so that the table stays narrow.
+    """A table of metrics against groups. The longer list forms the rows, so that the table stays narrow.
 
     Args:
         corner: what the labels are.
         labels: the groups, of which the first `MOST` are shown.
         metrics: the metrics.
-        cells: the text of each (label, metric); a dash where there is none.
+        cells: the text of each (label, metric); a missing one is a dash.
         caption: what the table shows.
 
     Returns:

@@ -15,7 +15,7 @@ from PIL import Image
 from mmbench.report.figures.style import Drawing
 
 COLOURS = 64
-"""Colours of a figure that is embedded as PNG: as many as letters and marks need, at a third of the size."""
+"""Colours of a figure that is embedded as PNG: enough for text and markers, at a third of the size."""
 
 
 def svg(drawing: Drawing) -> Markup:
@@ -32,7 +32,7 @@ def svg(drawing: Drawing) -> Markup:
 
 
 def png(drawing: Drawing) -> Markup:
-    """The figure as an image of few colours: unlike its SVG, it does not grow with the number of marks."""
+    """The figure as an image of few colours: unlike its SVG, it does not grow with the number of points."""
     with Image.open(drawing.png) as image:
         size = f'width="{image.width // 2}" height="{image.height // 2}"'
         small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
@@ -65,5 +65,5 @@ def render(template: str, **content: Any) -> Markup:
 
 
 def asset(name: str) -> Markup:
-    """A file of assets/ as it stands."""
+    """A file of assets/, unchanged."""
     return Markup(files("mmbench.report").joinpath("assets", name).read_text(encoding="utf-8"))

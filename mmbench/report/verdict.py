@@ -80,7 +80,7 @@ def _of_subject(row: Row, judgement: Judgement) -> list[str]:
 
 
 def _at_equal_budget(row: Row) -> str:
-    """What is left among networks of one size."""
+    """The correlation among networks of equal size."""
     metric, value = row["metric"], row["equal_budget_spearman"]
     if is_missing(value):
         return f"Whether {metric} ranks expansions of equal budget is unknown: no such group is large enough."
@@ -95,9 +95,9 @@ def _at_equal_budget(row: Row) -> str:
         numbers += f", expected sign in {signs}"
     start = "Among expansions of equal budget, where size cannot help,"
     if low is None or high is None or is_missing(low):
-        return f"{start} no interval is defined, so nothing is shown ({numbers})."
+        return f"{start} no interval is defined, so no correlation is shown ({numbers})."
     if low <= 0 <= high:
-        return f"{start} nothing is shown ({numbers})."
+        return f"{start} no correlation is shown ({numbers})."
     agrees = value * (1 if is_missing(row["expected_sign"]) else row["expected_sign"]) > 0
     return f"{start} ρ {'has the sign that theory expects' if agrees else 'has the opposite sign'} ({numbers})."
 
@@ -144,13 +144,13 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
     enough = rows[rows["n_configurations"] >= ENOUGH]
     sentences = [*_with_direction(enough), *_discoveries(enough)]
     records = enough.to_dict("records")
-    again = [row for row in records if row["role"] == "positive control" and not is_missing(row["spearman"])]
-    chance = [row for row in records if row["metric"] == "random" and decided(row)]
-    sentences += [_second_training(row) for row in again]
+    repeats = [row for row in records if row["role"] == "positive control" and not is_missing(row["spearman"])]
+    lucky = [row for row in records if row["metric"] == "random" and decided(row)]
+    sentences += [_second_training(row) for row in repeats]
     sentences += [
         f"Caution: the interval of random, a random number, excludes 0 too ({_value(row)}). Read all correlations with "
         "that in mind."
-        for row in chance
+        for row in lucky
     ]
     if few:
         sentences.append(f"Too few configurations (under {ENOUGH}) to say anything about {listed(few)}.")
@@ -169,7 +169,7 @@ def _with_direction(rows: pd.DataFrame) -> list[str]:
 
 
 def _discoveries(rows: pd.DataFrame) -> list[str]:
-    """How many metrics under test are left at a false discovery rate of 5 %."""
+    """How many metrics under test remain at a false discovery rate of 5 %."""
     q_values = rows.loc[rows["role"] == "", "q_value"].astype(float)
     if len(q_values) < 2 or q_values.isna().all():
         return []

@@ -1,1 +1,1 @@
-"""What a frame of records supports."""
+"""The statistics of a frame of records."""

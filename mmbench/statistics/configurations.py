@@ -1,7 +1,7 @@
 """From runs to configurations: which runs count, what is averaged, and which configurations may be compared.
 
-A configuration is everything in a run but its metric and its seed. Score and target are averaged over seeds first, or
-three seeds of ten networks would count as thirty networks. Configurations are compared inside a cell: a group of equal
+A configuration is everything in a run but its metric and its seed. Score and target are averaged over seeds first;
+otherwise three seeds of ten networks would count as thirty networks. A cell is a group of configurations of equal
 budget (data set, base model, budget) or of equal architecture (data set, base model, parameters, depth, operations).
 """
 
@@ -34,15 +34,15 @@ _IDENTITY = ("configuration", "base", *KEYS, "expansion", "arm")
 def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs with the columns that statistics read, one dtype each, and the targets; missing columns are null.
 
-    `arm`, `base` and `configuration` are filled in from what they stand for. A metric that occurs with several sets of
-    options (metric_id) becomes one metric for each, named `metric@` and the head of the id: they are different scores.
-    If a run id occurs several times (in two stores), one run counts, a done one if there is any.
+    Missing values of `arm`, `base` and `configuration` are derived from other columns. A metric with several sets of
+    options (metric_id) becomes several metrics, named `metric@` and the start of the id: they are different scores.
+    If a run id occurs several times (in two stores), one run counts, a done one if possible.
 
     Returns:
         One row per run; `number` is that of its configuration.
     """
     frame = frame.copy(deep=False)
-    frame.attrs = {}  # pandas copies them, lists of files and all, whenever a column is taken
+    frame.attrs = {}  # pandas copies them, with their lists of files, whenever a column is taken
     n = len(frame)
     columns: dict[str, Any] = {}
     for name in _TEXT:
@@ -57,7 +57,7 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     table["base"] = _filled(table, "base_configuration", ("model", "training"))
     table["configuration"] = _filled(table, "configuration", _CONFIGURATION)
     table["done"] = (table["status"] == "done").fillna(False).astype(bool)
-    # Sums of floats depend on their order: sorted, the same records give the same means in whatever order they come.
+    # Sums of floats depend on their order: sorting makes the means independent of the order of the records.
     order = ["metric", "configuration", "seed", "run_id"]
     table = table.sort_values([*order, "done", "store"], ascending=[*[True] * 4, False, True], kind="stable")
     repeated = table["run_id"].notna() & table.duplicated(["run_id"])
@@ -109,15 +109,15 @@ def number_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Round away floating-point noise, and number the base models and the cells of configurations.
 
     Returns:
-        The table with base_number, budget_cell and architecture_cell; a cell of -1 is none.
+        The table with base_number, budget_cell and architecture_cell; -1 is no cell.
     """
-    # Values that are equal but for floating-point rounding are ties: 0.9 - 0.8 and 0.8 - 0.7 are one gain.
+    # Values that differ only by floating-point rounding are ties: 0.9 - 0.8 and 0.8 - 0.7 are the same gain.
     for column in ("target", "base_accuracy"):
         table[column] = table[column].round(12)
     table["score"] = [float(f"{score:.12g}") for score in table["score"]]
     table["base_number"] = table.groupby(["dataset", "base"], dropna=False).ngroup()
     table["budget_cell"] = _numbered(table, ["dataset", "base", "budget"])
-    sizes = table[["depth", "flops"]].fillna(-1)  # records without them: equal parameters alone
+    sizes = table[["depth", "flops"]].fillna(-1)  # records without them are compared by parameters alone
     table["architecture_cell"] = _numbered(table.assign(**sizes), ["dataset", "base", "parameters", "depth", "flops"])
     return table
 
@@ -135,8 +135,7 @@ def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
 def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:
     """The metrics with several scores for one configuration and seed, which `configurations` averages.
 
-    Several sets of options of a metric are told apart by `metric_id`. Where records have none, such an average mixes
-    different scores.
+    `metric_id` distinguishes the sets of options of a metric. Without it, such an average mixes different scores.
 
     Returns:
         Their names, sorted.
@@ -153,7 +152,7 @@ def _metric_with_options(table: pd.DataFrame) -> pd.Series:
 
 
 def _filled(table: pd.DataFrame, column: str, parts: Sequence[str]) -> pd.Series:
-    """The column; where it is null, the parts that it stands for."""
+    """The column, with nulls replaced by the joined parts."""
     if not table[column].isna().any():
         return table[column]
     text = pd.Series("", index=table.index, dtype="string")

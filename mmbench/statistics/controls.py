@@ -1,11 +1,11 @@
-"""The metrics that every other is held against, two of which need no metric to have been run.
+"""Baselines and controls, with which every metric is compared; two of them are computed from the targets alone.
 
 * baselines: what is known without theory (parameters, operations, depth, base accuracy, loss, loss after k steps).
-* negative control: a random number. The correlation that it reaches is chance.
+* negative control: a random number. Its correlation is chance.
 * lookup table: the mean rank of the same operator on the *other* data sets. If it does as well as a metric, the metric
   says no more than which operator is good in general.
-* positive control: a second, independent training of the same configuration. The correlation that it reaches is about
-  the most that can be known in advance.
+* positive control: a second, independent training of the same configuration. Its correlation is about the best that any
+  predictor can reach.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ BASELINES = (
 LOOKUP = "lookup_table"
 SECOND = "second_training"
 DERIVED = (LOOKUP, SECOND)
-"""The controls that are made from the targets of a sweep."""
+"""The controls that are computed from the targets of a sweep."""
 
 
 def role(metric: str, expected_sign: Any) -> str:
-    """Why a metric is reported: a kind of control, `baseline`, or `` for a metric under test."""
+    """The role of a metric: a kind of control, `baseline`, or `` for a metric under test."""
     if metric in DERIVED:
         return "lookup" if metric == LOOKUP else "positive control"
     if metric_name(metric) == "random" or (not pd.isna(expected_sign) and expected_sign == 0):
@@ -49,7 +49,7 @@ def with_controls(configurations: pd.DataFrame, runs: pd.DataFrame, target: str)
         target: the name of the target's column.
 
     Returns:
-        The rows of both, with their cells numbered anew.
+        The rows of both, with their cells numbered again.
     """
     if runs.empty:
         return configurations
@@ -65,7 +65,7 @@ def with_controls(configurations: pd.DataFrame, runs: pd.DataFrame, target: str)
 
 
 def _second(trainings: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """Every second seed's target as the score of the others': an independent base model, expansion and training."""
+    """Every second seed's target as the score for the others: an independent base model, expansion and training."""
     first, second = (trainings[trainings["repeat"] % 2 == side].groupby("number") for side in (0, 1))
     score, target = second["target"].mean(), first["target"].mean()
     both = score.index.intersection(known.index)
@@ -85,7 +85,7 @@ def _second(trainings: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
 
 
 def _lookup(trainings: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
-    """The mean rank of the operator on the other data sets, at the same budget if it was tried there at that budget."""
+    """The mean rank of the operator on the other data sets, at the same budget where possible."""
     targets = trainings.groupby("number").agg(
         target=("target", "mean"), target_sd=("target", "std"), n=("target", "size")
     )

@@ -28,9 +28,9 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 LEVEL = 0.95
-"""Of all intervals."""
+"""The confidence level of all intervals."""
 MIN_BASES = 3
-"""With at least so many base models, an interval treats base models as independent; else configurations."""
+"""With at least this many base models, an interval treats base models as independent; else configurations."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Correlation:
     unit: str = ""
     """What the interval takes as independent: `configurations`, `base models`, or `` if there is none."""
     widening: float = 1.0
-    """Half-width on the atanh scale over what independent configurations would give."""
+    """Half-width on the atanh scale, relative to that for independent configurations."""
 
 
 def ranks(values: Array) -> Array:
@@ -68,7 +68,7 @@ def ranks(values: Array) -> Array:
 
 
 def ranks_within(group: Codes, values: Array) -> Array:
-    """Ranks from 1 inside each group, `group` being its number, ties by their average."""
+    """Ranks from 1 inside each group (numbered by `group`), ties by their average."""
     n = len(values)
     order = np.lexsort((values, group))
     grouped, in_order = group[order], values[order]
@@ -85,7 +85,7 @@ def ranks_within(group: Codes, values: Array) -> Array:
 
 
 def t_quantile(freedom: int) -> float:
-    """How many standard errors the interval reaches to each side, by Student's t."""
+    """The half-width of an interval in standard errors, by Student's t."""
     return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
 
 
@@ -180,7 +180,7 @@ def standard_error(effects: Array, base: Codes | None) -> float:
 
 
 def kendall_interval(score: Array, target: Array, like: Correlation) -> Correlation:
-    """Kendall's tau-b with the interval tanh(atanh tau +- 1.96 sqrt(0.437 / (n - 4))), as widened as that of rho.
+    """Kendall's tau-b with the interval tanh(atanh tau +- 1.96 sqrt(0.437 / (n - 4))), widened like that of rho.
 
     NaN for fewer than 5 configurations or |tau| = 1. Source: Fieller, Hartley and Pearson, Biometrika 44 (1957). tau
     and rho of one sample are nearly the same statistic, so dependence inside base models widens both alike.
@@ -188,7 +188,7 @@ def kendall_interval(score: Array, target: Array, like: Correlation) -> Correlat
     Args:
         score: of each configuration, shape (n,).
         target: of each configuration, shape (n,).
-        like: Spearman's rho of the same values, whose widening is taken over.
+        like: Spearman's rho of the same values, whose widening is used.
 
     Returns:
         tau and its interval; no p-value.
@@ -204,7 +204,7 @@ def kendall_interval(score: Array, target: Array, like: Correlation) -> Correlat
 
 def kendall(score: Array, target: Array) -> float:
     """Kendall's tau-b: concordant less discordant pairs, over the geometric mean of the pairs untied on either side."""
-    if len(score) > 128:  # scipy sorts, which wins for many values; its overhead is that of all pairs of a hundred
+    if len(score) > 128:  # scipy is faster for many values; for few, its overhead is larger than comparing all
         return float(stats.kendalltau(score, target, variant="b").statistic)
     up, gain = (np.sign(values[:, None] - values).ravel() for values in (score, target))
     untied = math.sqrt(float(up @ up) * float(gain @ gain))
@@ -214,7 +214,7 @@ def kendall(score: Array, target: Array) -> float:
 def bonett_wright(rho: float, n: int) -> tuple[float, float]:
     """The 95 % interval of Spearman's rho over n configurations: tanh(atanh rho +- 1.96 sqrt((1 + rho^2/2) / (n - 3))).
 
-    It needs no data, so it says what n configurations can show at best. Source: Bonett and Wright, Psychometrika 65
+    It needs no data: it shows how much n configurations can say at best. Source: Bonett and Wright, Psychometrika 65
     (2000).
 
     Returns:
@@ -281,11 +281,11 @@ def false_discovery_rate(p_values: pd.Series) -> pd.Series:
 def _pearson(x: Array, y: Array) -> float:
     x, y = x - x.mean(), y - y.mean()
     rho = float(x @ y / math.sqrt((x @ x) * (y @ y)))
-    # Rounding must not make an interval out of a perfect order.
+    # A perfect order must stay perfect despite rounding: it has no interval.
     return math.copysign(1.0, rho) if abs(rho) > 1 - 1e-12 else rho
 
 
 def _above(place: Codes, weights: Array) -> Array:
-    """mean_j(h(v_i, v_j) w_j): the weight above each value, half of that beside it, over n; `place` is its order."""
+    """mean_j(h(v_i, v_j) w_j): the weight above each value plus half of that at ties, over n; `place` is its rank."""
     sums = np.bincount(place, weights)
     return (sums[::-1].cumsum()[::-1] - sums / 2)[place] / len(place)

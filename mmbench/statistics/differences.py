@@ -1,7 +1,7 @@
 """Whether one metric ranks better than another, on the configurations that both have.
 
-Both correlations are multiplied by their expected signs, so that a positive one is as theory says. Their difference is
-paired: the configurations and targets are the same, so chance moves both correlations mostly alike.
+Both correlations are multiplied by their expected signs, so that a positive one agrees with theory. Their difference is
+paired: the configurations and targets are the same, so most of the noise cancels.
 
 * spearman: the influence of a configuration on rho_1 - rho_2 is the difference of its influences; interval and p-value
   as in correlation.py, without atanh (a difference is not bounded where its parts are).
@@ -63,7 +63,7 @@ class Difference:
 
 
 def difference_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
-    """The manifold metric minus every other one; q_value over the rivals of one question.
+    """The manifold metric minus every other one; q_value is over the rivals of one group, target and statistic.
 
     A second training is not a rival: the mean over seeds that the metrics are compared with contains it.
 
@@ -167,7 +167,7 @@ def equal_budget_difference(score: Array, rival: Array, target: Array, base: Cod
 
 
 def _interval(gap: float, errors: list[tuple[float, int]]) -> tuple[float, float, float]:
-    """Low, high and p-value by the error that gives the widest; NaN where nothing varies."""
+    """Low and high by the error with the widest interval, and the largest p-value; NaN where nothing varies."""
     if not any(error > 1e-12 for error, _ in errors):
         return (math.nan,) * 3
     half = max(t_quantile(freedom) * error for error, freedom in errors)

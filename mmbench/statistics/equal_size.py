@@ -1,4 +1,4 @@
-"""Rank correlation inside cells of equal size, averaged: what a score knows beyond how large a network is.
+"""Rank correlation inside cells of equal size, averaged: what a score says beyond the size of a network.
 
 rho_k is Spearman's rho inside cell k of n_k configurations; their mean is rho = sum(n_k rho_k) / N, N = sum(n_k).
 
@@ -6,7 +6,7 @@ rho_k is Spearman's rho inside cell k of n_k configurations; their mean is rho =
   permutation, ties or not, so rho / sqrt(sum(n_k^2 / (n_k - 1)) / N^2) is about standard normal.
 * interval: tanh(atanh rho +- t sqrt((1 + rho^2 / 2) sum(n_k^2 / (n_k - 1)) / N^2)) with N - K - 1 degrees of freedom
   for K cells. With three base models or more, also the interval from the spread of the base models' own means, which
-  includes whatever differs between them; the wider counts, and the larger p-value.
+  includes all differences between them; the wider interval and the larger p-value count.
 * heterogeneity: I^2 = max(0, 1 - (K - 1) / Q), Q = sum((rho_k - mean)^2 / v_k), v_k = (1 - rho^2)^2
   (1 + rho^2 / 2) / (n_k - 1), mean with weights 1 / v_k. Sources: Cochran (1954), Higgins and Thompson (2002); the
   variance is Bonett and Wright's (2000) with the permutation's n - 1.
@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 MIN_CONFIGURATIONS = 3
-"""A cell of fewer has no correlation."""
+"""A cell with fewer has no correlation."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What does not count, and why."""
+"""What is excluded, and why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLUMNS = {
 
 
 def exclusion_table(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """What does not count, where it was left out, why, and how often.
+    """What is excluded, where, why, and how often.
 
     Args:
         frame: as of `load_records`; its `attrs` name the files that could not be read.
@@ -44,8 +44,8 @@ def _files(frame: pd.DataFrame) -> list[dict[str, Any]]:
     attrs = frame.attrs
     if damaged := attrs.get("damaged", []):
         rows.append({"where": "file", "reason": "damaged", "n": len(damaged), "example": damaged[0]})
-    others = pd.DataFrame(attrs.get("other_versions", []), columns=["path", "version"])
-    for version, files in others.groupby("version", dropna=False):
+    older = pd.DataFrame(attrs.get("other_versions", []), columns=["path", "version"])
+    for version, files in older.groupby("version", dropna=False):
         reason = f"of version {version} of the store"
         rows.append({"where": "file", "reason": reason, "n": len(files), "example": files["path"].iloc[0]})
     if attrs.get("filtered"):

@@ -56,7 +56,7 @@ RELIABILITY = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """All that the records say of the metrics, as tables; an empty one has its columns."""
+    """All that the records say about the metrics, as tables; an empty table keeps its columns."""
 
     correlations: pd.DataFrame
     """One row per metric, target and group, as of `correlate`."""
@@ -73,11 +73,11 @@ class Judgement:
     regret_curve: pd.DataFrame
     """Regret against cost; see regret.py."""
     reliability: pd.DataFrame
-    """How well each target repeats; see reliability.py."""
+    """How reproducible each target is; see reliability.py."""
     exclusions: pd.DataFrame
-    """What does not count, and why."""
+    """What is excluded, and why."""
     remarks: list[str]
-    """What limits everything that these runs can say."""
+    """The limits of these runs."""
 
     @property
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -89,7 +89,7 @@ def judge(frame: pd.DataFrame) -> Judgement:
     """Judge every metric by the records. Uses no random numbers.
 
     Args:
-        frame: as of `load_records`. Columns that it lacks count as null. Without a `configuration`, equal (dataset,
+        frame: as of `load_records`. Missing columns count as null. Without a `configuration`, equal (dataset,
             model, expansion, axis, factor, budget, training, parameters) make one; without a `base_configuration`,
             equal (model, training) make one base model of a data set.
 
@@ -117,24 +117,24 @@ def judge(frame: pd.DataFrame) -> Judgement:
 def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     """Judge every metric: one row per (metric, target, group) that has a record; the contract's columns come first.
 
-    Groups are `all`, `key=value` for each data set, model, axis, budget, training and (of several) store, and
+    Groups are `all`, `key=value` for each data set, model, axis, budget, training and (if several) store, and
     `arm=expansion`, which is all without the controls. The derived controls `lookup_table` and `second_training` (see
-    controls.py) have a row wherever a metric has. A metric whose runs all failed has a row with n = 0. What is
+    controls.py) have a row wherever a metric has one. A metric whose runs all failed has a row with n = 0. What is
     undefined is null; `remark` says where there is too little for a conclusion.
 
-    * n, n_configurations: the runs that count, and the configurations that they make; n_base_models: of how many.
+    * n, n_configurations, n_base_models: the runs that count, their configurations and their base models.
     * spearman, ci_low, ci_high, p_value, interval: see correlation.py; q_value is p_value after Benjamini and Hochberg
       (1995) over the metrics of one target and group, controls left out.
     * kendall: tau-b, see correlation.py; granulated_kendall, sign_error_*: see one_choice.py.
     * partial_spearman: given log parameters and base accuracy, see correlation.py.
     * equal_budget_*, equal_architecture_*: see equal_size.py; inside equal data set, base model and budget, or data
       set, base model, parameters, depth and operations. Networks of one budget still differ by rounding, within the
-      expansion's `tolerance` (1 % unless set). To rank those differences would be to read noise as size, so the metric
-      `parameters` is constant by definition here and gets null. Where an expansion is given a factor, its record's
-      budget is the ratio that resulted. *_signs: in how many cells the sign is the expected one (or, where none is
-      expected, the more frequent one).
-    * regret_at_1 and its relatives: see regret.py, in the target's own unit, averaged over base models with at least 2
-      configurations. An expected sign of 0 or null counts as +1.
+      expansion's `tolerance` (1 % unless set). Ranks of these differences would be noise, so the metric `parameters`
+      is constant by definition here and gets null. If an expansion is given a factor, the budget in its record is the
+      resulting ratio. *_signs: in how many cells the sign is the expected one (or, where none is expected, the more
+      frequent one).
+    * regret_at_1 and similar columns: see regret.py, in the target's own unit, averaged over base models with at least
+      2 configurations. An expected sign of 0 or null counts as +1.
     * seconds: mean metric_seconds of a run. cost_fraction: summed metric_seconds over summed train_seconds.
     * expected_sign: the sign expected of this correlation, the metric's times the target's `DIRECTIONS`. sign_agrees:
       whether spearman has it; null where one of the two is 0 or null, false for rho = 0.
@@ -170,7 +170,7 @@ def ranked(correlations: pd.DataFrame, target: str = "gain", group: str = "all")
 
 
 def decided(row: Any) -> bool:
-    """Whether a row of `correlate` has a direction: its interval excludes 0, or it is a perfect order of `ENOUGH`."""
+    """Whether a row of `correlate` has a direction: its interval excludes 0, or `ENOUGH` are in perfect order."""
     if pd.isna(row["ci_low"]):
         return bool(abs(row["spearman"]) == 1 and row["n_configurations"] >= ENOUGH)
     return bool(row["ci_low"] > 0 or row["ci_high"] < 0)
@@ -267,7 +267,7 @@ def _regret_curve(all_samples: Sequence[Samples]) -> pd.DataFrame:
         for metric in samples.metrics:
             sample = samples.sample(metric, expansions)
             paid = sample.priced_train.sum()
-            # A second training trains every candidate: its price is paid before the first choice.
+            # A second training trains every candidate: its price is paid before any choice.
             price = sample.priced_metric.sum() / paid if paid > 0 else math.nan
             candidates = list(split(sample.base_number, sample.preference, sample.goal))
             most = max((len(goal) for _, goal in candidates), default=0)

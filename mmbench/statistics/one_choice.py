@@ -1,7 +1,7 @@
 """What a score says about two configurations that differ in one choice only: granulated Kendall, robust sign error.
 
 A choice is the expansion, its axis, the budget, the model, the data set or the training. Configurations that are equal
-in all choices but one form a stratum; their pairs are listed once, and used by all metrics.
+in all choices but one form a stratum; their pairs are listed once and used for all metrics.
 
 * Granulated Kendall's coefficient: psi_i is the mean of tau-b over the strata in which everything but choice i is
   fixed, Psi the mean of psi_i over choices. A score that only follows one choice (size, say) has one large psi. Source:
@@ -43,7 +43,7 @@ FIXED = {
 MIN_PAIRS = 5.0
 """Effective pairs below which an environment does not count: its sign error could take only a few values."""
 _LARGEST = 300
-"""Configurations of a stratum that are paired, evenly spaced: a thousand variants of one choice are 500,000 pairs."""
+"""Larger strata are thinned to this many configurations, evenly: 1,000 configurations would make 500,000 pairs."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def _shown(value: Any) -> str:
 
 @dataclass(frozen=True)
 class PairStatistics:
-    """What the pairs say of one score."""
+    """What the pairs say about one score."""
 
     psi: dict[str, tuple[float, int]]
-    """The mean tau-b of each choice, and its strata."""
+    """The mean tau-b of each choice, and its number of strata."""
     environments: list[tuple[str, float, int, float]]
     """Name, weighted sign error, pairs and effective pairs."""
 
@@ -128,15 +128,15 @@ def compare_pairs(
         score: of each of them, shape (k,).
         target: of each of them, shape (k,).
         variance: of the target from seed to seed, for each of them, shape (k,); NaN if unknown.
-        n: the seeds that each of their targets is a mean of, shape (k,).
+        n: the number of seeds averaged in each of their targets, shape (k,).
         sign: -1 if a larger score means a smaller target, else 1; only the sign errors depend on it.
 
     Returns:
-        The statistics over the pairs of which both configurations have the score.
+        The statistics over the pairs in which both configurations have the score.
     """
-    where = np.full(max(pairs.size, int(number.max(initial=-1)) + 1), -1)
-    where[number] = np.arange(len(number))
-    i, j = where[pairs.first], where[pairs.second]
+    position = np.full(max(pairs.size, int(number.max(initial=-1)) + 1), -1)
+    position[number] = np.arange(len(number))
+    i, j = position[pairs.first], position[pairs.second]
     both = (i >= 0) & (j >= 0)
     i, j = i[both], j[both]
     up, gain = np.sign(score[i] - score[j]), np.sign(target[i] - target[j])
@@ -177,5 +177,5 @@ def _psi(choice: Codes, stratum: Codes, up: Array, gain: Array) -> dict[int, tup
     agree, scored, gained = (np.bincount(place, values) for values in (up * gain, up**2, gain**2))
     known = (scored > 0) & (gained > 0)
     tau = agree[known] / np.sqrt(scored[known] * gained[known])
-    of = choice[first][known]
-    return {int(code): (float(tau[of == code].mean()), int((of == code).sum())) for code in np.unique(of)}
+    codes = choice[first][known]
+    return {int(code): (float(tau[codes == code].mean()), int((codes == code).sum())) for code in np.unique(codes)}

@@ -1,7 +1,7 @@
-"""What it costs to trust a score: regret and precision of its first choices among the configurations of a base model.
+"""The cost of choosing by a score: regret and precision of its first choices among the configurations of a base model.
 
 `preference` is the score, with its sign turned so that a larger one is preferred; ties are broken at random, and the
-expectation over that is returned. `goal` is the target, with its sign turned so that a larger one is better.
+expected value is returned. `goal` is the target, with its sign turned so that a larger one is better.
 
 * regret at k: the best goal of all candidates minus the best among the k preferred ones.
 * precision at k: the share of the k preferred that are among the k truly best. Source: Ning et al., Evaluating
@@ -108,21 +108,21 @@ def regret_at(preference: Array, goal: Array, k: int) -> float:
 
 
 def _sorted(group: Codes) -> tuple[Codes, Codes]:
-    """The order that brings groups together, without those of number -1, and where each starts in it."""
+    """The order that sorts by group, without group -1, and the start of each group in it."""
     order = np.argsort(group, kind="stable")
     order = order[np.searchsorted(group[order], 0) :]
     return order, np.flatnonzero(np.r_[True, np.diff(group[order]) > 0]) if len(order) else order
 
 
 def _top(values: Array, k: int) -> Array:
-    """The probability of each value to be among the k largest, ties broken at random."""
+    """The probability that each value is among the k largest, ties broken at random."""
     cut = np.partition(values, -k)[-k]
     above, tied = values > cut, values == cut
     return above + tied * ((k - above.sum()) / tied.sum())
 
 
 def _expected_best(preference: Array, goal: Array, k: int) -> float:
-    """E[max goal] of the k preferred: those above the cut for sure, and r of the m that are tied at it at random."""
+    """E[max goal] of the k preferred: all those above the cut, and a random r of the m that are tied at it."""
     cut = np.partition(preference, -k)[-k]
     sure, tied = goal[preference > cut], np.sort(goal[preference == cut])
     m, r = len(tied), k - len(sure)

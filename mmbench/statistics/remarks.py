@@ -1,4 +1,4 @@
-"""What a table does not show: where numbers are too few, or these runs have no answer."""
+"""Remarks on the tables: where there are too few configurations, or the runs cannot answer a question."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def on_row(row: dict[str, Any]) -> str:
     if n == 0 and metric == SECOND:
         return "No second training: it needs a second seed."
     if n == 0:
-        return "Nothing to judge: no run of it has both a score and this target."
+        return "Nothing to judge: no run of this metric has both a score and this target."
     few = too_few(n, f"only {count(n, 'configuration')}")
     if n < 3:
         return few
@@ -36,7 +36,7 @@ def on_row(row: dict[str, Any]) -> str:
         return "No correlation: the score or the target is the same everywhere."
     remarks = [few] if few else []
     if not few and row["n_base_models"] < MIN_BASES:
-        remarks.append(f"Holds for {count(row['n_base_models'], 'base model')} only; nothing is known of others.")
+        remarks.append(f"Holds for {count(row['n_base_models'], 'base model')} only; nothing is known about others.")
     if not row["equal_budget_cells"] and metric_name(metric) != SIZE:
         remarks.append("No group of equal budget has three configurations that differ.")
     elif 0 < row["equal_budget_n"] < ENOUGH:
@@ -45,10 +45,10 @@ def on_row(row: dict[str, Any]) -> str:
 
 
 def on_sweep(runs: pd.DataFrame, reliabilities: pd.DataFrame, unfinished: dict[str, int]) -> list[str]:
-    """What limits everything that these runs can say.
+    """The limits of these runs.
 
     Args:
-        runs: prepared ones.
+        runs: as of `prepare`.
         reliabilities: the table of `judge`.
         unfinished: how many runs of the sweep are `missing`, and how many of these are `running`.
 
@@ -77,9 +77,9 @@ def on_sweep(runs: pd.DataFrame, reliabilities: pd.DataFrame, unfinished: dict[s
             f"expansions of {these}, not for other base models."
         )
     if done["dataset"].nunique() < 2:
-        remarks.append("One data set: nothing is known of transfer, and there is no lookup table.")
+        remarks.append("One data set: transfer is unknown, and there is no lookup table.")
     if not (reliabilities["seeds"] > 1).any():
-        remarks.append("One seed: nothing is known of the noise, of the ceiling that it sets, or of a second training.")
+        remarks.append("One seed: the noise and its ceiling are unknown, and there is no second training.")
     for _, row in reliabilities[reliabilities["mean"] < 0.5].iterrows():
         remarks.append(
             f"The {row['target'].replace('_', ' ')} hardly repeats from seed to seed (reliability {row['mean']:.2f}, "

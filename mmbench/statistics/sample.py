@@ -49,7 +49,7 @@ class Sample:
     """Log parameters."""
     base_accuracy: Array
     seconds: Array
-    """Of all runs together, over those that were timed."""
+    """Total of the runs that were timed."""
     timed: Codes
     priced_metric: Array
     """Seconds of the metric, and of training, over the runs that have both."""
@@ -75,7 +75,7 @@ class Sample:
         return self.direction * self.target
 
     def cells(self, kind: str) -> CellCorrelations:
-        """Spearman's rho inside each cell; none for the size itself, which differs by rounding only inside a cell."""
+        """Spearman's rho inside each cell; none for the size itself, which inside a cell differs only by rounding."""
         cell = np.full(len(self), -1) if metric_name(self.metric) == SIZE else getattr(self, EQUAL_SIZE[kind])
         return correlate_cells(cell, self.base_number, self.score, self.target)
 
@@ -112,7 +112,7 @@ class Samples:
             str(name): (rows["number"].to_numpy(), rows["score"].to_numpy(dtype=float))
             for name, rows in with_score.groupby("metric")
         }
-        self._asked = np.zeros(int(runs["number"].max()) + 1 if len(runs) else 0, dtype=bool)
+        self._none_selected = np.zeros(int(runs["number"].max()) + 1 if len(runs) else 0, dtype=bool)
         self._target_reliability: dict[bytes, Reliability] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.log(self.configurations["parameters"].to_numpy(dtype=float))
@@ -121,7 +121,7 @@ class Samples:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that have a score, and the derived controls that could be made."""
+        """The metrics that have a score, and the derived controls that could be computed."""
         return list(self._rows)
 
     def expected_sign(self, metric: str) -> float:
@@ -160,9 +160,9 @@ class Samples:
         return self._reliability(*self._scores[sample.metric], sample.number)
 
     def _reliability(self, number: Codes, values: Array, numbers: Codes) -> Reliability:
-        asked = self._asked.copy()
-        asked[numbers] = True
-        inside = asked[number]
+        selected = self._none_selected.copy()
+        selected[numbers] = True
+        inside = selected[number]
         return reliability(number[inside], values[inside])
 
 

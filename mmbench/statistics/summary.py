@@ -43,7 +43,7 @@ COLUMNS = {
 
 
 class Summaries:
-    """The statistics of every metric of one target; equal questions are answered once."""
+    """The statistics of every metric of one target, cached by metric and rows."""
 
     def __init__(self, samples: Samples) -> None:
         self.samples = samples
@@ -58,7 +58,7 @@ class Summaries:
 
 
 def summarise(samples: Samples, sample: Sample) -> dict[str, Any]:
-    """The columns of `COLUMNS` that one sample gives; those that other rows enter (q-values) are left out."""
+    """The columns of `COLUMNS` for one sample, without those that depend on other rows (q-values)."""
     rho = spearman_interval(sample.score, sample.target, sample.base_number)
     tau = kendall_interval(sample.score, sample.target, rho)
     undefined = math.isnan(rho.rho)

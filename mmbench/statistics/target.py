@@ -1,4 +1,4 @@
-"""What a metric is asked to predict: the targets, which direction of them is better, and those that are computed."""
+"""The targets that metrics predict: their directions, and those that are computed from other columns."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _gain_over_scratch(runs: pd.DataFrame) -> pd.Series:
     """Final accuracy minus that of compute-matched scratch of the same data set, base model, budget and seed."""
     keys = ["dataset", "base", "budget", "seed"]
     matched = runs[runs["done"] & is_matched(runs) & np.isfinite(runs["final_accuracy"])]
-    # One training has a record for each metric: it counts once.
+    # One training has a record for each metric, but counts once.
     trained = matched.groupby([*keys, "number"])["final_accuracy"].mean()
     scratch = trained.groupby(level=keys).mean().rename("scratch")
     partner = runs[keys].merge(scratch.reset_index(), on=keys, how="left")["scratch"].to_numpy(dtype=float)

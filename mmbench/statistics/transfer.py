@@ -1,4 +1,4 @@
-"""Whether what is learned on some data sets, models or operators holds on one that was left out."""
+"""Whether the sign learned on some data sets, models or operators holds on one that was left out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = {
 
 
 def transfer_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
-    """The sign of a correlation learned on all groups but one, tried on that one. Controls are left out.
+    """The sign of a correlation learned on all groups but one, tested on that one. Controls are left out.
 
     A monotone rule of one score has nothing to fit but its sign; `transferred` is the correlation of the rule's
     prediction with the target in the held-out group.

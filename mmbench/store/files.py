@@ -1,13 +1,12 @@
-"""JSON files with a checksum, and writing whole files or nothing.
+"""JSON files with a checksum, and atomic writes.
 
     {"content":{...},"sha256":"..."}
 
-Each content has exactly one such text. A file that is not, byte for byte, what `write_json` writes for some content is
-damaged: cut short, altered, with repeated keys, in another encoding, not a file. Nothing here can execute code when
-read.
+Each content has exactly one such text. A file that differs from what `write_json` would write is damaged: cut short,
+altered, with repeated keys, in another encoding, not a file. Reading never executes code.
 
-What is being written lies under a temporary name, which names the process that writes it. So a reader never sees half
-a file, and what a killed process has left is recognised and removed later (`remove_left_behind`).
+Files are written under a temporary name, which contains the writing process. So a reader never sees half a file, and
+what a killed process has left is recognised and removed later (`remove_left_behind`).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 class DamagedError(ValueError):
-    """A file that is not what was written there; `str(error)` says in which way."""
+    """A file that is not as it was written; `str(error)` says how it differs."""
 
 
 @contextmanager
@@ -67,7 +66,7 @@ def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """A temporary path to write to; moved to `path` when the block succeeds, so that a reader sees all or nothing.
 
     Args:
-        path: the file to make or to replace.
+        path: the file to create or replace.
         scratch: a folder for the temporary file, on the same file system, whose owner calls `remove_left_behind`.
             Without it, the file's own folder, where what killed processes have left is removed now.
 
@@ -109,12 +108,12 @@ def digest(value: Any) -> str:
 
 
 def write(path: Path, data: bytes, *, durable: bool = True) -> None:
-    """Make a new file, with the permissions that the umask leaves.
+    """Create a file, with the permissions that the umask leaves.
 
     Args:
         path: where there is no file yet.
         data: its bytes.
-        durable: whether it must outlast a loss of power.
+        durable: whether it must survive a power failure.
     """
     with path.open("xb") as file:
         file.write(data)
@@ -124,12 +123,12 @@ def write(path: Path, data: bytes, *, durable: bool = True) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any], *, durable: bool = True) -> None:
-    """Make a new file, of which `read` returns the content.
+    """Create a JSON file with a checksum, for `read`.
 
     Args:
         path: where there is no file yet.
         content: JSON data without NaN and infinities.
-        durable: whether it must outlast a loss of power.
+        durable: whether it must survive a power failure.
     """
     text = canonical(content).encode()
     sha256 = hashlib.sha256(text).hexdigest().encode()
@@ -144,7 +143,7 @@ def read(path: Path) -> dict[str, Any]:
 
     Raises:
         DamagedError: it is missing or is not what was written.
-        OSError: the system does not let us read it, so that nothing is known about it.
+        OSError: it cannot be read, so that nothing is known about it.
     """
     data = _bytes(path)
     text, end = data[len(_HEAD) : -_END], data[-_END:]
@@ -156,7 +155,7 @@ def read(path: Path) -> dict[str, Any]:
             return content
     except (ValueError, RecursionError):
         pass
-    raise DamagedError("it is not a JSON object in the form that is written here")
+    raise DamagedError("it is not a JSON object as mmbench writes it")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -172,7 +171,7 @@ def check(path: Path, sha256: str) -> None:
 
     Raises:
         DamagedError: it is missing or has another checksum.
-        OSError: the system does not let us read it.
+        OSError: it cannot be read.
     """
     if hashlib.sha256(_bytes(path)).hexdigest() != sha256:
         raise DamagedError(f"{path.name} does not match its checksum")

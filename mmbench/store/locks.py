@@ -1,10 +1,9 @@
 """A lock between the processes of one file system. It only saves double work: no result is wrong if it fails.
 
-Where the file system has no locks (some network and user-space ones), work goes on without.
+On file systems without locks (some network and user-space ones), work goes on without them.
 
-The package filelock does not replace this file. Around it, 58 of these 70 lines would be needed; it asks 20 times a
-second for a lock that is held, which opens a file on a shared file system each time, and waits without end where
-`flock` answers EACCES.
+The package filelock is no replacement: 58 of these 70 lines would still be needed; it asks 20 times a second for a lock
+that is held, which opens a file on a shared file system each time; and it waits forever where `flock` returns EACCES.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.
 
 
 class HeldError(Exception):
-    """Another process holds the lock, and we were not to wait."""
+    """Another process holds the lock, and `wait` is false."""
 
 
 @contextlib.contextmanager
@@ -34,10 +33,10 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
     """Hold the lock for the block's duration.
 
     The file is removed at the end, so that lock files do not pile up. A process that waited for a removed file sees
-    that the file has no name any more, and takes the lock of the file that others will find.
+    that it has no name any more, and locks the new file of that name.
 
     Yields:
-        Whether there is a lock at all.
+        Whether the file system has locks.
 
     Raises:
         HeldError: another process holds it, and `wait` is false.
@@ -57,7 +56,7 @@ def _acquire(path: Path, wait: bool) -> int | None:
     """An open, locked file; None where there are no locks."""
     while fcntl is not None:
         try:
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)  # the umask takes its share
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)  # reduced by the umask
         except PermissionError:
             return None  # another user's lock file: go on without a lock
         try:
@@ -70,7 +69,7 @@ def _acquire(path: Path, wait: bool) -> int | None:
                 raise HeldError from None
             if error.errno in _NO_LOCKS:
                 return None
-            if error.errno != errno.ESTALE:  # a network file system says so that the file was removed
+            if error.errno != errno.ESTALE:  # ESTALE: the file was removed on a network file system
                 raise
         else:
             os.close(file)

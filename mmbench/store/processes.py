@@ -1,6 +1,6 @@
-"""Which process is which: whether it still runs, what a killed one left behind, and ending with one's parent.
+"""Identifies processes: whether one still runs, what a killed one left behind, and ending with the parent.
 
-A process is named by its number and its start, since the system gives the number of an ended process to a new one.
+A process is identified by its PID and its start time, since PIDs are used again.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 
 Process = tuple[int, int | None]
-"""Number and start, as `started` returns it."""
+"""PID and start time, as `started` returns it."""
 
 
 @functools.cache
 def machine() -> str:
-    """Where process numbers mean what they mean here: this machine, since its start, in this container."""
+    """The id of what shares our PIDs: this machine, since its boot, in this container."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts += [
@@ -33,10 +33,10 @@ def machine() -> str:
 
 
 def started(pid: int) -> int | None:
-    """When a process of this machine started, in ticks of a clock that nobody sets; None if there is no such process.
+    """The start time of a process of this machine, by a clock that cannot be set where /proc exists.
 
     Returns:
-        The start. A process that was killed has none, also before its parent has collected it.
+        The start time; None if there is no such process, or only a zombie.
     """
     try:
         state, *numbers = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -53,7 +53,7 @@ def _started_without_proc(pid: int) -> int | None:
 
 
 def is_alive(pid: int, start: int | None) -> bool | None:
-    """Whether the process of this machine that started then is alive; None where we may not know."""
+    """Whether the process of this machine with this start time is alive; None if that cannot be known."""
     now = started(pid)
     if now is None and Path("/proc/self/stat").exists() and not Path(f"/proc/{pid}").exists():
         try:
@@ -71,7 +71,7 @@ def this_process() -> Process:
 
 
 def owner() -> str:
-    """This process, as the beginning of a file's name."""
+    """This process, as the start of a file name."""
     pid, start = this_process()
     return f"{machine()}-{pid}-{start}"
 

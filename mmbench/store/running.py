@@ -1,8 +1,8 @@
 """Which runs are being computed now: a heartbeat file for each. For people and for launchers; no result depends on it.
 
-Whether a process of this machine is alive is asked of the system. A process elsewhere shows that it is alive by
-touching its file every ten seconds. The age of a file is measured against a file that is touched now, so that the
-clocks of machines, and their jumps, do not matter.
+For a process of this machine, the system says whether it is alive. A process elsewhere shows that it is alive by
+touching its file every ten seconds. The age of a file is measured against a file that is touched now, so that
+differences between clocks do not matter.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Heartbeat:
 
 
 class Heartbeats:
-    """The heartbeat files of a store. `replace` writes a JSON file whole or not at all."""
+    """The heartbeat files of a store. `replace` writes a JSON file atomically."""
 
     def __init__(self, folder: Path, replace: Callable[[Path, dict[str, Any]], None]) -> None:
         self._folder, self._replace = folder, replace
@@ -44,7 +44,7 @@ class Heartbeats:
         self._heart: threading.Thread | None = None
 
     def write(self, run_id: str, stage: str) -> None:
-        """Say that this process computes a stage of a run, until `remove`."""
+        """Record that this process computes a stage of a run, until `remove`."""
         path, (pid, start) = self._path(run_id), this_process()
         content = {"stage": stage, "host": socket.gethostname(), "machine": machine(), "pid": pid, "started": start}
         self._replace(path, content)
@@ -82,14 +82,14 @@ class Heartbeats:
             for run_id, content, touched in files
         ]
 
-    def _now(self, otherwise: float) -> float:
+    def _now(self, fallback: float) -> float:
         """The time by the file system's own clock; where nothing can be written, the newest heartbeat."""
         try:
             with unfinished(self._folder.parent / "tmp") as probe:
                 probe.touch()
                 return probe.stat().st_mtime
         except OSError:
-            return otherwise
+            return fallback
 
     def _beat(self) -> None:
         pause = threading.Event()
@@ -111,4 +111,4 @@ def _is_alive(content: dict[str, Any], age: float) -> bool:
     here = is_alive(content["pid"], content["started"]) if content["machine"] == machine() else None
     if here is not None:
         return here
-    return abs(age) <= STALE  # a heartbeat from the future was left there before a clock was set back
+    return abs(age) <= STALE  # a negative age: the clock was set back

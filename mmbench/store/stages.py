@@ -1,4 +1,4 @@
-"""The stages of a run, and what people read about them."""
+"""The stages of a run, and their descriptions for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Description(NamedTuple):
     results: str
     """Its results, after a number."""
     doing: str
-    """What a process does that computes it."""
+    """What a process that computes it is doing."""
     short: str
     """The same in one or two words: the live display may be narrow."""
 
@@ -21,7 +21,7 @@ STAGES = {
     "base": Description("base models trained", "training the base model", "training"),
     "expanded": Description("expansions", "expanding the base model", "expanding"),
     "score": Description("scores", "measuring the expanded model", "measuring"),
-    "trained": Description("expanded models trained", "training the expanded model", "training on"),
+    "trained": Description("expanded models trained", "training the expanded model", "training expanded"),
 }
 """In the order in which they are computed; `Run.stages` holds the inputs of each."""
 
@@ -33,5 +33,5 @@ def computed(counts: Counter[str]) -> str:
 
 
 def doing(kind: str) -> str:
-    """What a process does that computes this stage; the name itself, if another version of mmbench wrote it."""
+    """What a process that computes this stage is doing; the name itself, if another version of mmbench wrote it."""
     return STAGES[kind].doing if kind in STAGES else kind

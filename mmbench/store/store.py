@@ -3,12 +3,12 @@
     DIR/stages/KIND/KEY/result.json       inputs, values, checksums
     DIR/stages/KIND/KEY/*.safetensors     tensors (weights, loss curves)
     DIR/records/RUN_ID.json               the run's row
-    DIR/sweeps/*.json                     the runs that each sweep asked for
+    DIR/sweeps/*.json                     the runs of each sweep
 
 Everything is written under `DIR/tmp` and renamed into place: a reader never sees half a result, and a process that is
-killed loses only what it had not finished. The first to rename wins; locks only save double work. Everything is checked
-when it is read: what is damaged, lies under another result's name or comes from another version is moved to
-`DIR/damaged` and computed again. Nothing here can execute code when read: JSON and safetensors only.
+killed loses only unfinished results. The first to rename wins; locks only save double work. Everything is checked when
+it is read: a file that is damaged, has another result's name or comes from another version is moved to `DIR/damaged`
+and computed again. Reading never executes code: all files are JSON or safetensors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from mmbench.store.locks import HeldError, lock
 from mmbench.store.running import Heartbeat, Heartbeats
 
 Tensors = Mapping[str, Any]
-"""Tensors of torch by name; torch itself is loaded only where tensors are read or written."""
+"""Torch tensors by name; torch itself is loaded only when tensors are read or written."""
 Computed = tuple[dict[str, Any], dict[str, Tensors]]
 
 VERSION = 3
@@ -51,7 +51,7 @@ VERSION = 3
 
 
 def key_of(kind: str, inputs: Mapping[str, Any]) -> str:
-    """The name of a stage's result: a hash of what it is and of exactly its inputs."""
+    """The name of a stage's result: a hash of its kind and of exactly its inputs."""
     return digest({"version": VERSION, "kind": kind, "inputs": inputs})[:24]
 
 
@@ -72,7 +72,7 @@ class RecordFile(NamedTuple):
 
 
 def look(path: Path) -> RecordFile:
-    """Read the file of a record, whatever it holds; changes nothing. One that cannot be read counts as damaged."""
+    """Read the file of a record, without changing anything. One that cannot be read counts as damaged."""
     try:
         return _look(path)
     except OSError as error:
@@ -108,19 +108,19 @@ class Stage:
 
 
 class Store:
-    """The results folder. `tell` receives a sentence about anything that is found wrong with it."""
+    """The results folder. `tell` receives warnings about it."""
 
     def __init__(self, root: Path, tell: Callable[[str], None] = lambda message: None) -> None:
         self.root = root.absolute()
         self.tell = tell
         self.computed: Counter[str] = Counter()
-        """How many results of each kind this object has computed, rather than found."""
+        """How many results of each kind this object has computed, rather than read."""
         self._scratch = self.root / "tmp"
         self._heartbeats = Heartbeats(self.root / "running", partial(self._replace, durable=False))
         self._warned_of_locks = False
 
     def prepare(self) -> None:
-        """Make the folder, and remove what killed processes have left unfinished in it.
+        """Make the folder, and remove unfinished files of killed processes.
 
         Raises:
             StoreError: it cannot be written to.
@@ -141,7 +141,7 @@ class Store:
     def stage(self, kind: str, inputs: dict[str, Any], compute: Callable[[], Computed], *, wait: bool = True) -> Stage:
         """The stored result, or what `compute` returns, stored.
 
-        Of several processes that ask for the same result at once, one computes it and the others wait for it.
+        If several processes need the same result at once, one computes it and the others wait for it.
 
         Args:
             kind: the name of the stage.
@@ -175,7 +175,7 @@ class Store:
         """The result of that key, checked.
 
         Returns:
-            None if there is none, or if what lies there is not this result and was moved to `DIR/damaged`.
+            None if there is none, or if it is not this result and was moved to `DIR/damaged`.
 
         Raises:
             StoreError: it cannot be read, or not moved.
@@ -198,12 +198,12 @@ class Store:
     def _locked(self, name: str, wait: bool) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             try:
-                there = stack.enter_context(lock(self.root / "locks" / name, wait=wait))
+                has_locks = stack.enter_context(lock(self.root / "locks" / name, wait=wait))
             except HeldError:
                 raise BusyError(f"another process is computing {name}") from None
             except OSError as error:
                 raise self._unwritable(error) from error
-            if not there and not self._warned_of_locks:
+            if not has_locks and not self._warned_of_locks:
                 self._warned_of_locks = True
                 self.tell(f"{self.root} has no file locks: two processes may compute the same result; one copy is kept")
             yield
@@ -228,13 +228,13 @@ class Store:
             return self._publish(scratch, kind, key, values)
 
     def _publish(self, scratch: Path, kind: str, key: str, values: dict[str, Any]) -> Stage:
-        """Rename a result into place, unless another process has finished it meanwhile: then that one is returned."""
+        """Rename a result into place, or return the one that another process has finished meanwhile."""
         target = self._folder(kind, key)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             scratch.rename(target)
         except OSError:
-            theirs = self.load(kind, key)  # moves away what lies there, if it is not this result
+            theirs = self.load(kind, key)  # moves away anything there that is not this result
             if theirs is not None:
                 return theirs
             scratch.rename(target)
@@ -243,7 +243,7 @@ class Store:
     # -- records and sweeps -------------------------------------------------------------------------------------------
 
     def write_record(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Store a run's row and replace an older one, unless the run is done and the new row says that it is not.
+        """Store a run's row. It replaces an older row, unless only the older one is done.
 
         Returns:
             The row that is stored now.
@@ -262,7 +262,7 @@ class Store:
         """A run's row.
 
         Returns:
-            None if there is none, or if what lies there is not this run's row and was moved to `DIR/damaged`.
+            None if there is none, or if it is not this run's row and was moved to `DIR/damaged`.
 
         Raises:
             StoreError: it cannot be read, or not moved.
@@ -290,7 +290,7 @@ class Store:
         return {path.stem for path in (self.root / "records").glob("*.json")}
 
     def write_sweep(self, sweep: dict[str, Any]) -> str:
-        """Remember which runs a sweep asked for, so that `status` knows what is missing.
+        """Store which runs a sweep has, so that `status` knows which are missing.
 
         Returns:
             The sweep's name.
@@ -310,7 +310,7 @@ class Store:
         for path in sorted((self.root / "sweeps").glob("*.json")):
             sweep = read_json(path)
             if sweep is None or digest(sweep)[:16] != path.stem or not isinstance(sweep.get("runs"), dict):
-                self.tell(f"{path} is damaged: runs that only it asked for are not counted")
+                self.tell(f"{path} is damaged: runs that only it contains are not counted")
             else:
                 intact.append(sweep)
         return intact
@@ -321,11 +321,11 @@ class Store:
     # -- what is being computed ---------------------------------------------------------------------------------------
 
     def write_heartbeat(self, run_id: str, stage: str) -> None:
-        """Say that this process computes a stage of a run, until `remove_heartbeat`."""
+        """Record that this process computes a stage of a run, until `remove_heartbeat`."""
         self._heartbeats.write(run_id, stage)
 
     def remove_heartbeat(self, run_id: str) -> bool:
-        """Say that nobody computes the run any more.
+        """Record that the run is no longer being computed.
 
         Returns:
             Whether there was a heartbeat.
@@ -354,10 +354,10 @@ class Store:
             raise self._unwritable(error) from error
 
     def _unwritable(self, error: OSError) -> StoreError:
-        mend = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of the quota"}
+        remedy = {errno.ENOSPC: "free some space", errno.EDQUOT: "free some of the quota"}
         return StoreError(
             f"could not write to results = {str(self.root)!r}: {error.strerror or error}; "
-            f"{mend.get(error.errno or 0, 'mend that')}, and the same command goes on from here"
+            f"{remedy.get(error.errno or 0, 'fix that')}, and the same command goes on from here"
         )
 
     def _set_aside(self, path: Path, reason: str) -> None:
@@ -384,5 +384,5 @@ def _read_stage(folder: Path) -> Stage:
 
 
 def _unreadable(path: Path, error: OSError) -> str:
-    """Such a file is not set aside: it may be intact, and another user's."""
+    """The message for an unreadable file, which is not set aside: it may be intact, and another user's."""
     return f"{path} cannot be read: {error.strerror}; make it readable, or remove it to compute it again"

@@ -1,4 +1,4 @@
-"""The versions of the software, for the records: without them nobody can say later where a number came from."""
+"""The versions of the software, for the records: they say how a number was computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGES = ("mmbench", "torch", "timm")
 
 @cache
 def versions() -> dict[str, str]:
-    """`torch_version` and the like, and the platform. The packages are not loaded for it."""
+    """The platform and the versions (`torch_version`, ...). Loads no package."""
     known = {"python_version": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Logs to Weights & Biases what a store holds. Everything is read from the store, and no result depends on it.
+"""Logs the models of a store to Weights & Biases. Everything is read from the store, and no result depends on it.
 
-One process beside the sweep talks to the client, for a limited time per model; whatever happens there, no run notices.
+A separate process talks to the W&B client, for a limited time per model; no failure there affects a run.
 """

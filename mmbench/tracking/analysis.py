@@ -16,20 +16,20 @@ from mmbench.tracking.ledger import Ledger
 from mmbench.tracking.options import Wandb
 
 MOST_ROWS = 10_000
-"""Rows of a W&B table; the rest stands in the artifact's records.parquet."""
+"""Rows of a W&B table; all rows are in the artifact's records.parquet."""
 POINT = ["score", "gain", "expansion", "model", "dataset", "budget", "seed"]
 """Columns of a scatter's table."""
 
 
 class Table(NamedTuple):
-    """A table as W&B takes it."""
+    """A W&B table."""
 
     columns: list[str]
     rows: list[list[Any]]
 
 
 class Tables(NamedTuple):
-    """What an analysis shows."""
+    """The tables and files of an analysis."""
 
     records: Table
     correlations: Table
@@ -63,7 +63,7 @@ def content_of(analysis: Analysis, tags: list[str]) -> Content:
 
 
 def tables_of(analysis: Analysis) -> Tables:
-    """What is shown of an analysis."""
+    """The tables and files of an analysis."""
     frame = analysis.frame
     both = frame[frame["score"].notna() & frame["gain"].notna()]
     scatters = {str(metric): table(rows[POINT]) for metric, rows in both.groupby("metric", sort=True)}
@@ -117,10 +117,10 @@ def log_analysis(root: Path, tracker: Wandb, mode: str, content: Content, shown:
     import wandb
 
     ledger = Ledger(root, tracker)
-    kept = ledger.folder / "artifacts" / content.id
+    copies = ledger.folder / "artifacts" / content.id
 
     def extra(run: Any) -> None:
-        tables = {name: wandb.Table(*given) for name, given in (("records", shown.records), ("bars", shown.bars))}
+        tables = {name: wandb.Table(*rows) for name, rows in (("records", shown.records), ("bars", shown.bars))}
         run.log({"records": tables["records"], "correlations": wandb.Table(*shown.correlations)})
         title = "Spearman's rho with the gain"
         run.log({"spearman": wandb.plot.bar(tables["bars"], "metric", "spearman", title=title)})
@@ -130,13 +130,13 @@ def log_analysis(root: Path, tracker: Wandb, mode: str, content: Content, shown:
         if shown.picture:
             run.log({"correlations_with_intervals": wandb.Image(str(shown.picture))})
         artifact = wandb.Artifact("mmbench-report", type="report", description=content.name)
-        kept.mkdir(parents=True, exist_ok=True)  # the next analysis replaces its files before this one is uploaded
+        copies.mkdir(parents=True, exist_ok=True)  # the next analysis may replace the files before the upload
         for path in shown.files:
-            copy = shutil.copy(path, kept / path.name)
+            copy = shutil.copy(path, copies / path.name)
             artifact.add_file(copy, policy="immutable", skip_cache=True)
         run.log_artifact(artifact)
 
     logged = log(content, tracker, mode, ledger, tracker.group, extra)
     if logged.where == "online":
-        shutil.rmtree(kept, ignore_errors=True)
+        shutil.rmtree(copies, ignore_errors=True)
     return logged

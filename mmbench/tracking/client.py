@@ -13,7 +13,7 @@ from mmbench.tracking.ledger import Ledger
 from mmbench.tracking.options import Wandb
 
 RETRIES = 2
-"""How often the client tries a request again; the next model is another chance."""
+"""How often the client tries a request again."""
 
 
 class UploadError(Exception):
@@ -29,7 +29,7 @@ class Logged(NamedTuple):
 
 
 def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str | None, extra: Any = None) -> Logged:
-    """Log a run that was not logged before, and note it. A run that has grown is logged again as a whole.
+    """Log a run unless it was logged before, and note it. A run that has grown is logged again as a whole.
 
     Args:
         content: the run.
@@ -58,7 +58,7 @@ def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str 
             run.summary.update(content.summary)
         folder = Path(run.settings.sync_dir)
         if mode == "online":
-            for reason in _errors(folder):  # `finish` returns all the same when uploads have failed
+            for reason in _errors(folder):  # `finish` does not raise when uploads have failed
                 raise UploadError(reason)
             ledger.supersede(content.id)
         note = {"digest": content.digest, "where": mode, "folder": folder.name, "name": content.name}
@@ -68,7 +68,7 @@ def log(content: Content, tracker: Wandb, mode: str, ledger: Ledger, group: str 
 
 @contextlib.contextmanager
 def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: str | None) -> Iterator[Any]:
-    """A W&B run, finished at the end of the block. One that is there is replaced: so W&B does without `resume`."""
+    """A W&B run, finished at the end of the block. W&B replaces an existing one, since `resume` is not set."""
     import wandb
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,10 +86,10 @@ def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: st
             settings=_settings(mode, folder, tracker.time_limit),
         )
     except wandb.errors.CommError as error:
-        said = str(error).partition("\n")[0]
-        if not said or "no message" in said:  # that is all it says of a refusal; its log says more
-            said = next((e for path in folder.glob(f"wandb/*run-*-{content.id}") for e in _errors(path)), said)
-        raise UploadError(said) from error
+        reason = str(error).partition("\n")[0]
+        if not reason or "no message" in reason:  # a refusal has no message; the client's log has one
+            reason = next((e for path in folder.glob(f"wandb/*run-*-{content.id}") for e in _errors(path)), reason)
+        raise UploadError(reason) from error
     if content.history:
         run.define_metric("step", hidden=True, summary="none")
         run.define_metric("loss/*", step_metric="step", summary="none")
@@ -102,10 +102,10 @@ def _opened(content: Content, tracker: Wandb, mode: str, folder: Path, group: st
 
 
 def _settings(mode: str, folder: Path, limit: float) -> Any:
-    """Short limits, since the caller ends this process at `limit`; and nothing of this machine is sent."""
+    """Short time limits, since the caller ends this process after `limit` seconds; sends nothing about this machine."""
     import wandb
 
-    patience = {
+    limits = {
         f"x_{kind}_{name}": value
         for kind in ("graphql", "file_stream", "file_transfer")
         for name, value in {
@@ -131,7 +131,7 @@ def _settings(mode: str, folder: Path, limit: float) -> Any:
         x_disable_meta=True,
         x_disable_stats=True,
         x_disable_machine_info=True,
-        **patience,
+        **limits,
     )
 
 

@@ -1,4 +1,4 @@
-"""What a W&B run holds: of one trained model, read from the records and stage results of a store. Knows no client."""
+"""What a W&B run holds: one trained model, read from the records and stage results of a store. Uses no client."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ MEASURED = (
     *("base_loss", "base_validation_accuracy", "parameters", "base_parameters", "depth", "flops", "base_flops"),
     *("max_difference", "train_steps", "train_seconds", "base_seconds", "expand_seconds"),
 )
-"""Columns that say how it trained: the W&B run's summary, beside the scores."""
+"""Columns with its results: the W&B run's summary, beside the scores."""
 POINTS = 100
 """Points of a curve: each is the mean loss of an equal share of the steps."""
 LONGEST = 2000
-"""Characters of a text: W&B wants values below 1 MB, and nobody reads more."""
+"""Characters of a text; W&B needs values below 1 MB."""
 TAG = 64
 """The most characters that W&B takes in a tag."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A W&B run, whole: logged once, and if it has grown, again under the same id, which replaces it."""
+    """A whole W&B run. If it has grown, it is logged again under the same id, which replaces it."""
 
     id: str
-    """A hash of what it is about, so that it is there once."""
+    """A hash of its subject, so that it is logged once."""
     name: str
     job_type: str
     tags: list[str]
@@ -55,17 +55,17 @@ class Content:
 
     @property
     def digest(self) -> str:
-        """A hash of all of it, to tell whether it has grown."""
+        """A hash of all its content, to see whether it has grown."""
         return digest([self.id, self.name, self.tags, self.config, self.summary, self.history, self.failed])
 
 
 def key_of_model(record: Mapping[str, Any]) -> Key:
-    """Which model a record, or `Run.identity()`, is about."""
+    """The model of a record, or of `Run.identity()`."""
     return str(record["configuration"]), int(record["seed"])
 
 
 class Models:
-    """The trained models of a store, read as far as they are new since the last look."""
+    """The trained models of a store; each `look` reads only what is new."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -76,7 +76,7 @@ class Models:
         self._sweeps: dict[str, str] = {}
 
     def look(self) -> list[Key]:
-        """Read what is new; all models, in the order in which they were found."""
+        """Read what is new; returns all models, in the order in which they were read."""
         for entry in sorted(os.scandir(self.root / "records"), key=lambda entry: entry.name):
             state = entry.stat()
             if self._read.get(entry.name) != (state.st_mtime_ns, state.st_ino):
@@ -112,7 +112,7 @@ class Models:
         )
 
     def sweep(self, key: Key) -> str | None:
-        """The name of a sweep that asked for the model."""
+        """The name of a sweep with the model."""
         if not self._sweeps:
             for path in sorted((self.root / "sweeps").glob("*.json")):
                 runs = (read_json(path) or {}).get("runs")
@@ -127,24 +127,24 @@ def scores(records: list[dict[str, Any]]) -> dict[str, Any]:
         records: all records of the model.
 
     Returns:
-        `score/NAME` with its standard error and seconds, and `error/NAME` where a metric failed. Several definitions of
-        one metric are told apart by `NAME-ID`, and `definition/NAME-ID` says what each is.
+        `score/NAME` with its standard error and seconds, and `error/NAME` where a metric failed. If a metric has
+        several definitions, each is named `NAME-ID`, and `definition/NAME-ID` says what it is.
     """
     ids: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:
         ids[record["metric"]].add(record["metric_id"])
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for record in sorted(records, key=lambda record: (record["metric"], record["metric_id"])):
         several = len(ids[record["metric"]]) > 1
         name = record["metric"] + (f"-{record['metric_id'][:6]}" if several else "")
         if several:
-            found[f"definition/{name}"] = _plain(record["definition"])
+            values[f"definition/{name}"] = _plain(record["definition"])
         if record["status"] != "done":
-            found[f"error/{name}"] = _plain(record["error"])
+            values[f"error/{name}"] = _plain(record["error"])
         for column, end in (("score", ""), ("score_stderr", "/stderr"), ("metric_seconds", "/seconds")):
             if (value := _plain(record.get(column))) is not None:
-                found[f"score/{name}{end}"] = value
-    return found
+                values[f"score/{name}{end}"] = value
+    return values
 
 
 def _options(inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,12 +157,12 @@ def _options(inputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _flat(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Options one level deep, since W&B nests no further than three: what is deeper becomes text."""
+    """Options one level deep, since W&B nests at most three: deeper values become text."""
     return {name: _plain(value if isinstance(value, str | int | float) else str(value)) for name, value in part.items()}
 
 
 def _plain(value: Any) -> Any:
-    """A value that W&B takes: no NaN, no text without end."""
+    """A value that W&B accepts: no NaN, no long text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if not isinstance(value, str) or len(value) <= LONGEST else f"{value[:LONGEST]}..."
@@ -173,7 +173,7 @@ def _tag(tag: str) -> str:
 
 
 def _key_of_inputs(inputs: Mapping[str, Any]) -> Key | None:
-    """The model that the inputs of a `trained` stage are about."""
+    """The model of the inputs of a `trained` stage."""
     try:
         expanded = inputs["expanded"]
         base = expanded["base"]
@@ -196,7 +196,7 @@ def _history(root: Path, folder: Path | None, inputs: Mapping[str, Any]) -> list
 
 
 def losses_of(folder: Path) -> list[float]:
-    """The loss at each step of a training, or nothing."""
+    """The loss at each step of a training; empty if it is not stored."""
     try:
         return [float(loss) for loss in load_file(folder / "history.safetensors")["losses"]]
     except (OSError, KeyError, SafetensorError):

@@ -15,7 +15,7 @@ from mmbench.tracking.options import Wandb
 
 NAME = "mmbench"
 """The workspace's name."""
-TITLE = "mmbench - what the loss landscape says of the gain"
+TITLE = "mmbench - what the loss landscape says about the gain"
 COLUMNS = {
     "c::model": "model",
     "c::expansion": "operator",
@@ -24,7 +24,7 @@ COLUMNS = {
     "final_accuracy": "final accuracy",
     "gain": "gain",
 }
-"""The axes of the parallel coordinates: where W&B keeps each, and its title."""
+"""The axes of the parallel coordinates: W&B's key and the title of each."""
 TEXTS = {
     "Training curves": "Training loss of the expanded models and of their base models, by operator.",
     "Expansions compared": "Mean gain and final accuracy of each operator; below, every trained model as one line.",
@@ -45,7 +45,7 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
         Panels of wandb-workspaces by the section's title.
     """
     operator = wr.Config("expansion")
-    places = {
+    sections = {
         "Training curves": [
             wr.LinePlot(
                 title="Training loss, expanded", x="step", y=["loss/expanded"], groupby=operator, max_runs_to_show=100
@@ -60,8 +60,7 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
             wr.ParallelCoordinatesPlot(
                 title="Every model",
                 columns=[
-                    wr.ParallelCoordinatesPlotColumn(_metric(place), display_name=title)
-                    for place, title in COLUMNS.items()
+                    wr.ParallelCoordinatesPlotColumn(_metric(key), display_name=title) for key, title in COLUMNS.items()
                 ],
             ),
         ],
@@ -80,26 +79,26 @@ def panels(metrics: list[str]) -> dict[str, list[Any]]:
             wr.WeavePanelSummaryTable(table_name="records"),
         ],
     }
-    for section in places.values():
+    for section in sections.values():
         for i, panel in enumerate(section):
             panel.layout = wr.Layout(x=12 * (i % 2), y=8 * (i // 2), w=12, h=8)
-    return places
+    return sections
 
 
-def _metric(place: str) -> Any:
-    kind, _, name = place.rpartition("::")
+def _metric(key: str) -> Any:
+    kind, _, name = key.rpartition("::")
     return wr.Config(name) if kind == "c" else wr.SummaryMetric(name)
 
 
 def workspace(tracker: Wandb, metrics: list[str]) -> Any:
-    """The workspace, as wandb-workspaces has it."""
+    """The workspace, as an object of wandb-workspaces."""
     return ws.Workspace(
         entity=tracker.entity or "",
         project=tracker.project,
         name=NAME,
         sections=[
-            ws.Section(name=title, panels=found, is_open=True, layout_settings=ws.SectionLayoutSettings(columns=2))
-            for title, found in panels(metrics).items()
+            ws.Section(name=title, panels=plots, is_open=True, layout_settings=ws.SectionLayoutSettings(columns=2))
+            for title, plots in panels(metrics).items()
         ],
         settings=ws.WorkspaceSettings(x_axis="step", max_runs=100),
         runset_settings=ws.RunsetSettings(
@@ -109,16 +108,16 @@ def workspace(tracker: Wandb, metrics: list[str]) -> Any:
 
 
 def report(tracker: Wandb, metrics: list[str]) -> Any:
-    """The report, as wandb-workspaces has it: a heading, a sentence and the panels of each section."""
-    runs = wr.Runset(name="all runs")  # of the report's own project; one that is named would be looked up at once
+    """The report, as an object of wandb-workspaces: a heading, a sentence and the panels of each section."""
+    runs = wr.Runset(name="all runs")  # of the report's own project; a named project would be looked up at once
     blocks: list[Any] = [wr.TableOfContents()]
-    for title, found in panels(metrics).items():
-        blocks += [wr.H1(title), wr.P(TEXTS[title]), wr.PanelGrid(runsets=[runs], panels=found)]
+    for title, plots in panels(metrics).items():
+        blocks += [wr.H1(title), wr.P(TEXTS[title]), wr.PanelGrid(runsets=[runs], panels=plots)]
     return wr.Report(
         project=tracker.project,
         entity=tracker.entity or "",
         title=TITLE,
-        description="Made by mmbench dashboard; what is changed here by hand is replaced by the next one.",
+        description="Made by mmbench dashboard, which overwrites changes made by hand.",
         blocks=blocks,
         width="fluid",
     )
@@ -136,7 +135,7 @@ def write_definition(root: Path, tracker: Wandb, mode: str, metrics: list[str]) 
     Args:
         root: the store's folder.
         tracker: names the project.
-        mode: not used; every task has it.
+        mode: not used; every task takes it.
         metrics: names as in `score/NAME`.
 
     Returns:
@@ -165,13 +164,13 @@ def save(root: Path, tracker: Wandb, mode: str, metrics: list[str]) -> list[str]
     ledger = Ledger(root, tracker)
     known = ledger.read("sent") or {}
     entity = tracker.entity or wandb.Api(timeout=int(max(1, tracker.time_limit / 4))).default_entity
-    placed = tracker.model_copy(update={"entity": entity})
-    board, text = workspace(placed, metrics), report(placed, metrics)
+    target = tracker.model_copy(update={"entity": entity})
+    board, text = workspace(target, metrics), report(target, metrics)
     board._internal_name, board._internal_id = known.get("name", ""), known.get("workspace", "")
     text.id = known.get("report", "")
     board.save()
     known |= {"name": board._internal_name, "workspace": board._internal_id}
-    ledger.write("sent", known)  # at once: should the report fail, this workspace is the one to update next time
+    ledger.write("sent", known)  # at once: if the report fails, the next call updates this workspace
     text.save()
     ledger.write("sent", known | {"report": text.id})
     return [board.url, text.url]

@@ -36,13 +36,13 @@ class Follower:
         self._thread = threading.Thread(target=self._follow, daemon=True, name="tracking")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         if warning := too_many(self.store.root, self.tracker, len(self._waiting)):
             console.warn(warning)
         self._thread.start()
 
     def finish(self) -> None:
-        """Log what has ended and is not logged yet, and print a summary. Ctrl-C leaves the rest."""
+        """Log the models that have ended and are not logged yet, and print a summary. Ctrl-C skips the rest."""
         self._ended.set()
         try:
             if self._thread.is_alive():
@@ -71,7 +71,7 @@ class Follower:
             self.worker.stop()
 
     def _log(self, complete: bool) -> None:
-        """Log the models of which all runs, or some, have ended."""
+        """Log the models with all runs ended, or, if not `complete`, some."""
         ended = self.store.record_ids()
         for key, runs in list(self._waiting.items()):
             if self._abandoned.is_set():
@@ -84,9 +84,9 @@ class Follower:
 
 @contextmanager
 def following(store: Store, runs: Iterable[Run], tracker: Tracker, sweep: str) -> Iterator[Follower | None]:
-    """Log the models of a sweep while the block computes them, and what is left after it.
+    """Log the models of a sweep while the block computes them, and the rest after it.
 
-    An error or an exit inside the block passes through, and what is not logged then is left to the next command.
+    An error or an exit inside the block passes through; the next command logs the rest.
 
     Args:
         store: receives the records.

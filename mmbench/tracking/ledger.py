@@ -1,9 +1,9 @@
-"""What was logged, and where: one small file per W&B run and place, written when the client has finished.
+"""What was logged, and where: one small file per W&B run and project, written when the client has finished.
 
-    DIR/tracking/PLACE/ID.json    {"digest": of the content, "where": "online" or "offline", "folder": of its files}
-    DIR/tracking/PLACE/wandb      the client's own files; what lies there, `wandb sync` uploads
+    DIR/tracking/PROJECT/ID.json    {"digest": of the content, "where": "online" or "offline", "folder": of its files}
+    DIR/tracking/PROJECT/wandb      the client's own files, which `wandb sync` uploads
 
-A process that is killed while it logs leaves no such file, so its model is logged at the next opportunity.
+A process that is killed while it logs leaves no such file, so its model is logged the next time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from mmbench.store.locks import lock
 from mmbench.tracking.options import Wandb
 
 MOST_RUNS = 10_000
-"""Runs of a project up to which W&B promises to be quick."""
+"""W&B promises to be quick for projects of up to this many runs."""
 
 
 class Ledger:
-    """The notes of one store about one place: a project of an entity."""
+    """The notes of one store about one project of an entity."""
 
     def __init__(self, root: Path, tracker: Wandb) -> None:
         self.root = root
@@ -36,7 +36,7 @@ class Ledger:
         """Whether a W&B run was logged as it is now.
 
         Args:
-            run_id: of the W&B run.
+            run_id: the id of the W&B run.
             content: the digest of its content.
             mode: `online` or `offline`; what is offline counts as online once `wandb sync` has uploaded it.
 
@@ -71,7 +71,7 @@ class Ledger:
     def supersede(self, run_id: str) -> None:
         """Remove the files of a run that were never uploaded: `wandb sync` must not find two folders of one id.
 
-        They are those of an interrupted or a failed attempt, or hold less than what is logged now.
+        They are from an interrupted or failed attempt, or hold less than is logged now.
         """
         for folder in self.files.glob(f"*run-*-{run_id}"):
             if not _synced(folder):

@@ -25,7 +25,7 @@ def too_many(root: Path, tracker: Wandb, more: int) -> str | None:
         return None
     return (
         f"{count:,} W&B runs in tracker.project = {tracker.project!r}: W&B is slow beyond {MOST_RUNS:,}; log parts "
-        "of the store to projects of their own, or leave tracker=none and read `mmbench analyze`"
+        "of the store to projects of their own, or use tracker=none and `mmbench analyze`"
     )
 
 

@@ -15,7 +15,7 @@ FORBIDDEN = "/\\#?%:"
 
 
 class Tracker(Component):
-    """Where finished models are shown; no input of any stage."""
+    """Where finished models are logged; not an input of any stage."""
 
 
 TRACKERS: Registry[Tracker] = Registry("tracker", "mmbench.tracking.options")
@@ -27,10 +27,10 @@ class NoTracker(Tracker):
 
 
 def _project(name: str) -> str:
-    if found := sorted(set(name) & set(FORBIDDEN)):
+    if forbidden := sorted(set(name) & set(FORBIDDEN)):
         raise ValueError(
-            f"tracker.project = {name!r} is not allowed: W&B takes no {' '.join(found)} in the name of a project; "
-            "an entity goes into tracker.entity"
+            f"tracker.project = {name!r} is not allowed: W&B allows no {' '.join(forbidden)} in the name of a project; "
+            "set an entity with tracker.entity"
         )
     return name
 
@@ -43,7 +43,7 @@ class Wandb(Tracker):
     """Weights & Biases."""
 
     mode: Literal["online", "offline", "disabled"] = "online"
-    """`offline` writes files in the store, for `wandb sync`; `online` does so where W&B cannot be reached."""
+    """`offline` writes files in the store, for `wandb sync`; `online` does so if W&B cannot be reached."""
     project: Annotated[str, AfterValidator(_project)] = Field("mmbench", min_length=1, max_length=128)
     """The W&B project."""
     entity: str | None = Field(None, min_length=1, max_length=128)
@@ -57,7 +57,7 @@ class Wandb(Tracker):
 
     @property
     def target(self) -> list[str | None]:
-        """What tells one place to log to from another."""
+        """The project and entity to log to."""
         return [self.project, self.entity]
 
 
@@ -70,5 +70,5 @@ def tracker_of(config: Mapping[str, Any]) -> Tracker:
 
 
 def logging(tracker: Tracker) -> Wandb | None:
-    """The tracker if it has something to do."""
+    """The tracker if it logs anything."""
     return tracker if isinstance(tracker, Wandb) and tracker.mode != "disabled" else None

@@ -1,7 +1,7 @@
 """The process that talks to the W&B client, and the object that gives it tasks.
 
 The client may hang, die or print: its process is ended when a model takes too long, and the next task gets a new one.
-Where W&B cannot be reached, the rest is logged offline, after one warning.
+If W&B cannot be reached, the rest is logged offline, after one warning.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mmbench.tracking.ledger import Ledger
 from mmbench.tracking.options import Wandb
 
 FAILURES = 3
-"""Models that may fail offline, too, before nothing more is logged."""
+"""After this many models that fail offline, too, nothing more is logged."""
 
 
 class Worker:
@@ -35,7 +35,7 @@ class Worker:
         root: the store's folder.
         tracker: what to log to.
         tell: receives a warning.
-        command: which command the user is to repeat when W&B can be reached again.
+        command: the command to repeat when W&B can be reached again.
     """
 
     def __init__(self, root: Path, tracker: Wandb, tell: Callable[[str], None], command: str = "track") -> None:
@@ -45,12 +45,12 @@ class Worker:
         self._failures = 0
         self._pool: ProcessPool | None = None
 
-    def do(self, task: Callable[..., Any], *given: Any) -> Any:
+    def do(self, task: Callable[..., Any], *extra: Any) -> Any:
         """Run a task in the process, which has tracker.time_limit seconds for it.
 
         Args:
-            task: a function of a module; called with the store's folder, the tracker, the mode, then `given`.
-            given: its other arguments.
+            task: a function of a module; called with the store's folder, the tracker, the mode, then `extra`.
+            extra: its other arguments.
 
         Returns:
             What the task returns; None if it failed, after a warning.
@@ -60,7 +60,7 @@ class Worker:
                 if self._pool is None:
                     context, parent = multiprocessing.get_context("spawn"), this_process()
                     self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=(parent,))
-                arguments = [self.root, self.tracker, self.mode, *given]
+                arguments = [self.root, self.tracker, self.mode, *extra]
                 return self._pool.schedule(task, args=arguments, timeout=self.tracker.time_limit).result()
             except (Exception, CancelledError) as error:
                 if self.mode == "disabled":  # closed meanwhile
@@ -87,12 +87,12 @@ class Worker:
         return False
 
     def close(self) -> None:
-        """Do nothing more, from now on, whatever is under way."""
+        """Stop the current task, and ignore all later ones."""
         self.mode = "disabled"
         self.stop()
 
     def stop(self) -> None:
-        """End the process, whatever it is doing."""
+        """Kill the process."""
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()
@@ -113,16 +113,16 @@ def _reason(error: BaseException, limit: float) -> str:
 
 
 def _begin(parent: Process) -> None:
-    """Be silent, and leave Ctrl-C to the parent: in a session of its own, so that the client's helper does, too."""
+    """Print nothing, and ignore Ctrl-C, which the parent handles; the new session keeps it from the client's helper."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "setsid"):
         os.setsid()
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
-    with contextlib.suppress(ImportError):  # the task says so
+    with contextlib.suppress(ImportError):  # the task reports it
         import wandb  # noqa: F401  (before the first task, whose time is limited)
-    end_with(parent)  # once the command has been killed, nobody else limits what the client does
+    end_with(parent)  # if the command is killed, nothing else limits the client
 
 
 @functools.cache
@@ -135,7 +135,7 @@ def all_models(root: Path, tracker: Wandb, mode: str) -> list[Key]:
 
     Args:
         root: the store's folder.
-        tracker: not used; every task has it.
+        tracker: not used; every task takes it.
         mode: not used.
 
     Returns:
@@ -152,7 +152,7 @@ def log_model(root: Path, tracker: Wandb, mode: str, key: Key, group: str | None
         tracker: where to log.
         mode: `online` or `offline`.
         key: the model.
-        group: the W&B group if the tracker has none; None is the name of a sweep that asked for the model.
+        group: the W&B group if the tracker has none; None stands for the name of a sweep with the model.
         new: whether there may be records of the model that were not read yet.
 
     Returns:

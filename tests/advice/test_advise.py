@@ -201,7 +201,7 @@ def test_the_command_prints_and_writes_the_ranking(advised: Any) -> None:
     folder, done = advised
     assert done.returncode == 0, done.stderr
     assert "to 1.8 times its parameters, on digits" in done.stdout
-    assert "There is no evidence: no sweeps are stored in results" in done.stdout
+    assert "There is no evidence: results holds no sweeps" in done.stdout
     with (folder / "results/advice/advice.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == [str(i) for i in range(1, len(rows) + 1)]

@@ -189,9 +189,9 @@ def test_what_the_dead_and_damage_left_behind_goes(store):
     (store.root / "damaged").mkdir()
     (store.root / "damaged" / "old").write_text("x")
     assert {thing.what for thing in find(store)} == {
-        "marks of processes that are dead",
-        "damaged, set aside",
-        "unfinished, of processes that are dead",
+        "heartbeats of dead processes",
+        "damaged files",
+        "unfinished files of dead processes",
     }
     clean(store.root, None, True)
     assert [*(store.root / "running").iterdir(), *(store.root / "tmp").iterdir()] == [ours]

@@ -34,7 +34,7 @@ import pytest
         (["run", "-m", "expansion=stack,scratch", "expansion.axis=widht"], ["expansion.axis = 'widht'"]),
         (
             ["run", "-m", "expansion=stack", "expansion.axis=width,hidden"],
-            ["no operator here has it (stack has depth)"],
+            ["no operator of this sweep has this axis (stack has depth)"],
         ),
         (["run", "expansion=none", "expansion.budget=2"], ["expansion.budget", "there is nothing to set here"]),
         (["run", "results=r [1"], ["needs quotes"]),
@@ -72,4 +72,4 @@ def test_a_folder_that_hydra_takes_for_a_group_is_told(mmbench_here, tmp_path):
     (tmp_path / "results").mkdir()
     done = mmbench_here("plan", "-cd", ".", "metric=parameters,random", "results=other")
     assert done.returncode == 2
-    assert "a folder 'results' lies in the folder of -cd" in done.stderr.replace("\n", " ")
+    assert "the folder given with -cd contains a folder 'results'" in done.stderr.replace("\n", " ")

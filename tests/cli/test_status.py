@@ -99,7 +99,7 @@ def test_every_reason_names_some_of_its_runs_or_all(store, capsys):
     said = capsys.readouterr().out
     assert "5 runs in" in said
     assert sum(run.label in said for run in runs) == 3
-    assert "and 2 more (mmbench status all=true names them)" in said
+    assert "and 2 more (mmbench status all=true lists them)" in said
     assert "The same `mmbench run` command computes what is missing." in said
     assert "mmbench retry" not in said
     print_status(store.root, everything=True)

@@ -80,7 +80,7 @@ def test_a_fault_is_recorded_with_its_reason(faults, does, said):
     ("does", "limit", "said"),
     [
         ("hangs", {"time_limit": 3}, "it took longer than hydra.launcher.time_limit = 3 s"),
-        ("hogs", {"memory_limit": 1.2}, "GiB, and hydra.launcher.memory_limit = 1.2"),
+        ("hogs", {"memory_limit": 1.2}, "GiB, over hydra.launcher.memory_limit = 1.2"),
     ],
 )
 def test_what_exceeds_a_limit_is_ended(faults, does, limit, said):
@@ -338,8 +338,7 @@ def test_the_largest_worker_ends_when_memory_is_nearly_used_up(tmp_path, monkeyp
     first, second = guarded(tmp_path, monkeypatch, {1: 20, 2: 40}, 64, 1)
     assert first is None
     assert second == (
-        "only 1.0 of 64.0 GiB of memory were left, and it took the most, 40.0; fewer hydra.launcher.slots leave "
-        "more for each"
+        "only 1.0 of 64.0 GiB of memory were left, and it used the most, 40.0; use fewer hydra.launcher.slots"
     )
 
 
@@ -354,7 +353,7 @@ def test_workers_do_not_pay_for_the_memory_that_others_take(tmp_path, monkeypatc
 def test_a_worker_over_its_limit_ends(tmp_path, monkeypatch):
     first, second = guarded(tmp_path, monkeypatch, {1: 1, 2: 3}, 64, 50, memory_limit=2)
     assert first is None
-    assert second == "it took 3.0 GiB, and hydra.launcher.memory_limit = 2"
+    assert second == "it used 3.0 GiB, over hydra.launcher.memory_limit = 2"
 
 
 # -- the launcher ends -------------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ def test_what_is_bound_to_fail_again_is_left(store, capsys):
     swept(store.root, [*FIRST, DIVERGES])
     assert failed(settings(store)) == []
     said = capsys.readouterr().out
-    assert "1 runs are left as they are: trying them again gives the same DivergedError" in said
+    assert "1 runs are not tried again: they would give the same DivergedError" in said
     assert "Nothing to retry." in said
 
 

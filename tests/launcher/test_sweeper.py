@@ -195,7 +195,7 @@ def test_pairs_are_an_axis_of_the_product_each(runs_of):
 @pytest.mark.parametrize(
     ("pairs", "said"),
     [
-        ([{"model": "mlp,vit", "training": "sgd"}], "lists of one length are needed, and these have"),
+        ([{"model": "mlp,vit", "training": "sgd"}], "the lists must have one length, and these have"),
         ([{"seed": "0,1", "metric": "parameters,random"}, {"seed": "0,1"}], "seed is swept elsewhere, too"),
         ([{}], "must be a list of entries such as"),
         ({"model": "mlp"}, "must be a list of entries such as"),
@@ -268,7 +268,7 @@ def test_exclusions_that_make_no_sense_are_refused(runs_of, exclude, said):
 
 def test_an_entry_that_no_job_matches_is_told(runs_of, capsys):
     assert len(runs_of("seed=0,1", exclude=[{"seed": 7}])) == 2
-    assert "exclude: no job is {'seed': 7}" in capsys.readouterr().err
+    assert "exclude: no job matches {'seed': 7}" in capsys.readouterr().err
 
 
 def test_what_is_left_out_is_not_checked(runs_of):

@@ -79,7 +79,7 @@ def test_the_equal_budget_value_is_given_or_said_to_be_missing(points, four_clai
     start = "Among expansions of equal budget, where size cannot help,"
     assert f"{start} ρ has the sign that theory expects (ρ = 0.98" in four_claims
     assert f"{start} ρ has the opposite sign (ρ = −0.98" in four_claims
-    assert f"{start} nothing is shown (ρ =" in four_claims
+    assert f"{start} no correlation is shown (ρ =" in four_claims
     assert "Whether manifold@constant ranks expansions of equal budget is unknown" in four_claims
 
 

@@ -7,7 +7,7 @@
   const plot = $("plot"), readout = $("readout");
   const WIDTH = 420, HEIGHT = 320, LEFT = 46, RIGHT = 10, TOP = 10, BOTTOM = 42;
   const GREY = { colour: "#767676", edge: "#FFFFFF", hollow: false };
-  const OUTLINES = { // of the marks around 0
+  const OUTLINES = { // of the markers, centred at 0
     circle: "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
     square: "M-3.5-3.5h7v7h-7z",
     triangle: "M0-4.6l4.4 7.8h-8.8z",
@@ -65,18 +65,18 @@
   };
   const powers = (low, high) => {
     const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
-    const every = Math.max(1, Math.ceil((last - first + 1) / 5)), found = [];
-    for (let k = first; k <= last; k += every) found.push(10 ** k);
-    return found;
+    const every = Math.max(1, Math.ceil((last - first + 1) / 5)), ticks = [];
+    for (let k = first; k <= last; k += every) ticks.push(10 ** k);
+    return ticks;
   };
   const scoreTicks = (chosen, low, high) => {
     if (chosen.scale === "linear") return niceTicks(low, high, 5);
-    const found = chosen.scale === "log" ? powers(low, high) : [
+    const ticks = chosen.scale === "log" ? powers(low, high) : [
       ...powers(chosen.linear, Math.max(-low, chosen.linear)).map((value) => -value).filter((value) => value >= low),
       0,
       ...powers(chosen.linear, Math.max(high, chosen.linear)).filter((value) => value <= high),
     ];
-    return found.length > 1 ? found : [low, high];
+    return ticks.length > 1 ? ticks : [low, high];
   };
   const tickText = (value) => (Math.abs(value) >= 1e5 || (value !== 0 && Math.abs(value) < 1e-3)
     ? minus(Number(value.toPrecision(3)).toExponential().replace("e+", "e")) : number(value));
@@ -108,7 +108,7 @@
     stroke: look.edge,
     "stroke-width": look.hollow ? 1.6 : 0.8,
   });
-  const mark = (parent, configuration, x, y, size) => glyph(
+  const marker = (parent, configuration, x, y, size) => glyph(
     parent, data.looks[configuration[2]] ?? GREY, configuration[3] < 0 ? "circle" : data.shapes[configuration[3]],
     `translate(${x.toFixed(1)} ${y.toFixed(1)}) scale(${size})`,
   );
@@ -117,7 +117,7 @@
     for (const [, , score, gain] of several(point.runs)) {
       const x = toX(scaled(chosen, score)), y = toY(gain);
       draw(parent, "path", { class: "tie", d: `M${point.x.toFixed(1)} ${point.y.toFixed(1)}L${x.toFixed(1)} ${y.toFixed(1)}` });
-      mark(parent, point.configuration, x, y, 0.6).classList.add("run");
+      marker(parent, point.configuration, x, y, 0.6).classList.add("run");
     }
   };
   const visible = (configuration) =>
@@ -151,7 +151,7 @@
         "data-configuration": point.configuration[6], "data-score": point.score, "data-gain": point.gain,
         "aria-label": `${title(point.configuration)}: score ${number(point.score)}, gain ${accuracy(point.gain)}`,
       });
-      mark(point.element, point.configuration, point.x, point.y, 1.15);
+      marker(point.element, point.configuration, point.x, point.y, 1.15);
       point.element.addEventListener("focus", () => show(point));
     });
     front = draw(plot, "g", { "aria-hidden": "true" });
@@ -164,9 +164,9 @@
   function show(point) {
     if (current === point) return;
     current = point;
-    // A copy on top: moving the mark itself would take the keyboard's focus from it.
+    // A copy on top: moving the marker itself would take the keyboard's focus from it.
     front.replaceChildren();
-    mark(front, point.configuration, point.x, point.y, 1.3).setAttribute("class", "current");
+    marker(front, point.configuration, point.x, point.y, 1.3).setAttribute("class", "current");
     if (!$("all-runs").checked) {
       overlay.replaceChildren();
       drawRuns(point, overlay);
@@ -261,7 +261,7 @@
   legend();
   $("viewer").hidden = false;
   const figures = $("figures");
-  if (figures) { // on paper they stand for the viewer
+  if (figures) { // in print they replace the viewer
     figures.open = false;
     addEventListener("beforeprint", () => { figures.open = true; });
     addEventListener("afterprint", () => { figures.open = false; });

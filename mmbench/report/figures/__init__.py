@@ -1,1 +1,1 @@
-"""Figures for papers and for the report, one kind a file. Each function returns a `Figure`; none saves it."""
+"""Figures for papers and for the report, one kind per file. Each function returns a `Figure`; none saves it."""

@@ -32,7 +32,7 @@ def training_curves(curves: Sequence[Curve], looks: Looks) -> Figure:
         _panel(axes, [curve for curve in curves if (curve.dataset, curve.model) == panel], looks)
         axes.set_title(shortened(", ".join(panel), 50), loc="left")
     axes.set_xlabel("step")
-    _key(figure, looks, base=True)
+    _add_legend(figure, looks, base=True)
     return figure
 
 
@@ -54,7 +54,7 @@ def branch_curves(along: Sequence[Curve], between: Sequence[Curve], looks: Looks
         _panel(axes, curves, looks)
         axes.set_title(title, loc="left")
         axes.set_xlabel(label)
-    _key(figure, looks, base=False)
+    _add_legend(figure, looks, base=False)
     return figure
 
 
@@ -90,7 +90,7 @@ def _grouped(curves: Sequence[Curve]) -> dict[tuple[str, tuple[float, ...]], lis
     return groups
 
 
-def _key(figure: Figure, looks: Looks, *, base: bool) -> None:
+def _add_legend(figure: Figure, looks: Looks, *, base: bool) -> None:
     handles = [Line2D([], [], color="#000000", linestyle=":", linewidth=2, label="base model")] if base else []
     for name in looks.operators:
         line = Line2D([], [], color=looks.of(name).colour, linewidth=1.6, label=name)

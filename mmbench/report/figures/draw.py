@@ -24,7 +24,7 @@ NAMES = ("overview", "equal_budget", "regret", "training", "branches")
 
 
 def draw(frame: pd.DataFrame, judgement: Judgement, folder: Path, traces: Traces | None = None) -> list[Drawing]:
-    """Draw what there is to draw, as PNG and SVG; figures of an earlier analysis are removed.
+    """Draw the figures as PNG and SVG; figures of an earlier analysis are removed.
 
     Args:
         frame: one row per run, as of `load_records`.
@@ -50,8 +50,8 @@ def draw(frame: pd.DataFrame, judgement: Judgement, folder: Path, traces: Traces
 
 
 def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: Looks) -> Iterator[Drawing]:
-    units = configurations(frame, "gain")
-    if units.empty:
+    averages = configurations(frame, "gain")
+    if averages.empty:
         return
     rows = ranked(judgement.correlations)
     yield saved(forest(rows), folder, "overview", "All metrics", forest_alt(rows))
@@ -66,7 +66,7 @@ def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: 
     points = runs(frame, "gain")
     for row in rows.to_dict("records"):
         metric = str(row["metric"])
-        chosen = units[units["metric"] == metric]
+        chosen = averages[averages["metric"] == metric]
         if len(chosen):
             figure = scatter(chosen, points[points["metric"] == metric], row, looks)
             alt = f"Score against gain for {metric}, one point per configuration: {summary(row)}."

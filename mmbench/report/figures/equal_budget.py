@@ -68,7 +68,7 @@ def equal_budget_alt(rows: pd.DataFrame) -> str:
 
 
 def _draw_groups(axes: Axes, groups: pd.DataFrame) -> None:
-    """The groups of all metrics in few calls: marks of one colour and size are one shape in the SVG."""
+    """The groups of all metrics in few calls: markers of one colour and size are one shape in the SVG."""
     known = groups[groups["spearman"].notna() & groups["place"].notna()]
     agrees = known["sign_agrees"].astype("boolean")
     for ink, chosen in ((AGREES, agrees), (CONTRADICTS, ~agrees), (OPEN, agrees.isna())):

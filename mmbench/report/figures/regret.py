@@ -1,4 +1,4 @@
-"""What a choice by each metric costs, and how many accuracy points it is below the best expansion."""
+"""The cost of choosing by each metric, and how many accuracy points the choice is below the best expansion."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter
 from mmbench.report.figures.style import INK, PALETTE, RULE, WIDTH, points_axis
 from mmbench.text import metric_name, percent, points, shortened
 
-MARKS = "osD^vPX*"
+MARKERS = "osD^vPX*"
 
 
 def highlighted(rows: pd.DataFrame, curve: pd.DataFrame) -> list[str]:
@@ -25,7 +25,7 @@ def highlighted(rows: pd.DataFrame, curve: pd.DataFrame) -> list[str]:
 
 
 def regret(rows: pd.DataFrame, curve: pd.DataFrame) -> Figure:
-    """Regret against cost, a line per metric: the point k is what training its first k choices to the end costs.
+    """Regret against cost, a line per metric: at point k its first k choices are trained to the end.
 
     Args:
         rows: as of `ranked`.
@@ -42,9 +42,9 @@ def regret(rows: pd.DataFrame, curve: pd.DataFrame) -> Figure:
             axes.plot(line["cost"], line["regret"], color="#CFCFCF", linewidth=0.8, zorder=1)
     for place, metric in enumerate(chosen):
         line = curve[curve["metric"] == metric].sort_values("k")
-        axes.plot(line["cost"], line["regret"], color=PALETTE[place], marker=MARKS[place], markersize=4.5,
+        axes.plot(line["cost"], line["regret"], color=PALETTE[place], marker=MARKERS[place], markersize=4.5,
                   linewidth=1.6, label=shortened(metric), zorder=3)  # fmt: skip
-    axes.plot(*_by_chance(curve), color=INK, linestyle="--", linewidth=1.2, label="by chance, free", zorder=2)
+    axes.plot(*_by_chance(curve), color=INK, linestyle="--", linewidth=1.2, label="random choice", zorder=2)
     if len(chosen) < curve["metric"].nunique():
         axes.plot([], [], color="#CFCFCF", linewidth=0.8, label="all other metrics")
     axes.axhline(0, color=RULE, linewidth=0.8)
@@ -72,7 +72,7 @@ def regret_alt(rows: pd.DataFrame, curve: pd.DataFrame) -> str:
 
 
 def _by_chance(curve: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Cost and regret of training k random candidates to the end; the choice itself costs nothing."""
+    """Cost and regret of training k random candidates to the end; choosing them costs nothing."""
     by_k = curve.groupby("k")["random_regret"].mean()
     most = by_k.index.max()
     return [k / most for k in by_k.index], by_k.tolist()

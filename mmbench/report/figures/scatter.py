@@ -1,4 +1,4 @@
-"""One metric's score against the gain, a mark per configuration and a faint one per run."""
+"""One metric's score against the gain, a marker per configuration and a faint one per run."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ THRESHOLD = 100
 """Scores that span more than this factor get a logarithmic axis."""
 
 
-def scatter(units: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], looks: Looks) -> Figure:
+def scatter(averages: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], looks: Looks) -> Figure:
     """Score against gain for one metric.
 
     Args:
-        units: its rows of `configurations`.
+        averages: its rows of `configurations`.
         points: its rows of `runs`.
         row: its row of `correlate`.
         looks: of all metrics, so that a colour means the same in each figure.
@@ -35,11 +35,11 @@ def scatter(units: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], l
     columns = 3 if longest <= 17 else 2 if longest <= 30 else 1
     figure = Figure(figsize=(WIDTH, 3.6 + 0.19 * -(-len(entries) // columns)))
     axes = figure.subplots()
-    scores = pd.concat([units["score"], points["score"]]).to_numpy(float)
+    scores = pd.concat([averages["score"], points["score"]]).to_numpy(float)
     _apply(axes, *axis_scale(scores))
     axes.axhline(0, color=RULE, linewidth=0.8, zorder=1)
-    _draw_runs(axes, units, points, looks)
-    for (operator, axis), group in units.groupby(["expansion", "axis"], dropna=False):
+    _draw_runs(axes, averages, points, looks)
+    for (operator, axis), group in averages.groupby(["expansion", "axis"], dropna=False):
         axes.plot(group["score"], group["target"], linestyle="none", markersize=7, zorder=3,
                   **marker(looks.of(operator, axis)))  # fmt: skip
     axes.set_xlabel(f"score ({theory(row['expected_sign'])})")
@@ -52,7 +52,7 @@ def scatter(units: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any], l
 
 
 def summary(row: Mapping[Any, Any]) -> str:
-    """A row of `correlate` in short: rho, its interval, and how much it rests on."""
+    """A summary of a row of `correlate`: rho, its interval, and the numbers of configurations and runs."""
     if pd.isna(row["spearman"]):
         rho = "ρ undefined"
     elif pd.isna(row["ci_low"]):
@@ -63,7 +63,7 @@ def summary(row: Mapping[Any, Any]) -> str:
 
 
 def theory(sign: Any) -> str:
-    """What a metric's expected sign says, in words."""
+    """A metric's expected sign in words."""
     if pd.isna(sign) or sign == 0:
         return "theory says nothing"
     return f"theory: {'larger' if sign > 0 else 'smaller'} is better"
@@ -87,9 +87,9 @@ def axis_scale(scores: np.ndarray[Any, Any]) -> tuple[str, float]:
     return "log" if positive else "symlog", float(10 ** np.floor(np.log10(np.quantile(size, 0.25))))
 
 
-def _draw_runs(axes: Axes, units: pd.DataFrame, points: pd.DataFrame, looks: Looks) -> None:
-    """The runs of configurations that have several, each joined to its configuration, in few calls."""
-    centres = units.loc[units["n"] > 1, ["configuration", "base", "score", "target"]]
+def _draw_runs(axes: Axes, averages: pd.DataFrame, points: pd.DataFrame, looks: Looks) -> None:
+    """The runs of configurations with several, each joined to its configuration, in few calls."""
+    centres = averages.loc[averages["n"] > 1, ["configuration", "base", "score", "target"]]
     centres = centres.rename(columns={"score": "score_mean", "target": "gain_mean"})
     joined = points.merge(centres, on=["configuration", "base"])
     if joined.empty:

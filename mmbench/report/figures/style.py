@@ -1,4 +1,4 @@
-"""What all figures share: colours, marks, and how a figure becomes files.
+"""What all figures share: colours, markers, and how a figure is saved.
 
 Everything is drawn on `Figure` objects, without pyplot: no display, and no global state is left changed. Colours are
 Paul Tol's "muted" scheme (2021), which readers with colour blindness can tell apart.
@@ -26,7 +26,7 @@ from mmbench.text import MINUS
 PALETTE = ("#332288", "#CC6677", "#117733", "#DDAA33", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499")
 CONTROL_COLOURS = {"none": "#222222", "scratch": "#777777", "scratch_matched": "#A0A0A0"}
 SHAPES = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D", "down": "v", "plus": "P"}
-"""Names of marks, and what matplotlib calls them."""
+"""Names of markers, and what matplotlib calls them."""
 AGREES, CONTRADICTS, OPEN = "#0072B2", "#D55E00", "#767676"
 INK, SHADE, RULE = "#333333", "#F1F1EC", "#888888"
 WIDTH = 4.3
@@ -93,7 +93,7 @@ class Looks:
 
     @classmethod
     def of_runs(cls, frame: pd.DataFrame) -> Looks:
-        """The looks of all that any figure of these runs shows."""
+        """The looks for all figures of these runs."""
         done = frame[frame["status"] == "done"]
         axes = done["axis"].dropna().unique() if "axis" in done else ()
         return cls(done["expansion"], [axis for axis in axes if axis != "none"])

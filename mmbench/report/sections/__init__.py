@@ -1,1 +1,1 @@
-"""The sections of the report, one a file. A file in this folder is found by lying there."""
+"""The sections of the report, one per file. Every file in this folder is used."""

@@ -1,6 +1,6 @@
-"""What a section of the report is, and what it is made from.
+"""The base class of the report's sections, and their input.
 
-A section is one file of this folder with a `Section` in it; nothing else has to know of it:
+A section is one file of this folder with a `Section` in it; no other file has to be changed:
 
     class Correlations(Section):
         title = "Correlations"
@@ -33,7 +33,7 @@ PACKAGE = __name__.rpartition(".")[0]
 
 @dataclass(frozen=True)
 class Results:
-    """What a report is made from."""
+    """The input of a report."""
 
     frame: pd.DataFrame
     """One row per run, as of `load_records`."""

@@ -1,4 +1,4 @@
-"""What it brings to choose expansions by a metric."""
+"""How well a metric chooses expansions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS: tuple[Column, ...] = (
     REGRET,
     ("by chance", column("random_regret_at_1", points)),
     ("at equal budget", column("equal_budget_regret_at_1", points)),
-    ("best 3 found", column("precision_at_3", percent)),
+    ("precision at 3", column("precision_at_3", percent)),
     ("by chance", column("random_precision_at_3", percent)),
     ("sign error: mean", column("sign_error_mean")),
     ("90th percentile", column("sign_error_p90")),
@@ -28,8 +28,8 @@ class Choice(Section):
     order = 50
     template = """
 {% call beside(figure) %}
-Choose by a metric: train its first k choices to the end and keep the best. How many accuracy points is that below the
-best of all candidates, and what does it cost? The metric itself is paid for on all candidates.
+Train the first k choices of a metric to the end and keep the best. Its regret is how many accuracy points it is below
+the best of all candidates. The cost includes the metric on all candidates.
 {% endcall %}
 {{ table(choices) }}
 """
@@ -39,9 +39,9 @@ best of all candidates, and what does it cost? The metric itself is paid for on 
         if results.rows.empty:
             return None
         caption = (
-            "Regret: accuracy points lost by the first choice. Best 3 found: share of the three best expansions that "
-            "are among the first three choices. Sign error: how often two configurations that differ in one respect "
-            "are put in the wrong order (0.5 is a coin toss)"
+            "Regret: accuracy points lost by the first choice. Precision at 3: share of the three best expansions that "
+            "are among the first three choices. Sign error: how often two configurations that differ in one choice "
+            "are ranked in the wrong order (0.5 is chance)"
         )
         return {
             "figure": results.drawings.get("regret"),

@@ -30,8 +30,8 @@ class Correlations(Section):
 {% call beside(figure) %}
 Spearman's ρ of score and gain over all configurations (thick line: its 95 % interval) and within groups of one data
 set, base model and budget (thin line). The sign in brackets is the one that theory expects; it was fixed before any
-result was seen. Shaded metrics are baselines and controls. A useful metric beats the baselines, and random should show
-nothing.
+result was seen. Shaded metrics are baselines and controls. A useful metric beats the baselines, and random should not
+correlate.
 {% endcall %}
 {{ table(correlations) }}
 {{ bullets(remarks, "caveats") }}

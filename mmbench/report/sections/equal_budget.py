@@ -1,4 +1,4 @@
-"""What is left of the correlations within groups of equal size."""
+"""The correlations within groups of equal size."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class EqualBudget(Section):
     template = """
 {% call beside(figure) %}
 Larger networks gain more, and most scores grow with size. Within a group of one data set, base model and budget, size
-cannot help. A dot is a group, larger where the group has more configurations; the diamond is the mean over groups. I²
-is the share of the spread between groups that chance does not explain. Equal architecture: only the operator and its
-initialisation differ.
+cannot help. Each dot is a group, larger for more configurations; the diamond is the mean over groups. I² is the share
+of the spread between groups that chance does not explain. Equal architecture: only the operator and its initialisation
+differ.
 {% endcall %}
 {% if metrics %}{{ table(metrics) }}{% if groups %}{{ table(groups) }}{% endif %}
 {% else %}<p>No group of equal budget has three configurations yet.</p>

@@ -1,4 +1,4 @@
-"""How the numbers were made: the statistics in short, and the versions of what ran and what analysed."""
+"""How the numbers were computed: a summary of the statistics, and the software versions of the runs and the report."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ RECORDED = ("device", *versions())
 class Method(Section):
     """A paragraph and a table."""
 
-    title = "How it was made"
+    title = "Method"
     order = 130
     template = """
-<p>The unit of all statistics is the configuration, not the run: score and target are averaged over seeds, then ranked.
+<p>All statistics are over configurations, not over runs: score and target are averaged over seeds, then ranked.
 Configurations that share a base model are not independent; with enough base models, the interval treats each base
 model as one observation. The controls (none, scratch and scratch_matched) count like any other expansion; the group
 arm=expansion leaves them out. q is the p-value after Benjamini and Hochberg over the metrics under test. Given size and
 base: the partial correlation given log parameters and base accuracy. The formulas and their sources are in
-mmbench.statistics. All tables in full are the CSV files beside this page; the figures, for papers, are in figures/; the
-first table in LaTeX is correlations.tex.</p>
+mmbench.statistics. The CSV files beside this page hold all tables in full; figures/ holds the figures for papers, and
+correlations.tex the first table in LaTeX.</p>
 <p>From {{ records }}.</p>
-{% if unknown %}<p>The records of these runs hold no versions. Those below are of the machine that made this report,
-which may not be the one that ran them.</p>{% endif %}
+{% if unknown %}<p>The records of these runs hold no versions. Those below are of the machine that made this report;
+the runs may be from another machine.</p>{% endif %}
 {{ table(versions) }}
 """
 

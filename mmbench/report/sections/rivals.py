@@ -42,7 +42,7 @@ class Rivals(Section):
             ]
             for row in order.to_dict("records")
         ]
-        headings = ["pair", "where", "ρ", "ρ of the rival", "difference", "95 % interval", "p", "q", "n", "remark"]
+        headings = ["metrics", "where", "ρ", "ρ of the rival", "difference", "95 % interval", "p", "q", "n", "remark"]
         caption = (
             "Both correlations, each multiplied by its expected sign, and their paired difference; "
             "above 0 the manifold metric is better"

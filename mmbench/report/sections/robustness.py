@@ -36,7 +36,7 @@ class Robustness(Section):
 """
 
     def content(self, results: Results) -> dict[str, Any] | None:
-        """What there is of each kind."""
+        """The tables that have rows."""
         if results.rows.empty:
             return None
         return {
@@ -55,7 +55,7 @@ def _metrics(results: Results, table: pd.DataFrame) -> list[str]:
 
 
 def _groups(results: Results) -> Table | None:
-    """Spearman's rho with the gain, group by metric; groups too small to have one are left to the CSV."""
+    """Spearman's rho with the gain, group by metric; smaller groups are in the CSV only."""
     table = results.judgement.correlations
     table = table[(table["target"] == "gain") & (table["n_configurations"] >= 3)]
     names = list(dict.fromkeys(table["group"]))

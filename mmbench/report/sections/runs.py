@@ -17,7 +17,7 @@ UNKNOWN = "no reason recorded"
 
 
 class Runs(Section):
-    """Counts, and the reasons of what is missing."""
+    """Counts, and why runs are missing."""
 
     title = "Runs"
     order = 110
@@ -29,15 +29,15 @@ class Runs(Section):
 """
 
     def content(self, results: Results) -> dict[str, Any] | None:
-        """Always there: a report of failures alone says so."""
+        """Always shown, even if all runs failed."""
         frame = results.frame
         counts = frame["status"].fillna("unknown").value_counts() if len(frame) else pd.Series(dtype=int)
         notes = []
         if frame.attrs.get("filtered"):
             condition = frame.attrs.get("where")
             notes.append(f"{count(int(frame.attrs['filtered']), 'run')} left out by the condition {condition}.")
-        others = frame.attrs.get("other_versions", [])
-        notes += [f"{other.get('path')} is of version {other.get('version')} and was not read." for other in others]
+        older = frame.attrs.get("other_versions", [])
+        notes += [f"{file.get('path')} is of version {file.get('version')} and was not read." for file in older]
         return {
             "runs": count(len(frame), "run"),
             "summary": ", ".join(f"{counts.get(status, 0):,} {status}" for status in ("done", "failed", "skipped")),
@@ -66,7 +66,7 @@ def _reasons(frame: pd.DataFrame) -> Table | None:
 
 
 def _exclusions(results: Results) -> Table | None:
-    """Files, and runs that are done, that do not count."""
+    """Files and finished runs that are excluded."""
     table = results.judgement.exclusions
     table = table[table["where"] != "run"]
     rows = []
@@ -75,5 +75,5 @@ def _exclusions(results: Results) -> Table | None:
         rows.append([str(row["where"]), ", ".join(what), shortened(row["reason"], LONGEST), f"{row['n']:,}"])
     if len(table) > MOST:
         rows.append(["", "", f"and {len(table) - MOST} more; see exclusions.csv", ""])
-    caption = "What is done and does not count, and why"
+    caption = "What is excluded although it is done, and why"
     return Table(["what", "where", "reason", "number"], rows, caption, "words", running={2}) if rows else None

@@ -1,4 +1,4 @@
-"""Each metric's score against the gain: an interactive scatter, and a figure per metric for those without script."""
+"""Each metric's score against the gain: an interactive scatter, and a figure per metric for pages without script."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmbench.statistics.configurations import configurations, runs
 from mmbench.text import file_stem
 
 MOST_RUNS = 30_000
-"""Runs that a page holds one by one; beyond, only configurations, so that the page stays small."""
+"""With more runs, a page shows only configurations, so that it stays small."""
 
 
 class Scatter(Section):
@@ -26,7 +26,7 @@ class Scatter(Section):
     order = 30
     script = "report.js"
     template = """
-<p class="note">Each mark is a configuration, averaged over its seeds. Colour is the operator, shape the axis along
+<p class="note">Each point is a configuration, averaged over its seeds. Colour is the operator, shape the axis along
 which it grows; controls are hollow and grey.
 {% if not with_runs %}There are over {{ "{:,}".format(most_runs) }} runs: only configurations are shown here, and
 records.csv holds the runs.{% endif %}</p>
@@ -39,8 +39,8 @@ records.csv holds the runs.{% endif %}</p>
 <p id="summary" class="note" aria-live="polite"></p>
 <div class="stage">
 <svg id="plot" role="group" viewBox="0 0 420 320" aria-label="Score against gain"></svg>
-<div id="readout" role="status">Point at a mark, tap it, or step through the marks with the arrow keys: its runs appear
-here. Click an operator above to hide it.</div>
+<div id="readout" role="status">Point at or tap a configuration, or step through them with the arrow keys, to see its
+runs here. Click an operator above to hide it.</div>
 </div></div>
 {% if figures %}
 <details id="figures" open><summary>A figure for each metric</summary>
@@ -68,14 +68,14 @@ here. Click an operator above to hide it.</div>
 
 @dataclass(frozen=True)
 class Points:
-    """All that the viewer shows. Numbers refer to places in the lists of names."""
+    """All that the viewer shows. Names are given as indices into the lists of names."""
 
     names: dict[str, list[str]]
     """Data sets, models, operators, axes."""
     looks: list[dict[str, Any]]
     """Colour, edge and hollowness of each operator."""
     shapes: list[str]
-    """The mark of each axis."""
+    """The marker of each axis."""
     configurations: list[list[Any]]
     """Data set, model, operator, axis (-1: none), budget, parameters, name."""
     metrics: list[dict[str, Any]]
@@ -106,18 +106,18 @@ def collect(frame: pd.DataFrame, rows: pd.DataFrame, looks: Looks) -> Points:
     Returns:
         The points; without the single runs where there are more than `MOST_RUNS`.
     """
-    units, counted = configurations(frame, "gain"), runs(frame, "gain")
+    averages, counted = configurations(frame, "gain"), runs(frame, "gain")
     with_runs = len(counted) <= MOST_RUNS
     columns = {"datasets": "dataset", "models": "model", "operators": "expansion"}
-    names = {key: _known(units[column]) for key, column in columns.items()}
-    names["axes"] = [axis for axis in _known(units["axis"]) if axis != "none"]
+    names = {key: _known(averages[column]) for key, column in columns.items()}
+    names["axes"] = [axis for axis in _known(averages["axis"]) if axis != "none"]
     keys = ["configuration", "base"]
-    distinct = units.drop_duplicates(keys).sort_values([*_SORTED, *keys], kind="stable")
+    distinct = averages.drop_duplicates(keys).sort_values([*_SORTED, *keys], kind="stable")
     places = {key: place for place, key in enumerate(distinct[keys].itertuples(index=False, name=None))}
     by_metric = dict(list(counted.groupby("metric"))) if with_runs else {}
     metrics = []
     for row in rows.to_dict("records"):
-        chosen = units[units["metric"] == row["metric"]]
+        chosen = averages[averages["metric"] == row["metric"]]
         if chosen.empty:
             continue
         members = _runs_of(by_metric.get(row["metric"]))
@@ -126,9 +126,9 @@ def collect(frame: pd.DataFrame, rows: pd.DataFrame, looks: Looks) -> Points:
             "name": str(row["metric"]), "role": row["role"], "scale": scale,
             "linear": linear, "theory": theory(row["expected_sign"]), "summary": summary(row),
             "points": [
-                [places[unit.configuration, unit.base], _short(unit.score), _short(unit.target), int(unit.n),
-                 members.get((unit.configuration, unit.base), [])]
-                for unit in chosen.itertuples()
+                [places[mean.configuration, mean.base], _short(mean.score), _short(mean.target), int(mean.n),
+                 members.get((mean.configuration, mean.base), [])]
+                for mean in chosen.itertuples()
             ],
         })  # fmt: skip
     shown = [looks.of(name) for name in names["operators"]]
@@ -136,7 +136,7 @@ def collect(frame: pd.DataFrame, rows: pd.DataFrame, looks: Looks) -> Points:
         names=names,
         looks=[{"colour": look.colour, "edge": look.edge, "hollow": look.hollow} for look in shown],
         shapes=[looks.of(None, axis).shape for axis in names["axes"]],
-        configurations=[_described(unit, names) for unit in distinct.to_dict("records")],
+        configurations=[_described(configuration, names) for configuration in distinct.to_dict("records")],
         metrics=metrics,
         with_runs=with_runs,
     )
@@ -149,21 +149,21 @@ def _known(values: pd.Series) -> list[str]:
     return sorted({str(value) for value in values.dropna()})
 
 
-def _described(unit: dict[Any, Any], names: dict[str, list[str]]) -> list[Any]:
+def _described(configuration: dict[Any, Any], names: dict[str, list[str]]) -> list[Any]:
     place = [
-        names[key].index(str(unit[column])) if str(unit[column]) in names[key] else -1
+        names[key].index(str(configuration[column])) if str(configuration[column]) in names[key] else -1
         for key, column in (("datasets", "dataset"), ("models", "model"), ("operators", "expansion"), ("axes", "axis"))
     ]
-    budget = None if pd.isna(unit["budget"]) else _short(unit["budget"])
-    parameters = None if pd.isna(unit["parameters"]) else round(unit["parameters"])
-    return [*place, budget, parameters, str(unit["configuration"])[:24]]
+    budget = None if pd.isna(configuration["budget"]) else _short(configuration["budget"])
+    parameters = None if pd.isna(configuration["parameters"]) else round(configuration["parameters"])
+    return [*place, budget, parameters, str(configuration["configuration"])[:24]]
 
 
 def _runs_of(table: pd.DataFrame | None) -> dict[tuple[str, str], list[list[Any]]]:
     """[seed, first letters of the run's id, score, gain] of each configuration's runs.
 
     Returns:
-        The runs of each (configuration, base model). Of an only run score and gain are left out: they are those of its
+        The runs of each (configuration, base model). A single run has no score and gain: they are those of its
         configuration.
     """
     entries: dict[tuple[str, str], list[list[Any]]] = {}

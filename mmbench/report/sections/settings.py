@@ -23,7 +23,7 @@ so a setting may be missing here.</p>{% endif %}
 """
 
     def content(self, results: Results) -> dict[str, Any] | None:
-        """The table, as far as stage results were read."""
+        """The table of the settings in the stage results that were read."""
         rows = [_row(part, text) for part, texts in results.traces.settings.items() for text in texts]
         caption = "Every model, data set, expansion, training recipe and metric of these runs, with all its options"
         table = Table(["part", "name", "options"], rows, caption, "words", running={2}) if rows else None

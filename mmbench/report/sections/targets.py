@@ -18,7 +18,7 @@ class Targets(Section):
     template = "{{ table(targets) }}"
 
     def content(self, results: Results) -> dict[str, Any] | None:
-        """The table, once there is a second target."""
+        """The table, if there is a second target."""
         table = results.judgement.correlations
         table = table[(table["group"] == "all") & (table["n_configurations"] > 0)]
         present = [target for target in TARGETS if (table["target"] == target).any()]
@@ -30,8 +30,8 @@ class Targets(Section):
         metrics = [metric for metric in results.rows["metric"] if metric in by_metric]
         first = [next(iter(by_metric[metric].values())) for metric in metrics]
         rows = [
-            [named(some), *(_cell(by_metric[metric].get(target)) for target in present)]
-            for metric, some in zip(metrics, first, strict=True)
+            [named(row), *(_cell(by_metric[metric].get(target)) for target in present)]
+            for metric, row in zip(metrics, first, strict=True)
         ]
         headings = ["metric", *(TARGETS[target] for target in present)]
         caption = (
