@@ -63,7 +63,7 @@ def test_a_sweep_that_is_still_running(stored, few):
     folder = stored(few[:4])
     store = Store(folder)
     store.write_sweep({"runs": {row["run_id"]: "label" for row in few}})
-    store.mark(few[4]["run_id"], "trained")
+    store.write_heartbeat(few[4]["run_id"], "trained")
     analysis = analyze(folder)
     assert "The sweep is not finished: 2 runs missing, 1 of them running." in " ".join(analysis.judgement.remarks)
     assert "The sweep is not finished: 1 running, 2 missing." in analysis.report.read_text()

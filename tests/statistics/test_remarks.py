@@ -61,7 +61,7 @@ def test_a_running_sweep_is_called_unfinished(record, stored):
     folder = stored(rows)
     store = Store(folder)
     store.write_sweep({"runs": {entry["run_id"]: "label" for entry in rows} | {"later": "label", "now": "label"}})
-    store.mark("now", "base")
+    store.write_heartbeat("now", "base")
     frame = load_records(folder)
     assert frame.attrs["unfinished"] == {"missing": 2, "running": 1}
     remarks = on_sweep(prepare(frame), NOISELESS, frame.attrs["unfinished"])
