@@ -99,7 +99,9 @@ def test_a_sweep_is_composed_as_hydra_composes_it(hydra, composer, sweep):
         assert config == resolved(by_hydra(hydra, [text for text in job if text not in without_meaning])), job
 
 
-@pytest.mark.parametrize(("size", "header"), [(1000, ""), (128, ""), (1000, "defaults: [override /dataset: teacher]\n")])
+@pytest.mark.parametrize(
+    ("size", "header"), [(1000, ""), (128, ""), (1000, "defaults: [override /dataset: teacher]\n")]
+)
 def test_what_a_sweep_sets_counts_for_every_choice(hydra, tmp_path, size, header):
     """Also what it sets to the value that the default choice has anyway."""
     loader, _ = hydra
