@@ -143,22 +143,26 @@ class Composer:
         context = tuple(choice for key, choice in groups.items() if key not in GROUPS)
         plain = self._composed(context)
         config = dict(plain)
-        for group in groups.keys() & GROUPS.keys():
+        chosen = sorted(groups.keys() & GROUPS.keys())
+        without = self._composed((*context, *(f"~{group}" for group in chosen)))  # what other files say of the groups
+        for group in chosen:
             name = groups[group].partition("=")[2]
-            if plain.get(group) == self._file(group, plain[group].get("name", "")) and (own := self._file(group, name)):
+            alone = group not in without and plain[group] == self._file(group, plain[group].get("name", ""))
+            if alone and (own := self._file(group, name)):
                 config[group] = own
                 continue
-            alone = self._composed((*context, groups[group]))
-            if any(alone[key] != plain.get(key) for key in alone if key != group):
+            changed = self._composed((*context, groups[group]))
+            if any(changed[key] != plain.get(key) for key in changed if key != group):
                 return self._composed(choices)
-            config[group] = alone[group]
+            config[group] = changed[group]
         return config
 
     def _file_anew(self, group: str, name: str) -> Config | None:
         """The YAML file of a choice, if it holds nothing but options: no defaults list, no other package.
 
-        If the default choice of a group is composed to exactly its file, no other file changes the group. Then every
-        choice equals its file, and Hydra, which takes 50 ms for each, is not needed.
+        If the default choice of a group is composed to exactly its file, and no other file names the group (one may set
+        what the default choice has anyway), every choice of it equals its file, and Hydra, which takes 50 ms for each,
+        is not needed.
 
         Returns:
             The options; None if the file holds more, or if there is none.

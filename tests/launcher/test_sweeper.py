@@ -100,6 +100,23 @@ def test_a_sweep_is_composed_as_hydra_composes_it(hydra, composer, sweep):
 
 
 @pytest.mark.parametrize(
+    ("size", "header"), [(1000, ""), (128, ""), (1000, "defaults: [override /dataset: teacher]\n")]
+)
+def test_what_a_sweep_sets_counts_for_every_choice(hydra, tmp_path, size, header):
+    """Also what it sets to the value that the default choice has anyway."""
+    loader, _ = hydra
+    (tmp_path / "sweeps").mkdir()
+    text = f"# @package _global_\n{header}dataset: {{train_size: {size}}}\n"
+    (tmp_path / "sweeps" / "mine.yaml").write_text(text)
+    master = loader.load_configuration("config", [f"hydra.searchpath=[file://{tmp_path}]"], RunMode.MULTIRUN)
+    composer = Composer(loader, master)
+    for choice in ("digits", "clusters"):
+        config, _ = composer.compose(["sweeps=mine", f"dataset={choice}"])
+        assert config["dataset"]["train_size"] == size
+        assert config == resolved(by_hydra((loader, master), ["sweeps=mine", f"dataset={choice}"]))
+
+
+@pytest.mark.parametrize(
     "overrides",
     [
         ["metric=manifold", "training=adamw", "training.steps=77"],
