@@ -115,7 +115,7 @@ def _gathered(model: nn.Module, table: Table, maps: Maps) -> dict[str, Tensor]:
             raise UndefinedError(f"the network has no channel group {name!r}; it has {', '.join(table.groups)}")
         last = table.groups[name].size - 1
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) <= last:
-            raise UndefinedError(f"the group {name!r} has channels 0 to {last}; out of range: {chosen.tolist()}")
+            raise UndefinedError(f"the group {name!r} has channels 0 to {last}; the map has {chosen.tolist()}")
     state = {}
     for name, tensor in model.state_dict().items():
         tensor = _chosen(_by_part(tensor, table, name), _parts(table, name), maps)
@@ -269,7 +269,7 @@ def _weights(model: nn.Module, table: Table) -> dict[str, Tensor]:
     for name, tensor in model.state_dict().items():
         if name not in table.buffers and any(axis.groups for axis in table.tensors[name]):
             if not tensor.isfinite().all():
-                raise UndefinedError(f"tensor {name!r} has values that are not finite; matching needs finite weights")
+                raise UndefinedError(f"tensor {name!r} is not finite everywhere; matching needs finite weights")
             weights[name] = _by_part(tensor.cpu().double(), table, name)
     return weights
 

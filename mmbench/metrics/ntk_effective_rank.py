@@ -40,7 +40,7 @@ class NTKEffectiveRank(Metric):
             )
         kernel = gram(surface)
         if not torch.isfinite(kernel).all():
-            raise ScoreError("the neural tangent kernel is not finite; has the network diverged?")
+            raise ScoreError("the neural tangent kernel is not a finite number; has the network diverged?")
         values = torch.linalg.eigvalsh(kernel).clamp_min(0)
         total = values.sum()
         if not total > 0:

@@ -129,7 +129,7 @@ class Dropping(nn.Module):
 
 
 def test_unsound_networks_are_refused_with_the_reason() -> None:
-    with pytest.raises(UndefinedError, match="other logits each time"):
+    with pytest.raises(UndefinedError, match="different logits each time"):
         Subject(Dropping(), images()).surface(8)
     diverged = network("mlp")
     nn.init.constant_(diverged.fc1.weight, 1e30)
