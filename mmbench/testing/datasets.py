@@ -79,7 +79,7 @@ class DatasetContract:
     """Options that each change the images or labels."""
 
     def options(self, folder: Path, seed: int) -> dict[str, Any]:
-        """Options of a small data set. A source of files writes its files into `folder`, different ones for each seed."""
+        """Options of a small data set. A source of files writes them into `folder`, different ones for each seed."""
         return {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:

@@ -48,7 +48,7 @@ QUICK: Mapping[str, Any] = {
 OTHERS = ("grad_norm", "loss_after_k_steps", "top_eigenvalue")
 """Metrics that share a gradient, a training and a Lanczos run with others."""
 TYPICAL = ("resnet", "vit")
-"""Families that together have all that a metric may mishandle: convolutions, batch norm, ReLU, attention, layer norm and
+"""Families that together cover what a metric may mishandle: convolutions, batch norm, ReLU, attention, layer norm and
 GELU. Properties that cannot depend on other details of a network are tested on these only."""
 
 

@@ -56,7 +56,7 @@ NETWORKS: dict[str, Architecture] = {
 """A small network of every registered family, with odd sizes where possible (its default network if it is not in
 `SMALL`), and others with options and blocks that these lack."""
 EXACTLY, CLEARLY = 1e-10, 1e-3
-"""For logits of order one in float64: the largest change due to rounding, and the smallest that changes the function."""
+"""For logits of order one in float64: the largest change due to rounding, and the smallest that counts as a change."""
 
 Case = tuple[Architecture, InputShape]
 
