@@ -129,7 +129,7 @@ def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
         return np.arange(columns.named_classes)
     stored = [labels_of(file, columns.label) for file in train]
     for file, labels in zip(train, stored, strict=True):
-        _refuse(file, columns, labels < 0, "negative, which stands for an unlabelled image")
+        _refuse(file, columns, labels < 0, "negative, which means an unlabelled image")
     return np.unique(np.concatenate(stored))
 
 

@@ -76,7 +76,7 @@ class LocalLearningCoefficient(Metric):
 
 
 def _diagnosis(trace: Tensor) -> dict[str, float]:
-    """Diagnostics of chains (chains, steps) of lambda; fewer for a single chain, or one that stands still."""
+    """Diagnostics of chains (chains, steps) of lambda; fewer for a single chain, or chains that do not move."""
     numbers = {"r_hat": split_r_hat(trace), "effective_size": effective_size(trace), "trend": trend(trace)}
     if len(trace) > 1:
         numbers["settled"] = float(abs(numbers["trend"]) < stdtrit(len(trace) - 1, 1 - DRIFTS / 2))

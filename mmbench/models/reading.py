@@ -24,6 +24,9 @@ def configuration(model: nn.Module) -> dict[str, Any]:
 
     It holds what a state dict lacks: the number of heads, LayerNorm epsilons, the image size.
 
+    Args:
+        model: a network of one of the families in `mmbench.models`.
+
     Returns:
         {"model": name and options, "shape": channels, image_size and classes}.
 
@@ -116,7 +119,7 @@ def _first_difference(model: nn.Module, architecture: Architecture, shape: Input
         if module is not None and (module._forward_hooks or module._forward_pre_hooks):
             return f"{subject} has forward hooks"
         if name != expected:
-            return f"module {name!r} stands where {expected!r} is expected"
+            return f"found module {name!r} where {expected!r} is expected"
         own = [] if module is None else [key for key in vars(module) if callable(getattr(type(module), key, None))]
         if own:
             return f"{subject} has its own {own[0]}"
