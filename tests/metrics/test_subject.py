@@ -111,7 +111,7 @@ def test_a_network_without_a_recipe_for_its_weights_has_no_random_state() -> Non
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return self.head(pixels.flatten(1)) + self.offset
 
-    with pytest.raises(UndefinedError, match="'offset' is initialised"):
+    with pytest.raises(UndefinedError, match="needs to initialise 'offset'"):
         Subject(Bare(), images()).in_state("random", 1, RECIPE)
     ordinary = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     assert not torch.equal(
