@@ -1,4 +1,4 @@
-"""What a data source is: its shape (known without loading), its fingerprint, and its three splits in memory."""
+"""What a data source is: its shape, known without loading, its fingerprint, and its three splits in memory."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ class Dataset(Component):
 
     @property
     def title(self) -> str:
-        """The name of the data in tables. A reader of many data sets gives the name of the one that it reads."""
+        """The name of the data in tables. A reader of many data sets returns the name of the one that it reads."""
         return self.name
 
     def fingerprint(self) -> dict[str, Any]:
-        """What identifies the content: the options, with every path replaced by a hash of the files there."""
+        """Identifies the content: the options, with every path replaced by a hash of its files."""
         return self.describe()
 
 
@@ -99,7 +99,7 @@ def normalised(train: Split, validation: Split, test: Split, *, classes: int) ->
     """Subtract the training images' mean and divide by their standard deviation, per channel, in every split.
 
     Args:
-        train: images (N, C, H, W) of floats, changed in place so that they are in memory only once, and labels.
+        train: float images (N, C, H, W), changed in place to save memory, and labels.
         validation: likewise.
         test: likewise.
         classes: number of classes.
@@ -115,7 +115,7 @@ def normalised(train: Split, validation: Split, test: Split, *, classes: int) ->
 
 
 def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None:
-    """Check that images fit into the free memory as float32, twice, since training shuffles a copy.
+    """Check that two float32 copies of the images fit into free memory, since training shuffles a copy.
 
     Args:
         images: number of images in all splits.
@@ -136,7 +136,7 @@ def require_memory(images: int, shape: InputShape, key: str = "dataset") -> None
 
 
 class Stamp(NamedTuple):
-    """A file's path, size and modification time: the key of a cache of what was read from it."""
+    """A file's path, size and modification time, which identify its content in caches."""
 
     path: Path
     size: int
@@ -155,11 +155,11 @@ class Stamp(NamedTuple):
 def content_hash(files: Iterable[tuple[str, Stamp]]) -> str:
     """A hash of the files' bytes, in order.
 
-    The folder of a file is not part of the hash, so data that are moved keep their results and data that change do not.
-    A file with the same path, size and modification time is read once per process.
+    The folder of a file is not part of the hash, so moved data keep their results and changed data do not. A file with
+    the same path, size and modification time is read once per process.
 
     Args:
-        files: each with a name for what it is used for, such as its split, which is part of the hash.
+        files: each with a name for its use, such as its split, which is part of the hash.
 
     Returns:
         32 hexadecimal digits.

@@ -19,7 +19,7 @@ class Digits(Dataset):
     """Handwritten digits, 8x8, ten classes."""
 
     train_size: int = Field(1000, ge=10, le=1000)
-    """Images trained on; fewer leave more headroom."""
+    """Training images; fewer leave more headroom."""
 
     def shape(self) -> InputShape:
         """One channel, 8x8, ten classes."""

@@ -1,4 +1,4 @@
-"""What all sources of image files share: which images are used, how they are decoded, and the checks on both.
+"""What all sources of image files share: the choice of images, their decoding, and the checks on both.
 
 A source has two pools, training and test. Each is shuffled once by a fixed seed, since files are often sorted by class.
 The training split is taken from the front of the shuffled training pool and the validation split from its back. So they
@@ -29,7 +29,7 @@ DEEP_MODES = ("I", "F")  # and I;16, I;16B, ...: PIL would clip them to eight bi
 
 
 class Sample(NamedTuple):
-    """One image, not decoded yet, with its label in 0..classes-1 and its place, for messages."""
+    """One undecoded image, with its label in 0..classes-1 and its location for messages."""
 
     where: str
     image: Encoded
@@ -41,7 +41,7 @@ class Pool(Protocol):
 
     @property
     def where(self) -> str:
-        """What the pool is, for messages: "the training files of /data/cifar10"."""
+        """A description for messages, such as "the training files of /data/cifar10"."""
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -51,16 +51,16 @@ class Pool(Protocol):
 
 
 class ImageDataset(Dataset):
-    """Base of the sources of image files: chooses rows from two pools, decodes them, normalises."""
+    """Base of the sources of image files: chooses images from two pools, decodes and normalises them."""
 
     image_size: int | None = Field(None, ge=1)
     """Height and width in pixels: images are cropped to the central square and resized; null keeps them as stored."""
     channels: Literal[1, 3] | None = None
-    """1 (grey) or 3 (RGB), images are converted; null takes the first image's."""
+    """1 (grey) or 3 (RGB), images are converted; null for that of the first image."""
     train_size: int | None = Field(None, ge=1)
-    """Images trained on; null for all training files that are not in the validation split."""
+    """Training images; null for all that are not in the validation split."""
     validation_size: int | None = Field(None, ge=1)
-    """Images held out of the training files; null for a tenth of them, at most 5,000."""
+    """Validation images, held out of the training files; null for a tenth of them, at most 5,000."""
     test_size: int | None = Field(None, ge=1)
     """Test images; null for all."""
 
@@ -113,7 +113,7 @@ class ImageDataset(Dataset):
         """The split of these rows, in their order; pixels in 0..1."""
         images = np.empty((len(rows), shape.channels, shape.image_size, shape.image_size), np.uint8)
         labels = np.empty(len(rows), np.int64)
-        places = np.argsort(rows)  # the pool is read from front to back, whatever the order of the split
+        places = np.argsort(rows)  # the pool is read in ascending order, the split has its own
         samples = pool.samples(rows[places].tolist())
         for place, sample in zip(progress(places.tolist(), title), samples, strict=True):
             images[place] = self._pixels(sample, shape)
@@ -125,7 +125,7 @@ class ImageDataset(Dataset):
         image = opened(sample.where, sample.image)
         if self.channels is None and shape.channels < channels_of(image):
             raise DataError(
-                f"{sample.where}: found a colour image, but the first image is grey; set dataset.channels to 3 or to 1"
+                f"{sample.where}: this is a colour image, but the first image is grey; set dataset.channels to 3 or 1"
             )
         size = (shape.image_size, shape.image_size)
         if self.image_size is None and image.size != size:
@@ -141,8 +141,8 @@ def opened(where: str, encoded: Encoded) -> Image.Image:
     """Open an image without decoding its pixels.
 
     Args:
-        where: its place, for the error.
-        encoded: the bytes of an image file, or an image that is open already.
+        where: its location, for the error.
+        encoded: the bytes of an image file, or an open image.
 
     Returns:
         The image, whose size and mode are known.
@@ -157,7 +157,7 @@ def opened(where: str, encoded: Encoded) -> Image.Image:
         raise DataError(f"{where}: the image cannot be opened: {reason}") from error
     if image.mode.startswith(DEEP_MODES):
         raise DataError(
-            f"{where}: images of more than 8 bits a channel (mode {image.mode}) are not supported; convert them"
+            f"{where}: images of more than 8 bits per channel (mode {image.mode}) are not supported; convert them"
         )
     return image
 
@@ -179,5 +179,5 @@ def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Imag
 
 
 def _shuffled(count: int) -> np.ndarray:
-    """0..count-1 in an order that depends on `count` alone."""
-    return np.random.RandomState(0).permutation(count)  # numpy has frozen this stream for good, unlike default_rng's
+    """0..count-1 in an order that depends only on `count`."""
+    return np.random.RandomState(0).permutation(count)  # numpy guarantees this stream, unlike that of default_rng

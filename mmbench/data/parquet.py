@@ -3,8 +3,8 @@
 `path` holds `train*.parquet` and `test*.parquet` (if there is no test file, `val*.parquet` is the test split), each in
 any number of shards, directly or in a sub-folder such as `data/`. Only the rows that are used are decoded.
 
-Labels: where the metadata of the files name the classes, labels must lie in 0..C-1. Otherwise the distinct labels of
-the training files, in ascending order, are the classes: 1..10 becomes 0..9, and 0..9 stays as it is. A negative label
+Labels: if the metadata of the files name the classes, labels must be in 0..C-1. Otherwise the distinct labels of the
+training files, in ascending order, are the classes: 1..10 becomes 0..9, and 0..9 does not change. A negative label
 ("unlabelled" on the hub) and a test label that no training file has are errors.
 """
 
@@ -40,14 +40,14 @@ class _Shards:
         start = 0
         for file, labels in zip(self.files, self.labels, strict=True):
             first, last = np.searchsorted(rows, [start, start + len(labels)])
-            here = [row - start for row in rows[first:last]]
-            for row, image in zip(here, encoded_images(file, self.column, here), strict=True):
+            local = [row - start for row in rows[first:last]]
+            for row, image in zip(local, encoded_images(file, self.column, local), strict=True):
                 yield Sample(row_name(file, row), image, int(labels[row]))
             start += len(labels)
 
 
 class _Source(NamedTuple):
-    """What the files hold: both pools, the number of classes, channels and (width, height) of the first image."""
+    """Content of the files: both pools, the number of classes, channels and (width, height) of the first image."""
 
     train: _Shards
     test: _Shards
@@ -63,7 +63,7 @@ class ParquetImages(ImageDataset):
     path: str | None = None
     """The folder of train*.parquet and test*.parquet files; relative to the current directory."""
     image: str | None = None
-    """Column of the images; null for the only binary one."""
+    """Column of the images; null for the only binary column."""
     label: str | None = None
     """Column of the labels; null to find it by its name."""
 
@@ -129,7 +129,7 @@ def _class_values(train: Sequence[Stamp], columns: Columns) -> np.ndarray:
         return np.arange(columns.named_classes)
     stored = [labels_of(file, columns.label) for file in train]
     for file, labels in zip(train, stored, strict=True):
-        _refuse(file, columns, labels < 0, "negative, which stands for an unlabelled image")
+        _refuse(file, columns, labels < 0, "negative, which means an unlabelled image")
     return np.unique(np.concatenate(stored))
 
 

@@ -1,4 +1,4 @@
-"""Reading folders of parquet files: which files belong to which split, which columns hold images and labels."""
+"""Reading folders of parquet files: the files of each split, and the columns of images and labels."""
 
 from __future__ import annotations
 
@@ -120,7 +120,8 @@ def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -
         The names of both columns and, if the metadata name the classes, their number.
 
     Raises:
-        ConfigError: a named column does not exist or has the wrong type, or without a name none or several fit.
+        ConfigError: a named column does not exist or has the wrong type; or no name is given and no column or several
+            columns fit.
         DataError: another file lacks one of the two columns.
     """
     schema = schema_of(files[0])
@@ -147,9 +148,9 @@ def _chosen(option: str, name: str | None, allowed: list[str], likely: list[str]
     if name is not None and name not in allowed:
         raise ConfigError(f"dataset.{option} = {name!r} is not a column of {kind}; the columns are: {_listed(schema)}")
     if name is None and len(likely) != 1:
-        found = f"may be {' or '.join(likely)}" if likely else "was not found"
+        state = f"may be {' or '.join(likely)}" if likely else "was not found"
         raise ConfigError(
-            f"dataset.{option} is needed: the column of {kind} {found}; the columns are: {_listed(schema)}"
+            f"dataset.{option} is needed: the column of {kind} {state}; the columns are: {_listed(schema)}"
         )
     return likely[0] if name is None else name
 
@@ -166,7 +167,7 @@ def _holds_integers(kind: pa.DataType) -> bool:
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
-    """The features that a Hugging Face export describes in its metadata; empty if it does not describe them."""
+    """The features in the metadata of a Hugging Face export; empty if there are none."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
@@ -193,7 +194,7 @@ def labels_of(file: Stamp, column: str) -> np.ndarray:
 
 
 def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[bytes]:
-    """Read the image files that are stored in some rows; row groups without any of these are not read.
+    """Read the image files stored in some rows; row groups without any of them are skipped.
 
     Args:
         file: a parquet file.
@@ -217,21 +218,21 @@ def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[by
                 images = batch.column(0)
                 if hasattr(images.type, "get_field_index"):
                     images = pc.struct_field(images, "bytes")
-                here = wanted[(wanted >= start) & (wanted < start + len(images))]
-                for row in here.tolist():
+                in_batch = wanted[(wanted >= start) & (wanted < start + len(images))]
+                for row in in_batch.tolist():
                     yield _not_empty(file, row, column, images[row - start].as_py())
                 start += len(images)
 
 
 def _not_empty(file: Stamp, row: int, column: str, image: bytes | None) -> bytes:
     if not image:
-        found = "null" if image is None else "empty"
+        state = "null" if image is None else "empty"
         raise DataError(
-            f"{row_name(file, row)}: the image bytes (column {column!r}) are {found}; export the images inside the file"
+            f"{row_name(file, row)}: the image bytes (column {column!r}) are {state}; export the images inside the file"
         )
     return image
 
 
 def row_name(file: Stamp, row: int) -> str:
-    """The place of a row, for messages."""
+    """The location of a row, for messages."""
     return f"{file.path}, row {row} (counted from 0)"

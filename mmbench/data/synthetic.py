@@ -34,19 +34,19 @@ class Synthetic(Dataset):
     """Gaussian inputs labelled by a random network, or by the cluster that they belong to."""
 
     task: Literal["teacher", "clusters"] = "teacher"
-    """What labels the inputs."""
+    """How the inputs are labelled: by a random network, or by their cluster."""
     image_size: int = Field(4, ge=2, le=64)
     """Inputs are 1 x image_size x image_size."""
     classes: int = Field(8, ge=2, le=64)
     """Number of classes."""
     train_size: int = Field(1500, ge=10)
-    """Images trained on."""
+    """Training images."""
     validation_size: int = Field(1000, ge=10)
     """Validation images."""
     test_size: int = Field(2000, ge=10)
     """Test images; many, since gains are small."""
     label_noise: float = Field(0.0, ge=0, le=1)
-    """Fraction of the training labels that are replaced by another class."""
+    """Fraction of the training labels that is replaced by another class."""
     sample: int = Field(0, ge=0)
     """Seed of the teacher or the centres, and of the images."""
 
@@ -56,13 +56,13 @@ class Synthetic(Dataset):
         return self.task
 
     def shape(self) -> InputShape:
-        """One channel; size and classes as the options say."""
+        """One channel; size and classes from the options."""
         return InputShape(1, self.image_size, self.classes)
 
     def load(self, progress: Progress[Any] = silent) -> Data:
         """Draw the three splits.
 
-        Only `sample` and the shape change the task and all images. The size of one split does not change another split.
+        The task and all images depend only on `sample` and the shape. The size of one split does not change another.
 
         Args:
             progress: not used, since drawing is fast.
@@ -81,7 +81,7 @@ class Synthetic(Dataset):
         empty = (train.labels.bincount(minlength=self.classes) == 0).nonzero().flatten().tolist()
         if empty:
             raise DataError(
-                f"dataset: the {self.task} task leaves class {empty[0]} without a training image; "
+                f"dataset: in the {self.task} task, class {empty[0]} has no training image; "
                 "raise dataset.train_size or dataset.image_size, lower dataset.classes, or change dataset.sample"
             )
         splits["train"] = Split(train.images, self._noisy(train.labels))

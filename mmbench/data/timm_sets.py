@@ -2,12 +2,12 @@
 
 | source | root | the two splits |
 |---|---|---|
-| `folder` | a folder | sub-folders (or .tar files) of it, one folder a class in each |
-| `torch/cifar100`, ... | where torchvision keeps its files | torchvision's training and test part |
+| `folder` | a folder | its sub-folders (or .tar files), each with one folder per class |
+| `torch/cifar100`, ... | torchvision's data folder | torchvision's training and test part |
 | `hfds/NAME`, `hfids/NAME`, `tfds/NAME`, `wds/NAME` | cache or data folder | by name; each needs its own package |
 
-timm itself replaces an unreadable image by the next one; here it is an error. Sources without random access (hfids,
-tfds, wds) are read once per split, from front to back.
+timm replaces an unreadable image by the next one; here it is an error. Sources without random access (hfids, tfds, wds)
+are read once per split, in order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _TimmPool:
             where = f"{self.where}, image {row} (counted from 0)"
             try:
                 image, label, file = read(row)
-            except Exception as error:  # every reader raises other types; in any case the image cannot be read
+            except Exception as error:  # every reader raises different types
                 raise DataError(f"{where} cannot be read: {error or type(error).__name__}") from error
             yield Sample(f"{where}{file}", image, self._checked(where, label))
 
@@ -56,7 +56,7 @@ class _TimmPool:
         reader = getattr(self.dataset, "reader", None)
         if reader is None:  # torchvision
             return *self.dataset[row], ""
-        file, label, *_ = reader[row]  # past the data set, which would skip a broken image
+        file, label, *_ = reader[row]  # not through the data set, which would skip a broken image
         with file:
             return file.read(), label, f" ({file.name})" if getattr(file, "name", None) else ""
 
@@ -68,7 +68,7 @@ class _TimmPool:
             for number, (image, label) in numbered:
                 if number == row:
                     return image, label, ""
-            raise EOFError(f"the source ended before it, though it announced {len(self)} images")
+            raise EOFError(f"the source ended before this image, though it announced {len(self)} images")
 
         return read
 
@@ -89,13 +89,13 @@ class TimmImages(ImageDataset):
     source: str = "folder"
     """timm's name: folder, torch/cifar100, hfds/NAME, ..."""
     root: str | None = None
-    """The folder of the images, or where the source keeps its files; relative to the current directory."""
+    """The folder of the images, or of the source's files; relative to the current directory."""
     train_split: str = "train"
     """timm's name of the training split; for a folder, the sub-folder or .tar file."""
     test_split: str = "test"
-    """The same of the test split."""
+    """The same for the test split."""
     download: bool = False
-    """Whether the source may download what is missing; hfds always may, unless HF_HUB_OFFLINE is set."""
+    """Whether the source may download missing files; hfds always may, unless HF_HUB_OFFLINE is set."""
     image_size: int = Field(32, ge=1)
     """Height and width in pixels: images are cropped to the central square and resized."""
     channels: Literal[1, 3] = 3
@@ -123,11 +123,11 @@ class TimmImages(ImageDataset):
 
     @property
     def title(self) -> str:
-        """The source; of image folders the name of the folder."""
+        """The source; for image folders, the name of the folder."""
         return self.source if self.source != "folder" or not self.root else Path(self.root).absolute().name
 
     def shape(self) -> InputShape:
-        """As the options say; checks that the files exist, while the images are checked on loading.
+        """From the options; checks that the files exist, while the images are checked on loading.
 
         Returns:
             The shape, without opening the source.
@@ -163,7 +163,7 @@ class TimmImages(ImageDataset):
     def fingerprint(self) -> dict[str, Any]:
         """The options, with a hash of the files in place of `root` for image folders and `wds` files.
 
-        All other sources are identified by their name; `root` is only where they keep their files.
+        All other sources are identified by their name; their `root` is only a cache.
 
         Returns:
             The options without `download`, with one hash per split as `root`.
@@ -172,7 +172,7 @@ class TimmImages(ImageDataset):
         return {**options, "root": {split: _hash_of(place, _dates(place)) for split, place in self._places().items()}}
 
     def _places(self) -> dict[str, Path]:
-        """The files that make up the content: those of both splits, or all of a `wds` folder; of other sources none."""
+        """The files that make up the content: of both splits, or all of a `wds` folder; none for other sources."""
         if self.source in FOLDERS:
             return {split: self._place(split) for split in (self.train_split, self.test_split)}
         root = self._root()
@@ -190,9 +190,9 @@ class TimmImages(ImageDataset):
         if not root.is_dir():
             raise DataError(f"dataset.root = {self.root!r} is not a folder (relative paths start from {Path.cwd()})")
         if not (root / split).exists():
-            found = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
+            names = ", ".join(sorted(path.name for path in root.iterdir())[:20]) or "nothing"
             raise DataError(
-                f"dataset.root = {self.root!r} has no {split!r}, only {found}; "
+                f"dataset.root = {self.root!r} has no {split!r}, only {names}; "
                 "set dataset.train_split and dataset.test_split to the names of two of its sub-folders"
             )
         return root / split
@@ -214,22 +214,22 @@ class TimmImages(ImageDataset):
                 input_img_mode=mode,
             )
         except Exception as error:  # timm and the packages behind it raise many types, AssertionError included
-            mend = "check the three, or let dataset.download=true fetch what is missing"
+            hint = "check these three options, or set dataset.download=true to fetch missing files"
             if isinstance(error, ModuleNotFoundError):
-                mend = f"install it: pip install {error.name}"
+                hint = f"install it: pip install {error.name}"
             raise DataError(
                 f"dataset.source = {self.source!r} cannot be opened (split {split!r}, dataset.root = {self.root!r}): "
-                f"{error or type(error).__name__}; {mend}"
+                f"{error or type(error).__name__}; {hint}"
             ) from error
 
     def _check_classes(self, train: Any, test: Any) -> None:
-        """Where the source numbers its classes by name, check that both splits agree and that their number is right."""
+        """If the source numbers its classes by name, check that both splits agree and that their number is right."""
         names, test_names = _class_numbers(train), _class_numbers(test)
         if names and test_names and names != test_names:
-            odd = ", ".join(sorted(map(str, names.keys() ^ test_names.keys()))[:10])
+            unshared = ", ".join(sorted(map(str, names.keys() ^ test_names.keys()))[:10])
             raise DataError(
                 f"the {self.train_split} and {self.test_split} splits of {self.root or self.source} have different "
-                f"classes, so their labels would not agree; only one of them has: {odd}"
+                f"classes, so their labels would not agree; only one of them has: {unshared}"
             )
         if names and len(names) != self.classes:
             raise DataError(
@@ -241,17 +241,17 @@ class TimmImages(ImageDataset):
 
 
 def _attribute(dataset: Any, name: str) -> Any:
-    """An attribute of timm's reader, or of the torchvision data set that needs none."""
+    """An attribute of timm's reader, or of a torchvision data set, which has no reader."""
     return getattr(getattr(dataset, "reader", dataset), name, None)
 
 
 def _class_numbers(dataset: Any) -> dict[str, int]:
-    """Class name -> label; empty if the source does not say."""
+    """Class name -> label; empty if the source does not name its classes."""
     return _attribute(dataset, "class_to_idx") or _attribute(dataset, "class_name_to_idx") or {}
 
 
 def _dates(place: Path) -> tuple[int, ...]:
-    """When images were last added to or removed from a folder or its class folders, or a file was changed."""
+    """Modification times of a folder and its class folders, which change when images come or go, or of a file."""
     folders = [place, *sorted(path for path in place.iterdir() if path.is_dir())] if place.is_dir() else [place]
     return tuple(Stamp.of(folder).mtime_ns for folder in folders)
 
@@ -260,7 +260,7 @@ def _dates(place: Path) -> tuple[int, ...]:
 def _hash_of(place: Path, dates: tuple[int, ...]) -> str:
     """A hash of the files of a split, each with its path inside the split, since the folder of an image is its class.
 
-    Cached while `dates` stay the same: planning needs it once per run, and even listing a large folder takes long.
+    Cached while `dates` are the same: planning needs it once per run, and even listing a large folder is slow.
 
     Returns:
         32 hexadecimal digits.

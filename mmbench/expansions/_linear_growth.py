@@ -136,7 +136,7 @@ class LinearGrowth:
                 if not loss.isfinite():
                     raise ScoreError(
                         f"ligo's training loss is {loss.item()} after {step} steps: lower expansion.learning_rate = "
-                        f"{learning_rate:g}, and see that the images and weights are finite"
+                        f"{learning_rate:g}, and check that the images and weights are finite"
                     )
                 loss.backward()
                 optimiser.step()
@@ -147,7 +147,7 @@ class LinearGrowth:
         return {"weights": [weights.detach() for weights in self.learned], "examples": self.examples}
 
     def use(self, learned_state: dict[str, Any]) -> None:
-        """Take over what was learned on a network of the same architecture, instead of learning."""
+        """Use what was learned on a network of the same architecture."""
         self.examples = learned_state["examples"]
         with torch.no_grad():
             for weights, values in zip(self.learned, learned_state["weights"], strict=True):

@@ -34,10 +34,10 @@ def expand(
     """Expand a network into a larger one.
 
     Args:
-        model: a network of one of the families in `mmbench.models`, such as timm's; it is left as it is.
+        model: a network of one of the families in `mmbench.models`, such as timm's; it is not changed.
         expansion: the name of an operator, with its options as keywords, or an operator.
         data: training images (N, C, H, W) and labels (N,), for the operators that need them.
-        seed: of all random draws; the global random state is left as it was.
+        seed: of all random draws; the global random state is not changed.
         **options: of the operator, such as `factor=2.0` or `budget=2.0`.
 
     Returns:
@@ -47,16 +47,16 @@ def expand(
         ConfigError: an unknown operator or option, a value out of its range, or data that are missing or wrong.
         UndefinedError: the network belongs to no known family or has mixed precision, or the operator is not defined
             for it.
-        ScoreError: what an operator learns from data is not finite.
+        ScoreError: the values that an operator learns from data are not finite.
     """
     return Expander(model, expansion, data=data, seed=seed, **options)(model)
 
 
 class Expander:
-    """Expands networks of one architecture, all in the same way: for instance a model at several times of its training.
+    """Expands several networks of one architecture in the same way, such as a model at several times of its training.
 
-    All of them get the same random draws. What an operator learns (LiGO's matrices) it learns once, from the first
-    model. What it computes from the weights and gradients of a network it computes for each network.
+    All of them get the same random draws. An operator that learns (LiGO's matrices) learns once, from the first model.
+    Values that depend on a network's weights and gradients are computed for each network.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Expander:
         if options and not isinstance(expansion, str):
             raise ConfigError(f"an operator already has its options: {', '.join(options)} cannot be given as well")
         if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
-            raise ConfigError("factor and budget both say how large the network becomes; give one of them")
+            raise ConfigError("factor and budget both set the size of the network; give one of them")
         operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
         self._base, self._shape = architecture_of(model)
         _refuse_mixed(model)
@@ -89,12 +89,12 @@ class Expander:
         self._data = _checked(data, operator.name, self._base, self._shape) if looks else None
 
     def __call__(self, model: nn.Module) -> nn.Module:
-        """A larger network grown from `model`, whose layers are those of the one given first."""
+        """A larger network grown from `model`, which has the architecture of the first model."""
         learns, self._learns = self._learns, False
         if learns and model is not self._model:
             self(self._model)  # the operator learns from the first model
         base = self._base
-        with torch.inference_mode(False):  # a network that is made in inference mode cannot be trained
+        with torch.inference_mode(False):  # a network created in inference mode cannot be trained
             for step, target, learned in self._steps:
                 model = _grow(model, step, base, target, self._shape, self._data, self._seed, learned)
                 base = target
@@ -115,8 +115,7 @@ def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Exa
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < shape.classes:
         raise ConfigError(
-            f"data has labels from {labels.min()} to {labels.max()}; the network has the classes 0 to "
-            f"{shape.classes - 1}"
+            f"data has labels from {labels.min()} to {labels.max()}; the network has classes 0 to {shape.classes - 1}"
         )
     try:
         skeleton(base, shape).eval()(torch.empty(1, *images.shape[1:], device="meta"))
@@ -126,7 +125,7 @@ def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Exa
 
 
 def _refuse_mixed(model: nn.Module) -> None:
-    """Raise `UndefinedError` if the tensors have several dtypes or no values, with the name of such a tensor."""
+    """Raise `UndefinedError`, naming a tensor, if the tensors have several dtypes or no values."""
     state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     first, reference = next(iter(state.items()))
     for name, tensor in state.items():
@@ -183,7 +182,7 @@ def _grow(
 
 
 def _keep_modes(growth: Growth, large: nn.Module) -> None:
-    """Take over from the small network the mode of each module (training or evaluation) and what is trainable.
+    """Copy from the small network the mode of each module (training or evaluation) and which parameters are trainable.
 
     A module without a counterpart gets the mode of the whole network, and a parameter without one is trainable.
     """

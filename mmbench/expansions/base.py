@@ -1,4 +1,4 @@
-"""What an expansion is: the larger architecture that it leads to, and the weights that it fills it with."""
+"""What an expansion is: it defines a larger architecture and fills it with weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Filled = Iterator[tuple[str, torch.Tensor]]
 
 Preserves = Literal["exact", "evaluation", "approximate", "no"]
 Arrangement = Mapping[str, str | None]
-"""For each block of the larger network the block of the small one that it continues; None for a new block."""
+"""Maps each block of the larger network to the block of the small one that it continues; None for a new block."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where an expansion leads: the larger architecture, along which axis, by which factor."""
+    """The result of an expansion: the larger architecture, the axis it grew along, and the factor."""
 
     architecture: Architecture
     axis: str
@@ -36,7 +36,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Growth:
-    """Everything an operator needs to fill the larger network's state. All tensors lie on the CPU."""
+    """Everything an operator needs to fill the larger network's state. All tensors are on the CPU."""
 
     base: Architecture
     target: Architecture
@@ -51,7 +51,7 @@ class Growth:
     data: tuple[torch.Tensor, torch.Tensor] | None
     """Training images (N, C, H, W) and labels (N,), for operators that need them."""
     learned: dict[str, Any] = field(default_factory=dict)
-    """What the operator learned from the first network that it expanded, to be used for the next ones."""
+    """What the operator learned from the first network that it expanded, for reuse with later ones."""
 
     @cached_property
     def old(self) -> Table:
@@ -79,7 +79,7 @@ class Growth:
 
 
 class Expansion(Component):
-    """Base of all operators; a subclass says where it leads (`target`) and with which weights (`fill`)."""
+    """Base of all operators; a subclass defines the larger architecture (`target`) and its weights (`fill`)."""
 
     preserves: ClassVar[Preserves]
     """Whether the expanded network computes the same function as the small one: `exact` in evaluation and in training
@@ -89,7 +89,7 @@ class Expansion(Component):
     families: ClassVar[tuple[str, ...] | None] = None
     """The families that it is defined for; None for all that can grow along its axis."""
     needs_data: ClassVar[bool] = False
-    """Whether it looks at training images and labels."""
+    """Whether it uses training images and labels."""
     learns: ClassVar[bool] = False
     """Whether it stores in `Growth.learned` what it learned from the first network."""
 
@@ -149,7 +149,7 @@ class Expansion(Component):
         return [(self, self.target(base, shape).architecture)]
 
     def training_steps(self, steps: int, base_flops: int, flops: int) -> int:
-        """The length of the expanded network's training; by default that of the base model's.
+        """The length of the expanded network's training; by default that of the base model's training.
 
         Args:
             steps: of the base model's training.
@@ -174,7 +174,7 @@ class Expansion(Component):
         """`UndefinedError` unless the operator is defined for the family."""
         if self.families is not None and base.name not in self.families:
             raise UndefinedError(
-                f"{self.name} is not defined for the family {base.name!r}{self.because(base)}; it is for "
+                f"{self.name} is not defined for the family {base.name!r}{self.because(base)}; its families are "
                 f"{', '.join(self.families)}"
             )
 

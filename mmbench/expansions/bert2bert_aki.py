@@ -29,12 +29,12 @@ class Bert2BertAKI(Copying):
     preserves = "no"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """As of every widening; `UndefinedError` unless two blocks of equal shape follow each other."""
+        """The wider architecture; `UndefinedError` unless two blocks of equal shape follow each other."""
         target = super().target(base, shape)
         if not _next_blocks(base, base.table(shape)):
             raise UndefinedError(
-                "bert2bert_aki takes new rows from the next block, and this network has no two blocks of equal shape "
-                "one after the other; use expansion=net2wider, or a model of more layers"
+                "bert2bert_aki takes new rows from the next block, but this network has no two consecutive blocks of "
+                "equal shape; use expansion=net2wider, or a model with more layers"
             )
         return target
 

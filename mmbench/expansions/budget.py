@@ -40,14 +40,14 @@ def solve(
         shape: what the networks are built for.
         axis: along which it grows.
         target: the parameter count.
-        wanted: the option that asks for it, for the error.
+        wanted: the option that sets it, for the error.
         tolerance: allowed relative difference between the count reached and the target.
         whole: allow integer factors only.
-        finish: what else is done to the larger architecture before its parameters are counted.
+        finish: applied to the larger architecture before its parameters are counted.
         smallest: the count of the base model, for multiples in the error; that of `base` unless given.
 
     Returns:
-        The larger architecture, without what `finish` does.
+        The larger architecture, before `finish`.
 
     Raises:
         UndefinedError: no size comes close enough; the message gives the nearest counts.
@@ -101,7 +101,7 @@ def solve(
 def _filled_up(
     candidates: list[Architecture], axis: str, target: int, count: Callable[[Architecture], int]
 ) -> list[Architecture]:
-    """Add the sizes between the two common steps that are reached from the lower one by growing single stages."""
+    """Add the sizes between the two common steps that can be reached from the lower one by growing single stages."""
     current = candidates[0]
     while True:
         larger = list(current.increments(axis))

@@ -1,7 +1,7 @@
 """What all operators that copy channels share: index maps, and the split of outgoing weights.
 
-An index map m: [C'] -> [C] says for every channel of the larger network which channel of the small one it copies; its
-first C entries are the identity. Rows of a producer are copied, W'[c] = W[m(c)]. Columns of a consumer are split so
+An index map m: [C'] -> [C] gives for each channel of the larger network the channel of the small one that it copies;
+its first C entries are the identity. Rows of a producer are copied, W'[c] = W[m(c)]. Columns of a consumer are split so
 that the copies of a channel add up to it, sum over c in m^-1(i) of W'[:, c] = W[:, i]: the function is kept exactly.
 
 Attention divides the dot product of queries and keys by the square root of the channels of a head: r copies of each
@@ -81,7 +81,7 @@ class Copying(Widening):
         return self.copied_rows(growth, name, maps, growth.small[name])
 
     def copied_rows(self, growth: Growth, name: str, maps: Maps, tensor: torch.Tensor) -> torch.Tensor:
-        """Copy the rows of one tensor in the way that the rows of another are copied.
+        """Copy the rows of one tensor just as those of another.
 
         Args:
             growth: the networks.
@@ -147,8 +147,8 @@ def split_columns(
 ) -> None:
     """Share the columns of `tensor` among their copies; column c of the result copies column `index[c]`.
 
-    Let channel i have r copies c. V is the larger network's initialisation, which `fresh` holds before, with every row
-    scaled to the root mean square of that row of W / r. (Without scaling, V can be so much larger than W / r that the
+    Let channel i have r copies c. V is the larger network's initialisation (the initial `fresh`), with every row scaled
+    to the root mean square of that row of W / r. (Without scaling, V can be so much larger than W / r that the
     rounding errors of its sum exceed the function's values, and a row of zeros would not stay zero.)
 
     * `equal`: W'[:, c] = W[:, i] / r;

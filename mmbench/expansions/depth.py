@@ -32,7 +32,7 @@ class Repeating(Deepening):
     preserves = "no"
 
     def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
-        """The first block stays; every other place takes an old block that fits there, as `index` says.
+        """The first block stays; every other place takes the fitting old block that `index` selects.
 
         Args:
             old: the small network's blocks of the stage, in forward order.
@@ -61,7 +61,7 @@ class Repeating(Deepening):
         """
 
     def fill(self, growth: Growth) -> Filled:
-        """Every block as the old block that it repeats."""
+        """Fill every block from the old block that it repeats."""
         for name in growth.fresh:
             source = growth.source(name)
             assert source is not None
@@ -77,8 +77,8 @@ def repeated(
 ) -> list[str | None]:
     """Choose for each block of a stage the old block whose weights it takes.
 
-    Blocks that change the number of channels, which are at the head of a stage, cannot be repeated and stay there. Of
-    the n places after them, place i takes number `index(i, count, n)` of the `count` blocks that can be repeated.
+    Blocks that change the number of channels are at the head of a stage; they cannot be repeated and stay there. Of the
+    n places after them, place i takes block `index(i, count, n)` of the `count` blocks that can be repeated.
 
     Args:
         operator: its name, for the error.

@@ -42,7 +42,7 @@ class GradMax(Sized):
     """Number of training images for the gradient."""
 
     def because(self, base: Architecture) -> str:
-        """Batch norm and ReLU prevent it."""
+        """Batch norm with ReLU prevents it."""
         return ", where batch norm and ReLU leave units of zero incoming weights without a gradient"
 
     def fill(self, growth: Growth) -> Filled:
@@ -51,7 +51,7 @@ class GradMax(Sized):
         layers = {group: _layers(growth, group) for group in grown}
         moments = self._moments(growth, layers)
         if not all(moment.isfinite().all() for moment in moments.values()):
-            raise ScoreError("gradmax: the gradient of the loss is not finite; see the images and the weights")
+            raise ScoreError("gradmax: the gradient of the loss is not finite; check the images and the weights")
         outgoing = {
             f"{layers[group][1]}.weight": _outgoing(growth, f"{layers[group][1]}.weight", group, moment)
             for group, moment in moments.items()

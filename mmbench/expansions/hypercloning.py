@@ -1,6 +1,6 @@
 """`hypercloning`: tile the whole network k times, W / k in k x k blocks (Samragh et al., 2024, arXiv:2409.12903).
 
-Noise that adds up to zero over the copies of a unit lets them become different: W / k + N and W / k - N for k = 2. With
+Noise that adds up to zero over the copies of a unit makes them different: W / k + N and W / k - N for k = 2. With
 `axis=head_dim` the channels of a head are tiled instead of the heads.
 """
 
@@ -33,7 +33,7 @@ class HyperCloning(Copying):
         if self.snr_db is None and not self.allow_symmetric:
             raise ValueError(
                 "expansion.snr_db = null makes copies that stay equal in training; give a number such as 10, or set "
-                "expansion.allow_symmetric=true if that is what you want"
+                "expansion.allow_symmetric=true if you want that"
             )
         return self
 

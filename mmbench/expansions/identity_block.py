@@ -43,7 +43,7 @@ class IdentityBlock(Deepening):
         return [None if origin is None else old[origin] for origin in interleaved(len(old), len(new))]
 
     def fill(self, growth: Growth) -> Filled:
-        """Old blocks at their new places; in new blocks fresh tensors or copies, and zeros where they write."""
+        """Old blocks at their new places; new blocks with fresh or copied tensors, and zeros where they write."""
         before: dict[str, str] = {}
         origin = ""
         for block, old in growth.arrangement.items():

@@ -1,7 +1,7 @@
-"""`kernel_pad`: larger convolution kernels, the new taps zero (Wei et al., 2016, Network Morphism, arXiv:1603.01670).
+"""`kernel_pad`: larger convolution kernels with a zero border (Wei et al., 2016, Network Morphism, arXiv:1603.01670).
 
-The padding of the image grows with the kernel, so the function is the same to rounding. New taps receive gradients from
-the first step on.
+The padding of the image grows with the kernel, so the function is the same up to rounding. The new weights receive
+gradients from the first step on.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class KernelPad(Padding):
     families = ("resnet", "convnext")
 
     axis: Literal["kernel"] = "kernel"
-    """Sides of the kernels only; they stay odd: a factor of 2 takes 3 to 7."""
+    """Sides of the kernels only; they stay odd: a factor of 2 turns 3 into 7."""
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
         """Set all entries to zero.

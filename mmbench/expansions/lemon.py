@@ -1,4 +1,4 @@
-"""`lemon`: any width of a Vision Transformer, exactly, by average expansion (Wang et al., 2024, arXiv:2310.07999).
+"""`lemon`: exact expansion of a Vision Transformer to any width, by averaging (Wang et al., 2024, arXiv:2310.07999).
 
 A stream of C channels is copied k times, as in Net2Wider, and the remaining q = C' - kC channels carry the mean over
 the old ones: x' = [x; ...; x; mean(x)]. Every layer that writes into the stream gets q more rows, each the mean of its
@@ -9,8 +9,8 @@ rows. The LayerNorm's mean stays the same, its variance is multiplied by eta^2 =
 give LN(x') = [LN(x); ...; LN(x); 0], and the q new columns of the layers that read the stream may hold any values.
 Attention heads and hidden units have no LayerNorm and are copied as in Net2Wider.
 
-The operator is not defined for MLP-Mixer and ConvNeXt: between stream and LayerNorm they transform every channel on its
-own (a token MLP, a depthwise filter), so a channel that carries the mean would not stay the mean.
+The operator is not defined for MLP-Mixer and ConvNeXt: between stream and LayerNorm they transform every channel by
+itself (a token MLP, a depthwise filter), so a channel that carries the mean would not stay the mean.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Lemon(Copying):
     attention heads only."""
 
     def because(self, base: Architecture) -> str:
-        """What the other families lack."""
+        """Why the other families are excluded."""
         if base.name in ("mixer", "convnext"):
             return ", where a channel that carries the mean over the others would not stay their mean"
         return ", which has no LayerNorm; net2wider is exact there for every size"
@@ -100,7 +100,7 @@ class Lemon(Copying):
         return torch.cat([tensor, mean.expand(*(rest if d == dim else -1 for d in range(mean.dim())))], dim)
 
     def share(self, tensor: torch.Tensor, fresh: torch.Tensor, index: torch.Tensor, generator: torch.Generator) -> None:
-        """Share columns by projection; the columns that read zeros stay as they are initialised.
+        """Share columns by projection; the columns that read zeros keep their initialisation.
 
         Args:
             tensor: (rows, old columns, ...), the small network's weights.

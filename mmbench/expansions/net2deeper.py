@@ -29,7 +29,7 @@ class Net2Deeper(Sized):
 
     def because(self, base: Architecture) -> str:
         """The layers of residual networks are in blocks."""
-        return ", whose layers stand in residual blocks (expansion=identity_block inserts those)"
+        return ", whose layers are in residual blocks (expansion=identity_block inserts those)"
 
     def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
         """Put new layers evenly among the old ones.

@@ -34,7 +34,7 @@ class Net2Wider(Copying):
         if self.split == "equal" and not self.allow_symmetric:
             raise ValueError(
                 "expansion.split = equal makes copies that stay equal in training; use projection, unequal or paired, "
-                "or set expansion.allow_symmetric=true if that is what you want"
+                "or set expansion.allow_symmetric=true if you want that"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""The control `none`: the base model itself, trained on with the same budget as every expansion."""
+"""The control `none`: the base model itself, trained further with the same budget as every expansion."""
 
 from __future__ import annotations
 

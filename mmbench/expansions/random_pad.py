@@ -16,7 +16,7 @@ class RandomPad(Widening, Padding):
     preserves = "no"
 
     def new_entries(self, tensor: torch.Tensor, axes: tuple[Axis, ...], kept: list[torch.Tensor]) -> None:
-        """Leave new entries as they are initialised.
+        """Keep the initialisation of new entries.
 
         Args:
             tensor: of the larger network's shape, its initialisation.

@@ -13,7 +13,7 @@ from mmbench.expansions.sized import Sized
 
 @EXPANSIONS.register("scratch")
 class Scratch(Sized):
-    """A fresh large network, which takes over nothing from the small one."""
+    """A fresh large network, which inherits nothing from the small one."""
 
     preserves = "no"
     arm = "control"

@@ -25,14 +25,13 @@ class Sized(Expansion):
     axis: str
     """What grows."""
     factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
-    """Multiplies the sizes along the axis. With `match` it is the factor of that operator; with `budget` it is solved
-    for."""
+    """Multiplies the sizes along the axis. With `match` it is the factor of that operator; `budget` solves for it."""
     budget: float | None = Field(None, gt=1, le=LARGEST_FACTOR**2)
     """Target parameter count as a multiple of the base model's."""
     match: str | None = None
-    """Name of an operator; the network gets as many parameters as by that operator with `factor` and its defaults."""
+    """Name of an operator whose parameter count is matched: its count with `factor` and its default options."""
     tolerance: float = Field(0.01, ge=0, le=0.05)
-    """Largest relative difference between the count reached and the one asked for."""
+    """Largest relative difference between the actual and the target parameter count."""
 
     @field_validator("match")
     @classmethod
@@ -45,7 +44,7 @@ class Sized(Expansion):
     @model_validator(mode="after")
     def _one_goal(self) -> Self:
         if self.budget is not None and self.match is not None:
-            raise ValueError("expansion.budget and expansion.match both say how large the network becomes; give one")
+            raise ValueError("expansion.budget and expansion.match both set the size of the network; give one of them")
         return self
 
     def describe(self) -> dict[str, Any]:
@@ -61,7 +60,7 @@ class Sized(Expansion):
         return f"{self.name}{axis} {size}"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """The base grown by the factor, or to the parameter count that is asked for."""
+        """The base grown by the factor, or to the target parameter count."""
         self.refuse_other_families(base)
         factor, goal = self.factor, self.goal(base, shape)
         if goal is None:
@@ -84,12 +83,12 @@ class Sized(Expansion):
         Args:
             base: the architecture that grows.
             shape: what the networks are built for.
-            goal: the parameter count, and the option that asks for it, for the error.
-            finish: what else is done to the larger architecture before its parameters are counted.
+            goal: the parameter count, and the option that sets it, for the error.
+            finish: applied to the larger architecture before its parameters are counted.
             smallest: the count of the base model, for the error; that of `base` unless given.
 
         Returns:
-            The larger architecture, without what `finish` does.
+            The larger architecture, before `finish`.
 
         Raises:
             UndefinedError: no size comes within the tolerance.
@@ -110,7 +109,7 @@ class Sized(Expansion):
             shape: what the networks are built for.
 
         Returns:
-            The architecture with what the operator changes besides sizes.
+            The architecture, with any changes that the operator makes besides sizes.
 
         Raises:
             UndefinedError: the operator cannot fill it.
@@ -122,7 +121,7 @@ class Sized(Expansion):
         return architecture
 
     def goal(self, base: Architecture, shape: InputShape) -> tuple[int, str] | None:
-        """The parameter count that is asked for and the option that asks for it; None if the factor decides.
+        """The target parameter count and the option that sets it; None if the factor decides.
 
         Args:
             base: the architecture that grows.
@@ -152,7 +151,7 @@ class Sized(Expansion):
         return self.budget or (goal and round(goal[0] / base.parameters(shape), 2))
 
     def adapted(self, base: Architecture, architecture: Architecture) -> Architecture:
-        """The larger architecture with what the operator changes besides its sizes; by default nothing."""
+        """The larger architecture, with any changes that the operator makes besides sizes; by default none."""
         return architecture
 
     def check(self, old: Table, new: Table) -> None:

@@ -1,7 +1,7 @@
-"""What all width operators share: where channels lie along an axis, and the padding of tensors.
+"""What all width operators share: the positions of channels along an axis, and the padding of tensors.
 
-An axis is a product of parts (see `mmbench.models.table`). A list of channels for each of its groups selects the
-entries of which every part is listed, in row-major order.
+An axis is a product of parts (see `mmbench.models.table`). Lists of channels, one per group, select the entries whose
+parts are all listed, in row-major order.
 """
 
 from __future__ import annotations
@@ -60,10 +60,10 @@ def entries(axis: Axis, table: Table, channels: Callable[[str], torch.Tensor]) -
     Args:
         axis: a product of parts.
         table: gives the sizes of the groups.
-        channels: for a group the indices (n,) of the channels that are selected.
+        channels: for a group the indices (n,) of the selected channels.
 
     Returns:
-        (m,) positions of the entries of which every part is selected; all entries of a fixed count are.
+        (m,) positions of the entries whose parts are all selected; parts of fixed size are selected entirely.
     """
     positions = torch.zeros(1, dtype=torch.long)
     for part in axis.parts:
@@ -83,7 +83,7 @@ def kept_entries(old_axis: Axis, new_axis: Axis, old: Table, new: Table) -> torc
         new: the larger network's table.
 
     Returns:
-        One position per old entry: the first channels of each group; of a kernel, the taps around the centre.
+        One position per old entry: the first channels of each group; for a kernel, the positions around the centre.
     """
     if new_axis.role == "kernel":
         small, large = old.length(old_axis), new.length(new_axis)

@@ -1,7 +1,7 @@
 """`width_then_depth`: a width operator, then a depth operator. Both keep the function, and so does their composition.
 
-It can also meet a budget that depth alone, with its coarse steps, cannot: with `axis=hidden` a deeper network gets the
-remaining parameters as hidden units.
+It can also meet budgets that are out of reach for depth alone, whose steps are coarse: with `axis=hidden` a deeper
+network gets the remaining parameters as hidden units.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class WidthThenDepth(Sized):
     depth_factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
     """Multiplies the blocks per stage."""
     solve: Literal["width", "depth"] = "width"
-    """Which of the two factors a budget solves for; the other stays as given."""
+    """Which of the two factors a budget solves for; the other is fixed."""
 
     def describe(self) -> dict[str, Any]:
         """The options that the result depends on: without the tolerance and without the factor that is solved for."""
@@ -46,8 +46,8 @@ class WidthThenDepth(Sized):
     @property
     def label(self) -> str:
         """Size, both operators, and the factor that is not solved for."""
-        given = f"depth f={self.depth_factor:g}" if self.solve == "width" else f"width f={self.factor:g}"
-        return f"{super().label} {self.width}, {self.depth}, {given}"
+        fixed = f"depth f={self.depth_factor:g}" if self.solve == "width" else f"width f={self.factor:g}"
+        return f"{super().label} {self.width}, {self.depth}, {fixed}"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """The architecture after the second step."""

@@ -29,7 +29,7 @@ class ZeroPad(Widening, Padding):
     attention heads only."""
 
     def check(self, old: Table, new: Table) -> None:
-        """Refuse new channels under a LayerNorm or in attention, where they would change the result of old ones."""
+        """Raise for new channels under a LayerNorm or in attention, where they would change the result of old ones."""
         super().check(old, new)
         for name in grown_coupled_groups(old, new):
             raise UndefinedError(

@@ -15,14 +15,14 @@ from mmbench.landscape.surface import Surface
 
 Norm = Literal["l2", "linf"]
 NEW = 0.75
-"""Weight of the new step; the rest is momentum's."""
+"""Weight of the new step; the rest is momentum."""
 SUCCESSES = 0.75
-"""The step is halved where a smaller share of the steps since the last checkpoint lifted the loss."""
+"""The step size is halved if a smaller share of the steps since the last checkpoint raised the loss."""
 
 
 @dataclass(frozen=True)
 class Ball:
-    """All e with ||e / scale|| <= rho, in the coordinates u = e / scale; what has scale 0 stays where it is."""
+    """All e with ||e / scale|| <= rho, in the coordinates u = e / scale; weights with scale 0 do not move."""
 
     rho: float
     norm: Norm
@@ -35,7 +35,7 @@ class Ball:
         return (gradient.sign_(), 1.0) if self.norm == "linf" else (gradient, length_of(gradient))
 
     def somewhere(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        """A random u on the border: uniform on the sphere, a random corner of the cube."""
+        """A random u on the boundary: uniform on the sphere, or a random corner of the cube."""
         u = normal(like, generator)
         return u.sign_().mul_(self.rho) if self.norm == "linf" else u.mul_(self.rho / length_of(u))
 
@@ -61,14 +61,14 @@ class Ball:
 
 
 def largest_loss(surface: Surface, ball: Ball, steps: int, first: Tensor | None = None) -> tuple[float, float]:
-    """The loss at the first point and the largest of all that were met; costs `steps` gradients and one forward pass.
+    """The loss at the first point and the largest loss visited; costs `steps` gradients and one forward pass.
 
-    A step goes up along the steepest direction, with momentum, and is projected back into the ball. At checkpoints,
-    which come closer and closer, the step is halved if it no longer raises the loss often enough, and the search goes
-    on from the best point.
+    Each step goes along the steepest direction, with momentum, and is projected back into the ball. At checkpoints,
+    which become more frequent, the step size is halved if the loss no longer rises often enough, and the search
+    continues from the best point.
 
     Args:
-        surface: the loss; its point is the centre of the ball, and is put back.
+        surface: the loss; its point is the centre of the ball, and is restored afterwards.
         ball: where to search.
         steps: gradient steps.
         first: the u (P,) to start from; the centre if it is not given. It may be overwritten.
@@ -110,8 +110,8 @@ def largest_loss(surface: Surface, ball: Ball, steps: int, first: Tensor | None 
 
 def _checkpoints(steps: int) -> set[int]:
     """ceil(p_j steps): p_0 = 0, p_1 = 0.22, and each gap is 0.03 shorter than the last but at least 0.06."""
-    before, now, found = 0.0, 0.22, set()
+    before, now, checkpoints = 0.0, 0.22, set()
     while now < 1:
-        found.add(math.ceil(now * steps))
+        checkpoints.add(math.ceil(now * steps))
         before, now = now, now + max(now - before - 0.03, 0.06)
-    return found
+    return checkpoints

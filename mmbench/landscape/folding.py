@@ -1,4 +1,4 @@
-"""Batch norms in evaluation mode are affine; here they go into the layers whose outputs they normalise."""
+"""Folding of batch norms, which are affine in evaluation mode, into the layers whose outputs they normalise."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def fold_batch_norms(model: nn.Module, images: Tensor) -> list[_BatchNorm]:
     """Fold, in place, every batch norm into the linear layer or convolution before it.
 
     With s = gamma / sqrt(variance + eps), a layer W x + b followed by a batch norm becomes s W x + beta + s (b - mean),
-    and the batch norm neither scales nor shifts any more. A batch norm that follows no layer becomes s x + beta - s
-    mean: its scale and shift are then its weight and bias. The function stays as it is.
+    and the batch norm becomes the identity. A batch norm that follows no layer becomes s x + beta - s mean, with its
+    weight as scale and its bias as shift. The function does not change.
 
     Args:
         model: in evaluation mode; a pass of `images` shows which layer each batch norm follows.
         images: (n, C, H, W), any.
 
     Returns:
-        The batch norms that are neutral now, since a layer took them in.
+        The batch norms that were folded and are now the identity.
 
     Raises:
-        UndefinedError: a batch norm has no running statistics, or a layer's output goes elsewhere as well.
+        UndefinedError: a batch norm has no running statistics, or a layer's output is used elsewhere, too.
     """
     pairs, before = _pairs(model, images)
     with torch.no_grad():
@@ -60,19 +60,19 @@ def _make_plain(norm: _BatchNorm) -> None:
 
 
 def _pairs(model: nn.Module, images: Tensor) -> tuple[dict[_BatchNorm, Any], Tensor]:
-    """The layer that each batch norm follows, of those that are used once; and the logits."""
-    made: dict[int, tuple[Any, Tensor]] = {}  # the tensors are kept, or another would get their id
+    """The layer that each batch norm follows, where both are used once; and the logits."""
+    outputs: dict[int, tuple[Any, Tensor]] = {}  # the tensors are kept so that their ids stay unique
     pairs: dict[_BatchNorm, Any] = {}
     uses: dict[nn.Module, int] = {}
 
     def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
         uses[module] = uses.get(module, 0) + 1
         if isinstance(module, _BatchNorm):
-            layer, channels = made.get(id(inputs[0]), (None, None))[0], inputs[0].dim()
-            if layer is not None and (channels == 2 or not isinstance(layer, nn.Linear)):
+            layer, dims = outputs.get(id(inputs[0]), (None, None))[0], inputs[0].dim()
+            if layer is not None and (dims == 2 or not isinstance(layer, nn.Linear)):
                 pairs[module] = layer
         else:
-            made[id(output)] = module, output
+            outputs[id(output)] = module, output
 
     kinds = (*LAYERS, _BatchNorm)
     handles = [m.register_forward_hook(note) for m in model.modules() if isinstance(m, kinds)]

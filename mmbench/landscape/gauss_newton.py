@@ -26,15 +26,15 @@ def image_fisher_traces(surface: Surface) -> Tensor:
 
 
 AT_ONCE = 1 << 20
-"""Numbers in the columns of the factor that are made together."""
+"""Entries of the factor that are computed at a time."""
 
 
 def softmax_factor(logits: Tensor) -> Iterator[Tensor]:
     """Columns s_k with sum_k s_k s_k' = diag(p) - p p', p = softmax(logits): C - 1 tensors (n, C).
 
     The Cholesky factor in closed form (Tanabe and Sagae, 1992): with tails r_k = p_k + p_{k+1} + ... + p_C,
-    s_k = sqrt(p_k / (r_k r_{k+1})) (0, ..., 0, r_{k+1}, -p_{k+1}, ..., -p_C). The classes are taken in the order of
-    falling probability, so that no tail is lost to rounding before its columns have become negligible.
+    s_k = sqrt(p_k / (r_k r_{k+1})) (0, ..., 0, r_{k+1}, -p_{k+1}, ..., -p_C). The classes are sorted by falling
+    probability, so that rounding destroys a tail only when its columns are negligible.
 
     Args:
         logits: (n, C).
@@ -46,7 +46,7 @@ def softmax_factor(logits: Tensor) -> Iterator[Tensor]:
     p, order = softmax.sort(1, descending=True)
     tails = p.flip(1).cumsum(1).flip(1)
     scale = (p[:, :-1] / (tails[:, :-1] * tails[:, 1:])).sqrt().nan_to_num(0.0, 0.0, 0.0)
-    # Images last: classes are few, and long rows are quick.
+    # Images last: there are few classes, and long rows are faster.
     diagonal, scale, below = (x.T.contiguous() for x in (tails[:, 1:] * scale, scale, -softmax))
     rank = torch.argsort(order, 1).T.contiguous()
     for ks in torch.arange(p.shape[1] - 1, device=rank.device).split(max(1, AT_ONCE // rank.numel())):

@@ -12,19 +12,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmbench.landscape.surface import Surface, slopes
 
 KEPT = 4
-"""Chunks of images whose graphs are kept between products; with more chunks, graphs are made again for each product."""
+"""Chunks of images whose graphs are kept between products; with more chunks, graphs are rebuilt for each product."""
 
 
 class Curvature:
-    """v -> H v, or v -> R v with R = H - G, at the surface's present point.
+    """v -> H v, or v -> R v with R = H - G, at the surface's current point.
 
     The Hessian of the mean cross-entropy is H = G + R: the Gauss-Newton matrix G = J' S J, and the rest
     R = sum_nc s_nc Hess z_nc, which weighs the curvature of the logits z by the slope s = dL/dz. The derivative of
     J(w)' s(w) along v is H v; with s held fixed it is R v, and cheaper.
 
     The graph of J' s is built once and used for every v. Derivatives are backward over backward: forward over forward
-    is silently wrong through layer norms. Attention runs in its plain form, since the fused kernels have no second
-    derivative. The point must be where it was when the operator was made.
+    is silently wrong through layer norms. Attention runs unfused, since the fused kernels have no second derivative.
+    The surface's point must not move while the operator is in use.
     """
 
     def __init__(self, surface: Surface, of: Literal["hessian", "rest"] = "hessian") -> None:
@@ -41,7 +41,7 @@ class Curvature:
         total: Tensor | None = None
         views = self.flat.views(vector)
         for gradients in self._graphs():
-            # A parameter may be unused, and a linear network's gradient independent of some: their rows are zero.
+            # The gradient may be independent of a parameter (unused, or in a linear network): its rows are zero.
             product = torch.autograd.grad(
                 gradients, self.flat.parameters, views, retain_graph=True, materialize_grads=True
             )
@@ -51,7 +51,7 @@ class Curvature:
         return total
 
     def _graphs(self) -> Iterator[tuple[Tensor, ...]]:
-        """For every chunk of images its share of the loss's gradient, with a graph."""
+        """The gradient's share from each chunk of images, with a graph."""
         if self._kept is not None:
             yield from self._kept
             return
@@ -69,11 +69,11 @@ class Curvature:
         with sdpa_kernel(SDPBackend.MATH):
             logits = self.surface.model(images)
             slope = slopes(logits.detach() if self.of == "rest" else logits, labels) / len(self.surface.images)
-            found = torch.autograd.grad(
+            gradients = torch.autograd.grad(
                 logits, self.flat.parameters, slope.to(logits), create_graph=True, materialize_grads=True
             )
         # Rows of H that are identically zero have no graph.
-        return tuple(g if g.requires_grad else g + 0 * p for g, p in zip(found, self.flat.parameters, strict=True))
+        return tuple(g if g.requires_grad else g + 0 * p for g, p in zip(gradients, self.flat.parameters, strict=True))
 
 
 def rademacher(size: int, generator: torch.Generator, like: Tensor) -> Tensor:
@@ -82,7 +82,7 @@ def rademacher(size: int, generator: torch.Generator, like: Tensor) -> Tensor:
     Args:
         size: how many.
         generator: on the CPU.
-        like: whose dtype and device they get.
+        like: a tensor of the wanted dtype and device.
 
     Returns:
         (size,), each -1 or 1.

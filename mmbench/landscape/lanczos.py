@@ -1,4 +1,4 @@
-"""Lanczos's iteration for a symmetric operator that is only known by its products (Lanczos, 1950)."""
+"""Lanczos iteration for a symmetric operator given by its matrix-vector products (Lanczos, 1950)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch import Tensor
 from mmbench.errors import ScoreError
 
 BLOCK = 16
-"""Basis vectors for which memory is taken at a time."""
+"""Basis vectors for which memory is allocated at a time."""
 
 
 class Lanczos:
     """A run from one start vector, extended step by step: A Q_k = Q_k T_k + beta_k q_{k+1} e_k'.
 
-    All basis vectors are kept and every new one is made orthogonal to them, so that no eigenvalue appears twice; after
+    All basis vectors are kept, and every new one is made orthogonal to them, so that no eigenvalue appears twice. After
     k steps they take (k + 1) P numbers.
     """
 
@@ -37,11 +37,11 @@ class Lanczos:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the space that the start vector reaches is used up: no step is left, the Ritz values are exact."""
+        """Whether the Krylov space of the start vector is complete: no step is left, the Ritz values are exact."""
         return self._filled == self.steps
 
     def step(self) -> None:
-        """One more product; nothing if the run is exhausted."""
+        """Compute one more product, unless the run is exhausted."""
         if self.exhausted:
             return
         last = self._vector(self._filled - 1)
@@ -50,13 +50,13 @@ class Lanczos:
         if not math.isfinite(size):
             raise ScoreError("a Hessian-vector product is not a finite number; has the network diverged?")
         self.alphas.append(float(torch.dot(w.double(), last.double())))
-        # Of the exact w only the last two have a share; that of the others is rounding, which one more pass removes.
+        # In exact arithmetic, w overlaps only with the last two vectors; the next pass removes rounding from the rest.
         w = w.sub(last, alpha=self.alphas[-1])
         if self.betas:
             w.sub_(self._vector(self._filled - 2), alpha=self.betas[-1])
         rest = _norm(w)
         beta = _norm(self._orthogonal(w))
-        if beta < 0.7 * rest:  # rounding errors weigh now; once more is enough (Daniel et al., 1976)
+        if beta < 0.7 * rest:  # cancellation magnified rounding errors; a second pass is enough (Daniel et al., 1976)
             beta = _norm(self._orthogonal(w))
         scale = max(map(abs, [*self.alphas, *self.betas, size]))
         if self.steps == len(w) or beta <= 10 * torch.finfo(w.dtype).eps * scale:
@@ -72,7 +72,7 @@ class Lanczos:
         return self._basis[i // BLOCK][i % BLOCK]
 
     def _orthogonal(self, w: Tensor) -> Tensor:
-        """What of w is orthogonal to all basis vectors; w is overwritten."""
+        """The part of w that is orthogonal to all basis vectors; w is overwritten."""
         for i, block in enumerate(self._basis):
             known = block[: self._filled - i * BLOCK]
             w -= known.T @ (known @ w)
@@ -81,11 +81,11 @@ class Lanczos:
     def ritz(self, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Ritz values after the first k steps, their weights tau^2, and their residual norms.
 
-        Within its residual norm of each Ritz value lies an eigenvalue. The weights sum to 1: sum_i tau_i^2 f(theta_i)
-        is Gauss's quadrature of q' f(A) q (Golub and Meurant, 1994).
+        An eigenvalue lies within its residual norm of each Ritz value. The weights sum to 1: sum_i tau_i^2 f(theta_i)
+        is the Gauss quadrature of q' f(A) q (Golub and Meurant, 1994).
 
         Args:
-            steps: k; if the run was exhausted before, there are fewer.
+            steps: k; the results are shorter if the run was exhausted earlier.
 
         Returns:
             Three arrays (k,), by increasing Ritz value.
@@ -98,7 +98,7 @@ class Lanczos:
 
 
 def _norm(vector: Tensor) -> float:
-    """In float64, where the squares of small and of large numbers have room."""
+    """Euclidean norm in float64, where squares neither underflow nor overflow."""
     return float(torch.linalg.vector_norm(vector, dtype=torch.float64))
 
 
@@ -111,7 +111,7 @@ def density(values: np.ndarray, weights: np.ndarray, grid: np.ndarray, width: fl
     Args:
         values: Ritz values theta, (k,).
         weights: tau^2, (k,).
-        grid: the t, (n,).
+        grid: values of t, (n,).
         width: standard deviation of the Gaussians, in the unit of the values.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Stochastic gradient Langevin dynamics around a network (Welling and Teh, 2011), and whether its chains agree."""
+"""Stochastic gradient Langevin dynamics around a network (Welling and Teh, 2011), with convergence diagnostics."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mmbench.landscape.surface import Surface
 
 
 class Chain(NamedTuple):
-    """One chain, step by step; it stands at w_0 in the first."""
+    """One chain, step by step, starting at w_0."""
 
     rises: Tensor
     """L_B(w_t) - L_B(w_0) on the step's batch B (steps,), float64: unbiased for L(w_t) - L(w_0), with little noise."""
     acceptance: Tensor
-    """Probability that a Metropolis test passes the step to w_t (steps - 1,); exact if a batch is all images."""
+    """Probability that a Metropolis test accepts the step to w_t (steps - 1,); exact if a batch is all images."""
 
 
 def langevin_chain(
@@ -32,15 +32,15 @@ def langevin_chain(
     localisation: float,
     batch_size: int,
 ) -> Chain:
-    """A chain from the surface's point w_0 whose law tends to exp(-L(w) / temperature - gamma ||w - w_0||^2 / 2).
+    """A chain from the surface's point w_0; its density tends to exp(-L(w) / temperature - gamma ||w - w_0||^2 / 2).
 
         w <- w - (step_size / 2) [grad L_B(w) / temperature + gamma (w - w_0)] + sqrt(step_size) N(0, I)
 
-    The law holds up to an error of the order of the step size and to the noise of the batches. Images come in shuffled
+    The density holds up to an error of the order of the step size and the noise of the batches. Images come in shuffled
     epochs; those that do not fill a batch are left out. A step costs one gradient on a batch.
 
     Args:
-        surface: the loss L; its point is put back.
+        surface: the loss L; its point is restored afterwards.
         generator: of the noise and the order of the images, on the CPU.
         steps: of the chain.
         step_size: variance of the noise of a step, in squared parameter units.
@@ -49,7 +49,7 @@ def langevin_chain(
         batch_size: images of a batch B; all of them if there are fewer.
 
     Returns:
-        The chain; it is shorter than `steps` if it left the finite numbers.
+        The chain; it is shorter than `steps` if it diverged.
     """
     start, anchor, images = surface.point.clone(), surface.image_losses(), surface.images
     size = min(batch_size, len(images))
@@ -80,7 +80,7 @@ class _State(NamedTuple):
     energy: float
     drift: Tensor
     noise: Tensor
-    """Of the step that leads away from here."""
+    """Noise of the next step."""
 
 
 def _acceptance(old: _State, new: _State, step_size: float) -> float:
@@ -91,7 +91,7 @@ def _acceptance(old: _State, new: _State, step_size: float) -> float:
 
 
 def split_r_hat(draws: Tensor) -> float:
-    """Between the halves of chains (chains, draws) against within: near 1 where they agree (Gelman et al., 2013)."""
+    """Split R-hat of chains (chains, draws): near 1 if their halves agree (Gelman et al., 2013)."""
     length = draws.shape[1] // 2
     halves = torch.cat([draws[:, :length], draws[:, -length:]])
     within, between = halves.var(1).mean(), halves.mean(1).var()
@@ -99,7 +99,7 @@ def split_r_hat(draws: Tensor) -> float:
 
 
 def effective_size(draws: Tensor) -> float:
-    """Independent draws that chains (chains, draws) are worth, by Geyer's initial monotone sequence (Geyer, 1992)."""
+    """Effective sample size of chains (chains, draws), by the initial monotone sequence (Geyer, 1992)."""
     chains, length = draws.shape
     spectrum = torch.fft.rfft(draws - draws.mean(1, keepdim=True), n=2 * length)
     covariance = torch.fft.irfft(spectrum.abs().square(), n=2 * length)[:, :length].mean(0) / (length - 1)
@@ -114,7 +114,7 @@ def effective_size(draws: Tensor) -> float:
 def trend(draws: Tensor) -> float:
     """Student's t, over chains (chains, draws), of the mean of the second half minus that of the first.
 
-    Chains that drift together show, however slowly they mix. NaN for a single chain.
+    It detects a common drift of the chains even if they mix slowly. NaN for a single chain.
 
     Args:
         draws: (chains, draws).

@@ -1,9 +1,9 @@
 """What the graph of a network's logits shows about their second derivatives.
 
-H = G + R, and R = sum_nc s_nc Hess z_nc has on its diagonal the second derivatives of the logits by single weights.
-These vanish in a network that is piecewise linear in each of its parameter tensors, such as a ReLU network with batch
-norms in evaluation mode: each weight enters linearly, and no path crosses it twice. Then tr H = tr G, exactly. Where
-the logits have no kinks, differences of them tend to their derivatives.
+H = G + R, and the diagonal of R = sum_nc s_nc Hess z_nc holds second derivatives of the logits by single weights. They
+vanish in a network that is piecewise linear in each of its parameter tensors, such as a ReLU network with batch norms
+in evaluation mode: each weight enters linearly, and no path crosses it twice. Then tr H = tr G exactly. If the logits
+have no kinks, their finite differences tend to their derivatives.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from mmbench.landscape.surface import Surface
 
 LOOKED_AT = 32
-"""Images whose graph is looked at: a network may treat them differently."""
+"""Images whose graph is examined: a network may treat them differently."""
 LINEAR = {
     "AdaptiveAvgPool2D", "Add", "Alias", "AsStrided", "AvgPool2D", "Cat", "Clone", "ConstantPadNd", "Expand",
     "Index", "IndexSelect", "Mean", "MkldnnAdaptiveAvgPool2D", "Neg", "Permute", "Repeat", "ReshapeAlias", "Roll",
@@ -26,7 +26,7 @@ PIECEWISE = {
     "Abs", "AdaptiveMaxPool2D", "Clamp", "ClampMax", "ClampMin", "Hardtanh", "LeakyRelu", "MaxPool2DWithIndices",
     "Maximum", "Minimum", "Relu", "Threshold",
 }  # fmt: skip
-"""Operations of one input, or a choice among some, that are linear in pieces."""
+"""Piecewise linear operations of one input, or that choose among several."""
 PRODUCTS = {
     "Addmm": (1, 2), "Baddbmm": (1, 2), "Bmm": (0, 1), "Convolution": (0, 1), "CudnnBatchNorm": (0, 1),
     "CudnnConvolution": (0, 1), "Mm": (0, 1), "Mul": (0, 1), "NativeBatchNorm": (0, 1),
@@ -41,13 +41,13 @@ SMOOTH = {
 
 
 def smooth(surface: Surface) -> bool:
-    """Whether the logits have no kinks, as far as their graph shows; an unknown operation counts as one."""
+    """Whether the graph of the logits has no kinks; an unknown operation counts as a kink."""
     known = LINEAR | PRODUCTS.keys() | SMOOTH | {"AccumulateGrad"}
     return all(_kind(node) in known for node in _nodes(surface))
 
 
 def piecewise_multilinear(surface: Surface) -> bool:
-    """Whether the logits are linear in pieces in each parameter tensor; an unknown operation counts as curved."""
+    """Whether the logits are piecewise linear in each parameter tensor; an unknown operation counts as curved."""
     index = {id(p): 1 << i for i, p in enumerate(surface.flat.parameters)}
     reach: dict[Any, int] = {None: 0}  # the parameters that a node depends on, as bits
     for node in _nodes(surface):

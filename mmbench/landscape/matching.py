@@ -1,23 +1,24 @@
-"""Weight matching: the order of a network's channels in which its weights are nearest to those of another network.
+"""Weight matching: the order of a network's channels in which its weights are closest to those of another network.
 
 Git Re-Basin (Ainsworth, Hayase and Srinivasa, 2023, arXiv:2209.04836): over one map m_g per channel group g, minimise
 
     1/2 sum over parameters W of |W_A - W_B[m]|^2,
 
-W_B[m] being B's tensor with the channels m_g along every axis of the group g. Where both networks are equally wide the
-maps are permutations, |W_B[m]| is constant, and the published objective is left: the largest sum of <W_A, W_B[m]>.
-Where B is wider, the maps are one to one, A's channels into B's. (There inner products alone would prefer large
-channels to equal ones.) The distance is 0 where B contains A.
+where W_B[m] is B's tensor with the channels m_g along every axis of the group g. If both networks are equally wide, the
+maps are permutations, |W_B[m]| is constant, and this is the published objective: maximise the sum of <W_A, W_B[m]>. If
+B is wider, the maps send A's channels one to one into B's. (Inner products alone would then prefer large channels to
+equal ones.) The distance is 0 if B contains A.
 
-The groups are those of the axis table, and every one of them is a symmetry: pixels, patches, taps and classes keep
-their places; streams under a LayerNorm, which treats its channels alike, need not. A group is one index for all its
-axes: a ViT's `head_dim` is common to all heads and blocks, to queries, keys and values. (Each head could have an order
-of its own, for queries and keys another than for values: a larger symmetry, which is not searched.) Running statistics
-are moved along, so that the function stays, but do not count: they have the scale of activations.
+The groups are those of the axis table, and each of them is a symmetry. Pixels, patches, kernel positions and classes
+keep their order; the channels of a residual stream under LayerNorm may be permuted. A group has one map for all its
+axes: a ViT's `head_dim` is shared by all heads and blocks, and by queries, keys and values. (Separate orders per head,
+and for queries and keys versus values, would be a larger symmetry, which is not searched.) Running statistics are
+permuted too, so that the function stays, but they do not count in the distance: they have the scale of activations.
 
-Coordinate ascent ends in a local optimum. Where all tensors of a group have another group on them, as along a residual
-stream, the unmatched one hides the other. The first start looks through the orders of all others: it sorts their axes.
-(By the rearrangement inequality <sort a, sort b> is the largest <a, b[m]> over all orders of a row.)
+Coordinate ascent ends in a local optimum. If every tensor of a group also has an axis of another group, as along a
+residual stream, the unmatched group hides the right order. The first start therefore ignores the order of all other
+groups by sorting their axes. (By the rearrangement inequality, <sort a, sort b> is the largest <a, b[m]> over all
+orders of a row.)
 """
 
 from __future__ import annotations
@@ -38,22 +39,22 @@ from mmbench.models.table import Part, Table
 Maps = dict[str, Tensor]
 
 GAIN = 1e-12
-"""Relative gain below which a step is taken to be rounding."""
+"""Relative gain below which a step counts as rounding error."""
 
 
 def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, restarts: int = 0) -> Maps:
-    """For each channel of `reference`, by group, the channel of `model` that stands for it.
+    """For each channel of `reference`, by group, the matching channel of `model`.
 
     Coordinate ascent: groups in random order, each step a linear assignment, until no group gains. It starts from
-    sorted rows (see above), from the order as it is and from `restarts` random maps; the nearest end is kept, so that
-    it is never farther than the order as it is.
+    sorted rows (see above), from the current order and from `restarts` random maps, and keeps the closest result, so
+    the distance never exceeds that of the current order.
 
-    A pass over all groups takes n_A N multiply-adds per tensor of N weights of B and axis of n_A channels of A, and
-    n_A^2 n_B at most per assignment, all on the CPU; it holds both networks in float64 and a copy of one tensor.
+    A pass over all groups takes n_A N multiply-adds per tensor of N weights of B and axis of n_A channels of A, and at
+    most n_A^2 n_B per assignment, all on the CPU. It holds both networks in float64 and a copy of one tensor.
 
     Args:
         reference: A, a network of one of the families in `mmbench.models`.
-        model: B, of the same family and depth, nowhere narrower.
+        model: B, of the same family and depth; no group is narrower than A's.
         generator: of the orders and the random starts, on the CPU.
         restarts: random starts.
 
@@ -70,17 +71,17 @@ def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, re
 
 
 def permuted(model: nn.Module, permutations: Maps) -> nn.Module:
-    """A copy of `model` of the same function, channel i of each group being its channel `permutations[group][i]`.
-
-    Raises:
-        UndefinedError: no group has the name, or it has other channels than these.
+    """A copy of `model` with the same function; channel i of each group is the old channel `permutations[group][i]`.
 
     Args:
-        model: a network of one of the families in `mmbench.models`; it stays as it is.
+        model: a network of one of the families in `mmbench.models`; it is not changed.
         permutations: by group, all of its channels in a new order; a group that is not named keeps its order.
 
     Returns:
         The copy.
+
+    Raises:
+        UndefinedError: no group has this name, or the order is not a permutation of its channels.
     """
     _, table = _read(model)
     for name, order in permutations.items():
@@ -100,11 +101,10 @@ def gathered(model: nn.Module, maps: Maps) -> dict[str, Tensor]:
         maps: by group, channels of the model; a group that is not named stays whole.
 
     Returns:
-        With the maps of `match`, tensors of the reference's shapes. Tensors in which nothing is chosen are the model's
-        own.
+        With the maps of `match`, tensors of the reference's shapes. Tensors without a mapped group are the model's own.
 
     Raises:
-        UndefinedError: no group has the name, or it has not all of the channels.
+        UndefinedError: no group has this name, or a channel is out of range.
     """
     return _gathered(model, _read(model)[1], maps)
 
@@ -115,7 +115,7 @@ def _gathered(model: nn.Module, table: Table, maps: Maps) -> dict[str, Tensor]:
             raise UndefinedError(f"the network has no channel group {name!r}; it has {', '.join(table.groups)}")
         last = table.groups[name].size - 1
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) <= last:
-            raise UndefinedError(f"the group {name!r} has the channels 0 to {last}, not all of {chosen.tolist()}")
+            raise UndefinedError(f"the group {name!r} has channels 0 to {last}; the map has {chosen.tolist()}")
     state = {}
     for name, tensor in model.state_dict().items():
         tensor = _chosen(_by_part(tensor, table, name), _parts(table, name), maps)
@@ -126,18 +126,20 @@ def _gathered(model: nn.Module, table: Table, maps: Maps) -> dict[str, Tensor]:
 
 
 class Pair:
-    """Two networks to match, A and B: their parameters in float64, an axis for each part of an axis in the table."""
+    """Two networks to match, A and B: their parameters in float64, with one tensor axis per part of a table axis."""
 
     def __init__(self, reference: nn.Module, model: nn.Module) -> None:
-        (family, ours), (other, theirs) = _read(reference), _read(model)
-        _refuse_others(family, other, ours, theirs)
+        (family, ours), (model_family, theirs) = _read(reference), _read(model)
+        _require_comparable(family, model_family, ours, theirs)
         self.sizes = {name: (group.size, theirs.groups[name].size) for name, group in ours.groups.items()}
         a, b = _weights(reference, ours), _weights(model, theirs)
         self.tensors = _united([(a[name], b[name], _parts(ours, name)) for name in a])
         self.on = {group: [t for t in self.tensors if group in t[2]] for group in self.sizes}
-        self.beside = {group: {p for *_, parts in found for p in parts if isinstance(p, str)} - {group}
-                       for group, found in self.on.items()}  # fmt: skip
-        self.twice = {group for group, found in self.on.items() if any(parts.count(group) > 1 for *_, parts in found)}
+        self.beside = {group: {p for *_, parts in tensors for p in parts if isinstance(p, str)} - {group}
+                       for group, tensors in self.on.items()}  # fmt: skip
+        self.twice = {
+            group for group, tensors in self.on.items() if any(parts.count(group) > 1 for *_, parts in tensors)
+        }
         self.wider = any(a != b for a, b in self.sizes.values())
         self.least = GAIN * sum(float(tensor.square().sum()) for tensor in [*a.values(), *b.values()])
 
@@ -148,18 +150,18 @@ class Pair:
         return {group: torch.randperm(b, generator=generator)[:a] for group, (a, b) in self.sizes.items()}
 
     def sorted_start(self) -> Maps:
-        """For each group by itself the best assignment of rows that are sorted along all other groups."""
+        """The best assignment of each group by itself, with rows sorted along all other groups."""
         return {group: _assigned(self.gains(group, None)) for group in self.sizes}
 
     def gains(self, group: str, maps: Maps | None) -> Tensor:
         """<W_A[i], W_B[j]> - |W_B[j]|^2 / 2 over the tensors of a group, for its channels i of A and j of B.
 
-        Where a group has two axes in a tensor, each is taken in turn with the other mapped as before: the slope of the
-        objective.
+        If a group has two axes in a tensor, each is compared with the other mapped as before, which gives the slope of
+        the objective.
 
         Args:
             group: whose channels are compared.
-            maps: for the other groups; without maps, their channels are sorted.
+            maps: of the other groups; None: their channels are sorted.
 
         Returns:
             (A's channels, B's channels), float64.
@@ -174,7 +176,7 @@ class Pair:
                     ours, theirs = a.movedim(dim, 0), _chosen(b, parts, maps, without=dim).movedim(dim, 0)
                 ours, theirs = ours.reshape(len(ours), -1), theirs.reshape(len(theirs), -1)
                 total.addmm_(ours, theirs.T)
-                if self.wider or maps is None:  # of permutations all have the same sum
+                if self.wider or maps is None:  # constant over permutations
                     total.sub_(theirs.square().sum(1), alpha=0.5)
         return total
 
@@ -184,9 +186,9 @@ class Pair:
         return -0.5 * sum(float((a - _chosen(b, parts, maps)).square_().sum()) for a, b, parts in tensors)
 
     def ascend(self, maps: Maps, generator: torch.Generator) -> Iterator[float]:
-        """Improve `maps` in place; the objective at the start and after every step that gains."""
+        """Improve `maps` in place; yields the objective at the start and after every improvement."""
         value, gained, groups = self.value(maps), True, list(self.sizes)
-        stale = set(groups)  # not looked at since a group beside them, in a common tensor, was changed
+        stale = set(groups)  # groups to revisit: a group that shares a tensor with them has changed
         yield value
         while gained:
             gained = False
@@ -196,21 +198,21 @@ class Pair:
                 group = groups[i]
                 stale.discard(group)
                 gains = self.gains(group, maps)
-                found = _assigned(gains)
-                if group in self.twice:  # gains are but a slope
-                    gain = self.value({**maps, group: found}, group) - self.value(maps, group)
+                assigned = _assigned(gains)
+                if group in self.twice:  # `gains` is only a slope
+                    gain = self.value({**maps, group: assigned}, group) - self.value(maps, group)
                 else:
-                    rows = torch.arange(len(found))
-                    gain = float((gains[rows, found] - gains[rows, maps[group]]).sum())
-                if gain > self.least:  # never where a group's two axes in one tensor pull apart
-                    maps[group], gained = found, True
+                    rows = torch.arange(len(assigned))
+                    gain = float((gains[rows, assigned] - gains[rows, maps[group]]).sum())
+                if gain > self.least:  # a group with two axes in one tensor may lose instead
+                    maps[group], gained = assigned, True
                     stale |= self.beside[group] | ({group} & self.twice)
                     value += gain
                     yield value
 
 
 def _united(tensors: list[tuple[Tensor, Tensor, list[Part]]]) -> list[tuple[Tensor, Tensor, list[Part]]]:
-    """The same, with all that has the channels of one group alone (biases, norms) in one matrix for each group."""
+    """The same tensors, with those that have only one group's channels (biases, norms) joined in a matrix per group."""
     kept: list[tuple[Tensor, Tensor, list[Part]]] = []
     alone: defaultdict[str, list[tuple[Tensor, ...]]] = defaultdict(list)
     for a, b, parts in tensors:
@@ -226,7 +228,7 @@ def _united(tensors: list[tuple[Tensor, Tensor, list[Part]]]) -> list[tuple[Tens
 
 
 def _assigned(gains: Tensor) -> Tensor:
-    """For each row its column, none of them twice, with the largest sum."""
+    """A column for each row, each used at most once, with the largest sum."""
     from scipy.optimize import linear_sum_assignment
 
     return torch.from_numpy(linear_sum_assignment(gains.numpy(), maximize=True)[1])
@@ -240,7 +242,7 @@ def _sorted(tensor: Tensor, parts: list[Part], dim: int) -> Tensor:
 
 
 def _chosen(tensor: Tensor, parts: list[Part], maps: Maps, without: int | None = None) -> Tensor:
-    """The channels of the maps along every axis but `without`."""
+    """The mapped channels along every axis except `without`."""
     for dim, part in enumerate(parts):
         if isinstance(part, str) and part in maps and dim != without:
             tensor = tensor.index_select(dim, maps[part].to(tensor.device))
@@ -252,7 +254,7 @@ def _parts(table: Table, name: str) -> list[Part]:
 
 
 def _by_part(tensor: Tensor, table: Table, name: str) -> Tensor:
-    """An axis for each part."""
+    """The tensor with one axis per part."""
     return tensor.reshape([table.groups[p].size if isinstance(p, str) else p for p in _parts(table, name)])
 
 
@@ -263,27 +265,28 @@ def _read(model: nn.Module) -> tuple[Architecture, Table]:
 
 def _weights(model: nn.Module, table: Table) -> dict[str, Tensor]:
     """The parameters that have channels."""
-    found = {}
+    weights = {}
     for name, tensor in model.state_dict().items():
         if name not in table.buffers and any(axis.groups for axis in table.tensors[name]):
             if not tensor.isfinite().all():
-                raise UndefinedError(f"tensor {name!r} is not finite everywhere; matching needs weights that are")
-            found[name] = _by_part(tensor.cpu().double(), table, name)
-    return found
+                raise UndefinedError(f"tensor {name!r} is not finite everywhere; matching needs finite weights")
+            weights[name] = _by_part(tensor.cpu().double(), table, name)
+    return weights
 
 
-def _refuse_others(family: Architecture, other: Architecture, ours: Table, theirs: Table) -> None:
-    """`UndefinedError` unless the networks differ in their widths alone, and the second is nowhere narrower."""
-    if family.name != other.name:
+def _require_comparable(family: Architecture, model_family: Architecture, ours: Table, theirs: Table) -> None:
+    """`UndefinedError` unless the networks differ only in widths, and no group of the second is narrower."""
+    if family.name != model_family.name:
         raise UndefinedError(
-            f"the reference is of the family {family.name!r}, the model of {other.name!r}; matching needs one family"
+            f"the reference is of family {family.name!r}, the model of family {model_family.name!r}; "
+            "matching needs two networks of the same family"
         )
     for name in [*ours.tensors, *theirs.tensors]:
         if ours.tensors.get(name) != theirs.tensors.get(name):
-            found = [table.shape(name) if name in table.tensors else "missing" for table in (ours, theirs)]
+            shapes = [table.shape(name) if name in table.tensors else "missing" for table in (ours, theirs)]
             raise UndefinedError(
-                f"tensor {name!r} is {found[0]} in the reference and {found[1]} in the model; matching needs networks "
-                "that differ in their channels alone, not in depth, kernels, patches, pixels or classes"
+                f"tensor {name!r} is {shapes[0]} in the reference and {shapes[1]} in the model; matching needs "
+                "networks that differ only in width, not in depth, kernels, patches, pixels or classes"
             )
     for name, group in ours.groups.items():
         if theirs.groups[name].size < group.size:

@@ -1,4 +1,4 @@
-"""Largest singular value of a layer as the linear operator that it is, on inputs of the size that it sees."""
+"""Largest singular value of a layer as a linear operator, on inputs of the size that it sees."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ STEPS = 500
 def squared_norm(layer: Any, shape: torch.Size, generator: torch.Generator, tolerance: float) -> tuple[float, float]:
     """||A||_2^2 of a linear layer or convolution without its bias, and a bound on the relative error.
 
-    A maps an input of `shape` (1, ...) to the layer's output: stride, padding, dilation and groups are what they are.
-    Where the windows do not overlap (linear layers, patches), A is its kernel repeated, and the value is exact. Else it
-    is that of Lanczos's iteration on A'A, from a random start, until its residual is at most `tolerance` of it.
+    A maps an input of `shape` (1, ...) to the layer's output, with its stride, padding, dilation and groups. If the
+    windows do not overlap (linear layers, patches), A repeats its kernel, and the value is exact. Otherwise it comes
+    from Lanczos iteration on A'A, from a random start, until the relative residual is at most `tolerance`.
 
-    The Fourier transform of a kernel (Sedghi et al., 2019) would give the norm for an image without borders, which
-    circular padding has and zero padding has not.
+    The Fourier transform of a kernel (Sedghi et al., 2019) would give the norm for an image without borders, as with
+    circular but not with zero padding.
 
     Args:
         layer: linear layer or convolution.

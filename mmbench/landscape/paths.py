@@ -20,19 +20,19 @@ class Place(NamedTuple):
 
 
 def place(model: nn.Module) -> Place:
-    """Where a network stands, copied; all its parameters count, whether they are trainable or not."""
+    """A copy of a network's parameters, trainable or not, and of its floating-point buffers."""
     parameters = torch.cat([p.detach().reshape(-1) for p in model.parameters()])
     buffers = [b.flatten() for b in _buffers(model)]
     return Place(parameters, torch.cat(buffers) if buffers else parameters.new_zeros(0))
 
 
 def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
-    """Put the surface's model at (1 - alpha) a + alpha b; running statistics are interpolated, too.
+    """Set the surface's model to (1 - alpha) a + alpha b; running statistics are interpolated, too.
 
     Args:
         surface: whose model is moved.
-        a: where alpha is 0.
-        b: where alpha is 1.
+        a: the network at alpha = 0.
+        b: the network at alpha = 1.
         alpha: any number.
     """
     torch.lerp(a.parameters, b.parameters, alpha, out=surface.point)

@@ -1,12 +1,12 @@
-"""Gradients of single images: their squared norms, without ever making most of them.
+"""Gradients of single images: their squared norms, mostly without computing the gradients themselves.
 
 A layer whose weight W acts on the inputs a_t at several positions t has, for one image, the gradient sum_t g_t a_t',
 where g_t is the gradient at its outputs. Its squared norm is <A A', G G'>, the inner product of two Gram matrices over
-positions, so that the gradient itself is made only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
+positions. So the gradient itself is computed only where that is cheaper (Goodfellow, 2015; Rochette et al., 2019). One
 backward pass to the layers' outputs serves all images at once.
 
-Each layer's rule is tried on a few images against autograd. Parameters without a rule (of a custom module),
-or whose rule fails there (a weight used twice), are differentiated automatically, image by image.
+Each layer's rule is checked against autograd on a few images. Parameters without a rule (in a custom module), or whose
+rule fails this check (a weight used twice), are differentiated by autograd, image by image.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from mmbench.landscape.surface import Surface
 
 Cotangents = Callable[[Tensor, Tensor], tuple[int, Iterable[Tensor]]]
-"""From logits (n, C) and labels (n,) to K and the tensors s_1, ..., s_K (n, C), made one after the other."""
+"""From logits (n, C) and labels (n,) to K and the tensors s_1, ..., s_K (n, C), generated one by one."""
 
 
 TRIED = 5
-"""Images on which the rules are tried."""
+"""Images on which the rules are checked."""
 COLUMNS = 32
-"""Gradients of layers with few outputs are made for several cotangents at once, until the product is so wide."""
+"""Width of a matrix product: layers with few outputs compute gradients for several cotangents at once."""
 
 
 def squared_norms(surface: Surface, cotangents: Cotangents) -> Tensor:
@@ -42,7 +42,7 @@ def squared_norms(surface: Surface, cotangents: Cotangents) -> Tensor:
 def gram(surface: Surface) -> Tensor:
     """The empirical neural tangent kernel J J' over all images and logits (Jacot et al., 2018).
 
-    Made layer by layer, so that the Jacobian of one layer is in memory at a time.
+    Computed layer by layer, so that the Jacobian of only one layer is in memory at a time.
 
     Returns:
         (N C, N C), float64; row n C + c belongs to logit c of image n.
@@ -62,23 +62,23 @@ class _Rule:
     """How one use of a layer turns the gradients at its output into those of its parameters, image by image."""
 
     def expect(self, cotangents: int) -> None:
-        """So many gradients are to come; the cheapest way depends on it."""
+        """Announce the number of gradients, on which the cheapest method depends."""
 
     @abstractmethod
     def add(self, gradient: Tensor) -> None:
-        """Take in one more gradient (n, ...) at the layer's output."""
+        """Add one more gradient (n, ...) at the layer's output."""
 
     @abstractmethod
     def squared_norms(self) -> Tensor:
-        """The sum of the squared norms of all gradients taken in: (n,)."""
+        """The sum of the squared norms of all gradients added: (n,)."""
 
     @abstractmethod
     def gradients(self, gradient: Tensor) -> Tensor:
-        """The parameters' gradients themselves, in the order of the module's own: (n, p)."""
+        """The parameters' gradients, in the module's order: (n, p)."""
 
 
 class _Explicit(_Rule):
-    """A rule whose gradients are as small as the parameters: made, and squared."""
+    """A rule that computes the gradients explicitly, since they are small, and squares them."""
 
     def __init__(self) -> None:
         self.total: Tensor | float = 0.0
@@ -121,11 +121,11 @@ class _Products(_Rule):
                 self._make()
 
     def _make(self) -> None:
-        """Make the gradients for the cotangents that wait, and count their squares."""
+        """Compute the gradients for the waiting cotangents, and add their squares."""
         inputs = self.inputs.flatten(0, 1)
         flat = torch.cat(self.waiting, 2) if len(self.waiting) > 1 else self.waiting[0]
         self.waiting = []
-        if self.room is None or self.room.shape[2] != flat.shape[2]:  # else it is written again
+        if self.room is None or self.room.shape[2] != flat.shape[2]:  # else the buffer is reused
             self.room = inputs.new_empty(len(inputs), inputs.shape[2], flat.shape[2])
         self._count(_squared(torch.bmm(inputs.mT, flat, out=self.room)))
         if self.bias:
@@ -140,7 +140,7 @@ class _Products(_Rule):
         assert self.total is not None
         n, groups, positions, width = self.inputs.shape
         if self.by_gram:
-            ones = float(self.bias)  # a bias is one more input that is always one
+            ones = float(self.bias)  # a bias acts as an extra input that is always 1
             flat = self.inputs.reshape(n * groups, positions, width)
             if positions == 1:
                 total = self.total * (_squared(flat) + ones)
@@ -161,12 +161,12 @@ def _gradients(logits: Tensor, inputs: Sequence[Tensor], direction: Tensor) -> t
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Whether a is b up to rounding, measured by the largest entry."""
+    """Whether a equals b up to rounding, relative to the largest entry."""
     return a.shape == b.shape and bool((a - b).abs_().max() <= 1e-4 * b.abs().max())
 
 
 def _squared(x: Tensor) -> Tensor:
-    """Squared norm of each row, without a temporary of the size of x."""
+    """Squared norm of each row, without a temporary tensor of the size of x."""
     return torch.linalg.vector_norm(x.flatten(1), dim=1).square()
 
 
@@ -188,21 +188,21 @@ class _Scales(_Explicit):
 
 
 class _Copies(_Explicit):
-    """A parameter that was given a copy per image, which has its gradient."""
+    """A parameter that has one copy per image, whose gradient is that image's."""
 
     def gradients(self, gradient: Tensor) -> Tensor:
         return gradient.flatten(1)
 
 
 TIMM = {"GroupNorm", "LayerNorm", "LayerNorm2d", "LayerScale", "LayerScale2d"}
-"""timm's layers that compute what torch's of that name do, or have a rule of their own."""
+"""timm layers that compute the same as torch's of that name, or that have their own rule."""
 
 
 def _rule(module: nn.Module, a: Tensor) -> _Rule | None:
     """The rule for one call of `module` on inputs `a`, if there is one."""
     kind, home = type(module).__name__, type(module).__module__
     if not (home.startswith("torch.nn.modules.") or (home.startswith("timm.layers.") and kind in TIMM)):
-        return None  # a subclass may do anything with its weights
+        return None  # a subclass may use its weights differently
     if isinstance(module, nn.Linear):
         inputs = a.reshape(len(a), 1, -1, a.shape[-1])
         bias = module.bias is not None
@@ -227,7 +227,7 @@ def _rule(module: nn.Module, a: Tensor) -> _Rule | None:
 
 
 def _without_sums(norm: Any, a: Tensor, output: Tensor) -> Tensor:
-    """What a batch norm returned, with a backward pass that does not take the sums that its own does."""
+    """A batch norm's output, with a backward pass that skips sums which are not needed."""
     if norm.bias is None:
         return output
     shape = (1, -1, *[1] * (a.dim() - 2))
@@ -253,7 +253,7 @@ class _Use:
 
 
 class _Rules:
-    """A network's parameters, sorted into those with a rule, those that are given a copy per image, and the rest."""
+    """A network's parameters, split into those with a rule, those with a copy per image, and the rest."""
 
     def __init__(self, surface: Surface) -> None:
         self.model = surface.model
@@ -264,7 +264,7 @@ class _Rules:
         self.rest = [name for name in self.parameters if name not in self.sound]
 
     def squared_norms(self, images: Tensor, labels: Tensor, cotangents: Cotangents) -> Tensor:
-        """(n,), float64: the sum over the cotangents s_k (n, C) of the squared norm of each image's gradient."""
+        """The squared norm of each image's gradient, summed over the cotangents s_k (n, C): (n,), float64."""
         logits, uses = self._forward(images)
         count, directions = cotangents(logits.detach(), labels)
         for use in uses:
@@ -278,7 +278,7 @@ class _Rules:
         return total
 
     def jacobians(self, images: Tensor, classes: int) -> Iterator[Tensor]:
-        """Layer by layer the Jacobian of all logits, (n C, p) in the order of image and class."""
+        """The Jacobian of all logits, layer by layer: (n C, p), in the order of image and class."""
         logits, uses = self._forward(images)
         units = torch.eye(classes).to(logits).unsqueeze(1).expand(-1, len(images), -1)
         backward = list(self._backward(logits, uses, units))
@@ -311,7 +311,7 @@ class _Rules:
             return hook
 
         def scaled(block: Any, name: str) -> None:
-            """ConvNeXt's block scales what its `mlp` returns by a parameter of its own; then comes `drop_path`."""
+            """A ConvNeXt block scales the output of its `mlp` by its own parameter, before `drop_path`."""
 
             def keep(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
                 branches[block] = output.detach() if block.use_conv_mlp else output.detach().movedim(-1, 1)
@@ -353,18 +353,18 @@ class _Rules:
 
         with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
             try:
-                found = vmap(grad(objective), (None, 0, 0), chunk_size=64)(rest, images, direction)
+                gradients = vmap(grad(objective), (None, 0, 0), chunk_size=64)(rest, images, direction)
             except (RuntimeError, ValueError, NotImplementedError):  # an operation that cannot be batched
-                alone = [grad(objective)(rest, *pair) for pair in zip(images, direction, strict=True)]
-                found = {name: torch.stack([one[name] for one in alone]) for name in rest}
-        return torch.cat([found[name].flatten(1) for name in self.rest], 1)
+                singles = [grad(objective)(rest, *pair) for pair in zip(images, direction, strict=True)]
+                gradients = {name: torch.stack([single[name] for single in singles]) for name in rest}
+        return torch.cat([gradients[name].flatten(1) for name in self.rest], 1)
 
     def _try(self, images: Tensor) -> None:
-        """Find out on a few images for which parameters the rules give what autograd gives."""
+        """Find the parameters whose rules agree with autograd on a few images."""
         few = images[:TRIED] if len(images) > 1 else images.repeat(2, *[1] * (images.dim() - 1))
         layers = [m for m in self.model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
         weights = {id(p) for layer in layers for p in layer.parameters()}
-        # A token or a position table, broadcast over the images.
+        # Tokens and position tables, which are broadcast over the images.
         self.copied = [n for n, p in self.parameters.items() if p.dim() > 1 and len(p) == 1 and id(p) not in weights]
         try:
             sound = self._sound(few)
@@ -373,12 +373,12 @@ class _Rules:
                 raise
             sound = set()
         fit = [name for name in self.copied if name in sound]
-        if fit != self.copied:  # what is wrong with the others may have spoiled the rest
+        if fit != self.copied:  # the failed copies may have spoiled the other rules
             self.copied, sound = fit, self._sound(few)
         self.sound = sound
 
     def _sound(self, few: Tensor) -> set[str]:
-        """The parameters used once whose rule gives the true gradient of the first image, the last, and of all."""
+        """The parameters used once whose rule gives the right gradient for the first, the last, and all images."""
         logits, uses = self._forward(few)
         slopes = torch.linspace(-1, 2, logits.numel()).to(logits).view_as(logits)
         first, last = torch.zeros_like(slopes), torch.zeros_like(slopes)

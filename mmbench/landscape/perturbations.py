@@ -1,4 +1,4 @@
-"""Points around a network: one ascent step, Gaussian noise, and how far the loss rises there."""
+"""Perturbations of a network (one ascent step, Gaussian noise), and how far they raise the loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmbench.landscape.surface import Surface
 TINY = 1e6
 """Smallest norm that is returned, in units of the smallest normal number."""
 SMALL = 1e-12
-"""Norms below are taken in float64, since in float32 the squares of a nearly perfect fit's gradient vanish."""
+"""Smaller norms are computed in float64: near a perfect fit, the gradient's squares underflow in float32."""
 
 
 def norm(vector: Tensor) -> float:
@@ -41,20 +41,20 @@ class _NormalisedLogits(nn.Module):
 
 
 def with_normalised_logits(surface: Surface) -> Surface:
-    """The loss of (f - mean f) / sqrt(mean (f - mean f)^2), means over the classes; it moves with this one."""
-    other = copy.copy(surface)
-    other.model = _NormalisedLogits(surface.model)
-    return other
+    """The loss of (f - mean f) / sqrt(mean (f - mean f)^2), means over the classes; it shares the surface's point."""
+    normalised = copy.copy(surface)
+    normalised.model = _NormalisedLogits(surface.model)
+    return normalised
 
 
 def one_step_rises(surface: Surface, size: int, rho: float, scale: Tensor | None = None) -> Tensor:
-    """How far one ascent step lifts the loss of each disjoint batch.
+    """How far one ascent step raises the loss of each disjoint batch.
 
-    The step e = rho T^2 g / ||T g|| is to first order the maximum of L_B(w + e) over ||T^-1 e|| <= rho, with
-    T = diag(scale), or the identity.
+    To first order, the step e = rho T^2 g / ||T g|| maximises L_B(w + e) over ||T^-1 e|| <= rho, with T = diag(scale),
+    or the identity.
 
     Args:
-        surface: the loss L; its point is put back.
+        surface: the loss L; its point is restored afterwards.
         size: images of a batch B.
         rho: radius of the ball, in parameter units or those of the scale.
         scale: (P,).
@@ -79,14 +79,14 @@ def one_step_rises(surface: Surface, size: int, rho: float, scale: Tensor | None
 def gaussian_rises(
     surface: Surface, sigma: float, size: int, generator: torch.Generator, scale: Tensor | None = None
 ) -> Iterator[float]:
-    """Endless independent draws, unbiased for E[L(w + e)] - L(w) with e ~ N(0, sigma^2 diag(scale)^2).
+    """Independent draws without end, unbiased for E[L(w + e)] - L(w) with e ~ N(0, sigma^2 diag(scale)^2).
 
-    A draw costs two forward passes, at w + e and w - e, so that the part of the rise that is odd in e cancels; it is
-    most of the variance where e is small. Each batch sees its own noise, so that the errors of the batches average out
-    as well: the same normal draws, rolled on by random offsets, which are nearly independent among many parameters.
+    A draw costs two forward passes, at w + e and w - e. So the part of the rise that is odd in e cancels, which is most
+    of the variance for small e. Each batch has its own noise, so that the errors of the batches average out, too: the
+    same normal draws, rolled by random offsets, which are nearly independent if there are many parameters.
 
     Args:
-        surface: the loss L; its point is put back after each draw.
+        surface: the loss L; its point is restored after each draw.
         sigma: standard deviation of the noise, in parameter units or those of the scale.
         size: images of a batch.
         generator: of the noise, on the CPU.

@@ -18,15 +18,15 @@ CHUNK = 256
 
 
 def evaluating(model: nn.Module) -> nn.Module:
-    """`model` in evaluation mode, in which nothing that depends on its weights is remembered between calls."""
+    """`model` in evaluation mode, without caches that depend on its weights."""
     for module in model.eval().modules():
-        if hasattr(module, "attention_bias_cache"):  # timm's tables of relative positions, made once in evaluation mode
+        if hasattr(module, "attention_bias_cache"):  # timm caches tables of relative positions in evaluation mode
             module.training = True
     return model
 
 
 def slopes(logits: Tensor, labels: Tensor) -> Tensor:
-    """dL_n / dz_n = p_n - e_y of each image (n, C), float64: in float32 that of a well fitted one would be lost."""
+    """dL_n / dz_n = p_n - e_y of each image (n, C), in float64: float32 would lose that of a well fitted image."""
     z = logits.double()
     return z.softmax(1) - torch.nn.functional.one_hot(labels, z.shape[1])
 
@@ -34,13 +34,13 @@ def slopes(logits: Tensor, labels: Tensor) -> Tensor:
 class Surface:
     """L(w): mean cross-entropy (nats) of `model` with parameters w on the images, in the model's dtype.
 
-    The model is in evaluation mode, so L is deterministic and every image counts by itself. With `batch_statistics` its
-    batch norms use the statistics of the images at hand instead of their running ones, as they must at a point that was
-    never trained (Frankle et al., 2020; Jordan et al., 2023, REPAIR); all images then go through in one pass.
+    The model is in evaluation mode, so L is deterministic and images do not affect each other. With `batch_statistics`
+    the batch norms use the statistics of the images instead of the running ones, as is needed at a point that was never
+    trained (Frankle et al., 2020; Jordan et al., 2023, REPAIR); all images then go through in one pass.
     """
 
     def __init__(self, model: nn.Module, images: Split, batch_statistics: bool = False) -> None:
-        # Weights in their usual order, so that points of different surfaces agree; images as convolutions like them.
+        # Weights in contiguous order, so that points of different surfaces agree; images in the fastest memory format.
         self.model = evaluating(model).to(memory_format=torch.contiguous_format)
         self.flat = Flat(model)
         self.images = type(images)(images.images.contiguous(memory_format=memory_format(model)), images.labels)
@@ -52,7 +52,7 @@ class Surface:
 
     @property
     def point(self) -> Tensor:
-        """w (P,), the live vector: writing into it moves the model."""
+        """w (P,), which shares memory with the model: writing into it changes the model."""
         return self.flat.vector
 
     def chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -64,7 +64,7 @@ class Surface:
     def chunk_losses(self) -> Iterator[Tensor]:
         """The share of L of each chunk of images, with a graph; the shares add up to L.
 
-        In float64 from the logits on: in float32 the slope p - 1 of an image that is well fitted would be lost.
+        In float64 from the logits on: float32 would lose the slope p - 1 of a well fitted image.
 
         Yields:
             Scalars in nats, float64.
@@ -75,21 +75,21 @@ class Surface:
             yield mean if len(labels) == count else mean * (len(labels) / count)
 
     def on(self, images: Split) -> Surface:
-        """The same network's loss on other images; it moves with this one."""
-        other = copy.copy(self)
-        other.images = images
-        return other
+        """The same network's loss on other images; both share one point."""
+        surface = copy.copy(self)
+        surface.images = images
+        return surface
 
     def batches(self, size: int) -> Iterator[Surface]:
         """The loss on disjoint batches; images that do not fill a batch are left out.
 
-        A smaller batch would be sharper only because it is smaller.
+        (Sharpness depends on the batch size, so a smaller last batch would not be comparable.)
 
         Args:
             size: images of a batch; all images are one batch if there are fewer.
 
         Yields:
-            Surfaces that move with this one.
+            Surfaces that share the point of this one.
         """
         for first in range(0, max(1, len(self.images) - size + 1), size):
             batch = slice(first, first + size)

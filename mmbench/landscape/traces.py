@@ -1,7 +1,7 @@
-"""Estimators of the trace of an operator that is known by its products alone; each goes on until its error is small.
+"""Estimators of the trace of an operator given by its products; each continues until its error is small.
 
-Each is unbiased at a fixed number of products. Stopping where the error looks small favours errors that look too small,
-which costs a bias of less than a third of the standard error that is stated.
+Each is unbiased at a fixed number of products. Stopping once the estimated error is small favours estimates of the
+error that are too small, which adds a bias of less than a third of the stated standard error.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from mmbench.landscape.hessian import rademacher
 
 FIRST = 5
-"""Draws before the error is computed: from fewer, their spread is not known well enough."""
+"""Draws before the error is computed: fewer do not show their spread well enough."""
 
 
 class Operator(Protocol):
@@ -35,7 +35,7 @@ class Goal:
     tolerance: float
     products: int
     known: float = 0.0
-    """The exact part of the quantity, of which only the rest is estimated."""
+    """The part of the quantity that is known exactly; only the rest is estimated."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,11 @@ def hutchinson(product: Operator, like: Tensor, goal: Goal, generator: torch.Gen
 
 def mean(draws: Iterator[float], goal: Goal) -> Trace:
     """The mean of independent draws, each of which costs one product."""
-    made: list[float] = []
+    values: list[float] = []
 
     def estimate(count: int) -> tuple[float, float]:
-        made.extend(itertools.islice(draws, count - len(made)))
-        return _mean(torch.tensor(made, dtype=torch.float64))
+        values.extend(itertools.islice(draws, count - len(values)))
+        return _mean(torch.tensor(values, dtype=torch.float64))
 
     return _until(goal, estimate, cost=1, first=FIRST)
 
@@ -82,7 +82,7 @@ def mean(draws: Iterator[float], goal: Goal) -> Trace:
 def hutchpp(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
     """tr A = tr(Q' A Q) + tr((I - QQ') A (I - QQ')), Q a basis of A S for random signs S (Meyer et al., 2021).
 
-    The first part is exact and takes two thirds of the products of `goal`, the second is Hutchinson's.
+    The first part is exact and takes two thirds of the products of `goal`; the second uses Hutchinson's estimator.
 
     Args:
         product: v -> A v, (P,).
@@ -111,12 +111,12 @@ def hutchpp(product: Operator, like: Tensor, goal: Goal, generator: torch.Genera
 
 
 def xtrace(product: Operator, like: Tensor, goal: Goal, generator: torch.Generator) -> Trace:
-    """Hutch++ with every probe left out in turn, averaged (Epperly, Tropp and Webber, 2024); error from their spread.
+    """Hutch++ averaged over leaving out each probe (Epperly, Tropp and Webber, 2024); the spread gives the error.
 
-    With Y = A O for vectors O uniform on a sphere, Y = QR and W = Q' O, leaving out probe i leaves the basis
-    Q (I - s_i s_i'), s_i the normalised column i of R^-T. Its estimate is tr(Q' A Q) - s_i' Q' A Q s_i + r_i' A r_i,
-    with r_i = o_i - Q u_i and u_i = (I - s_i s_i') w_i: what the basis does not explain of the probe, brought to the
-    length that it should have, sqrt(P - k + 1).
+    With Y = A O for vectors O uniform on a sphere, Y = QR and W = Q' O, leaving out probe i gives the basis
+    Q (I - s_i s_i'), where s_i is the normalised column i of R^-T. Its estimate is
+    tr(Q' A Q) - s_i' Q' A Q s_i + r_i' A r_i, with r_i = o_i - Q u_i and u_i = (I - s_i s_i') w_i: the part of the
+    probe outside the basis, rescaled to its expected length sqrt(P - k + 1).
 
     Args:
         product: v -> A v, (P,).
@@ -137,13 +137,13 @@ def xtrace(product: Operator, like: Tensor, goal: Goal, generator: torch.Generat
         probes = torch.stack([*probes.T, *fresh], 1)
         images = torch.stack([*images.T, *map(product, fresh)], 1)
         q, r = torch.linalg.qr(images)
-        signs = (q[:, : basis.shape[1]] * basis).sum(0).sign()  # columns that were there are there again, up to sign
+        signs = (q[:, : basis.shape[1]] * basis).sum(0).sign()  # earlier columns recur, up to sign
         basis_images = torch.stack([*(basis_images * signs).T, *map(product, q.T[basis.shape[1] :])], 1)
         basis = q
         small = q.T @ basis_images
         pivots = r.diagonal().abs()
         if pivots.min() <= torch.finfo(r.dtype).eps * len(like) * pivots.max():
-            return float(small.trace()), 0.0  # A has a lower rank than there are probes: Q explains it all
+            return float(small.trace()), 0.0  # the rank of A is below the number of probes, so Q spans its range
         s = torch.linalg.inv(r).T
         s = s / torch.linalg.vector_norm(s, dim=0)
         w = q.T @ probes
@@ -154,7 +154,7 @@ def xtrace(product: Operator, like: Tensor, goal: Goal, generator: torch.Generat
         )
         return _mean((small.trace() - (s * (small @ s)).sum(0) + rest).double())
 
-    return _until(goal, estimate, cost=2, first=2 * FIRST)  # its draws are not independent
+    return _until(goal, estimate, cost=2, first=2 * FIRST)  # more first draws, since they are not independent
 
 
 METHODS: dict[str, Callable[[Operator, Tensor, Goal, torch.Generator], Trace]] = {
@@ -165,7 +165,7 @@ METHODS: dict[str, Callable[[Operator, Tensor, Goal, torch.Generator], Trace]] =
 
 
 def _until(goal: Goal, estimate: Callable[[int], tuple[float, float]], cost: int, first: int) -> Trace:
-    """More draws, in as few looks as possible, since looking often favours moments of too small an error."""
+    """Draw until the goal is met, with few checks: frequent checks favour moments when the error looks too small."""
     most = max(2, goal.products // cost)
     count = min(first, most)
     while True:
@@ -178,7 +178,7 @@ def _until(goal: Goal, estimate: Callable[[int], tuple[float, float]], cost: int
 
 
 def _mean(draws: Tensor) -> tuple[float, float]:
-    """Mean and standard error, widened as Student's t asks, so that twice the error covers with few draws, too."""
+    """Mean and standard error, widened by Student's t, so that an interval of two errors also holds for few draws."""
     from scipy.special import ndtri, stdtrit
 
     wider = stdtrit(len(draws) - 1, 0.975) / ndtri(0.975)

@@ -1,4 +1,4 @@
-"""What the metrics of curvature have in common, computed once per subject."""
+"""Curvature computations that several metrics share, done once per subject."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def operator(subject: Subject, images: int, of: Literal["hessian", "rest"]) -> C
     Args:
         subject: what is measured.
         images: training images that the loss is taken on.
-        of: `hessian`, or `rest` for what it has beside the Gauss-Newton matrix.
+        of: `hessian`, or `rest` for R = H - G, the Hessian minus the Gauss-Newton matrix.
 
     Returns:
         v -> H v or R v.
@@ -41,7 +41,7 @@ def operator(subject: Subject, images: int, of: Literal["hessian", "rest"]) -> C
 
 
 def _require_symmetric(subject: Subject) -> None:
-    """Try u' H v = v' H u on two images: some operations (torch's fused weight_norm) have wrong second derivatives."""
+    """Check u' H v = v' H u on two images: some operations (fused weight_norm) have wrong second derivatives."""
     product = Curvature(subject.surface(2))
     generator = subject.generator("symmetric")
     u, v = (rademacher(product.size, generator, product.surface.point) for _ in range(2))
@@ -58,8 +58,8 @@ def lanczos(subject: Subject, images: int, probe: int, steps: int) -> Lanczos:
     Args:
         subject: what is measured.
         images: training images that the loss is taken on.
-        probe: number of the run, which decides its start.
-        steps: that the run has at least; missing ones are made.
+        probe: number of the run, which seeds its start vector.
+        steps: the least number of steps; missing ones are added.
 
     Returns:
         The run.
@@ -93,8 +93,8 @@ def quadrature(
         more steps are likely to change.
     """
     runs = [lanczos(subject, images, probe, steps) for probe in range(probes)]
-    found, before = (
+    values, earlier = (
         torch.tensor([scalar(*run.ritz(k)[:2]) for run in runs], dtype=torch.float64)
         for k in (steps, max(1, 3 * steps // 4))
     )
-    return Estimate(*mean_and_error(found), details={"step_error": float((found - before).mean().abs())})
+    return Estimate(*mean_and_error(values), details={"step_error": float((values - earlier).mean().abs())})

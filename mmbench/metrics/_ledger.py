@@ -16,33 +16,33 @@ class Entry:
 
     value: Any
     seconds: float
-    """Its own, without those of `parts`."""
+    """Its own cost, without that of `parts`."""
     parts: set[Any]
-    """Keys of what was used on the way."""
+    """Keys of the results that it used."""
 
 
 @dataclass
 class Ledger:
-    """Shared results, and what each would have cost a metric that had been alone."""
+    """Shared results, and what each costs a metric that is measured alone."""
 
     entries: dict[Any, Entry] = field(default_factory=dict)
     saved: float = 0.0
-    """Seconds that the present metric was spared."""
+    """Seconds that the current metric saved through shared results."""
     used: set[Any] = field(default_factory=set)
-    """Keys that the present metric has paid for."""
+    """Keys that the current metric has been charged for."""
     open: list[Entry] = field(default_factory=list)
 
     def begin(self) -> None:
-        """Another metric is measured from here on."""
+        """Start the account of the next metric."""
         self.saved, self.used, self.open = 0.0, set(), []
 
     def charge(self, seconds: float) -> None:
-        """The entry that is being made, and the present metric, were spared so much."""
+        """Charge saved seconds to the entry that is being computed and to the current metric."""
         self.open[-1].seconds += seconds
         self.saved += seconds
 
     def get(self, key: Any, compute: Callable[[], T]) -> T:
-        """The result under this key, computed unless it is there; its cost is charged to the metric that asks."""
+        """The result for this key, computed if it is missing; its cost is charged to the metric that asks."""
         if key not in self.entries:
             entry = Entry(None, 0.0, set())
             self.open.append(entry)

@@ -1,4 +1,4 @@
-"""Options that several metrics have: batches of images, and steps of training before the look."""
+"""Options that several metrics have: batches of images, and training steps before the measurement."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Batched(Metric):
     images: int = Field(256, ge=1)
     """Training images used."""
     batch_size: int = Field(64, ge=1)
-    """m, the images of a batch; at most `images`, which is one batch of all."""
+    """m, the images per batch; at most `images`."""
 
     @model_validator(mode="after")
     def _batches_fit(self) -> Self:
@@ -28,12 +28,12 @@ class Batched(Metric):
 
 
 class Trained(Metric):
-    """A metric that looks at the network after the first steps of the recipe."""
+    """A metric that is measured after the first steps of the training recipe."""
 
     steps: int = Field(30, ge=1)
     """k, counted on the recipe's own schedule; at most the recipe's steps."""
     training: AnyTraining = SGD()
-    """The recipe; in a run it is the run's."""
+    """The recipe; in a run, it is the run's own."""
 
     @property
     def trains(self) -> bool:

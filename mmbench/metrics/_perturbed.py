@@ -17,7 +17,7 @@ class Perturbed(Metric):
     adaptive: bool = False
     """Perturb each weight in units of its own size |w|; a weight at zero then stays there."""
     normalise_logits: bool = False
-    """Take the loss on logits of mean 0 and mean square 1 over the classes, so that their scale does not count."""
+    """Normalise each image's logits to mean 0 and mean square 1 over the classes, so that scale does not count."""
     images: int = Field(256, ge=1)
     """Training images used."""
 

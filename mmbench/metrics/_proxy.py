@@ -1,7 +1,7 @@
-"""What the zero-cost proxies share: the state of the weights that they look at, and which weights are kernels.
+"""What the zero-cost proxies share: which weights they are computed at, and which weights are kernels.
 
-At random weights, where Abdelfattah et al. (2021) look, a proxy knows nothing of what an expansion inherited. So each
-can be read in three states: of the network just expanded, of its random twin, and of the network after a few steps.
+Abdelfattah et al. (2021) compute proxies at random weights, which ignore what an expansion inherited. So each proxy
+has three states: the network just expanded, a freshly initialised copy, and the network after a few training steps.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from mmbench.metrics.subject import State, Subject
 
 
 class Proxy(Trained):
-    """Base of the zero-cost proxies; `steps` and `training` count where the state is `trained`."""
+    """Base of the zero-cost proxies; `steps` and `training` are used only with `state = trained`."""
 
     state: State = "expanded"
-    """Weights that are looked at: as just `expanded`, `random`, or `trained` for some steps."""
+    """Weights that the proxy is computed at: as just `expanded`, `random`, or `trained` for some steps."""
 
     @property
     def trains(self) -> bool:
@@ -54,10 +54,10 @@ def is_kernel(name: str, parameter: Tensor) -> bool:
 
 def kernels(model: nn.Module) -> dict[str, nn.Parameter]:
     """The kernels by name; `UndefinedError` if there are none."""
-    found = {name: p for name, p in model.named_parameters() if is_kernel(name, p)}
-    if not found:
-        raise UndefinedError("the network has no weight of a linear layer or convolution, which this metric is about")
-    return found
+    weights = {name: p for name, p in model.named_parameters() if is_kernel(name, p)}
+    if not weights:
+        raise UndefinedError("the network has no linear layer or convolution, whose weights this metric needs")
+    return weights
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Adaptive sharpness: how far the loss rises within a ball measured in units of each weight (ASAM; Kwon et al., 2021).
 
-On a batch B of m images, max over ||T^-1 e|| <= rho of L_B(w + e) - L_B(w) with T = diag(|w| + eta), the maximum taken
-to first order at e = rho T^2 g / ||T g||; averaged over disjoint batches (m-sharpness). T covers all parameters, those
-of biases and normalisation layers too, so that with eta = 0 the value is invariant under any rescaling of weights that
-leaves the function as it was, such as a ReLU unit's a in, 1 / a out. It is not invariant under growth. A flat minimum
-is held to be good, so the expected sign is -1.
+On a batch B of m images, max over ||T^-1 e|| <= rho of L_B(w + e) - L_B(w) with T = diag(|w| + eta). The maximum is
+taken to first order, at e = rho T^2 g / ||T g||, and averaged over disjoint batches (m-sharpness). T covers all
+parameters, including biases and normalisation layers. So with eta = 0 the value is invariant under any rescaling of
+weights that keeps the function, such as a ReLU unit's a in, 1 / a out. It is not invariant under growth. Flat minima
+are thought to generalise better, so the expected sign is -1.
 """
 
 from __future__ import annotations

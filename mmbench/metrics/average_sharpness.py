@@ -1,9 +1,10 @@
 """Average-case sharpness: E over e ~ N(0, sigma^2 diag(c)^2) of L(w + e) - L(w) (Andriushchenko et al., 2023).
 
-c is 1, or |w| if adaptive. In a smooth network it tends to sigma^2 / 2 times the trace of diag(c) H diag(c); in a ReLU
-network it is larger, by the curvature at the kinks, which no derivative sees. Draws come in pairs of opposite sign,
-whose odd part drops out, each batch of images with noise of its own, until the standard error is small enough. A flat
-minimum is held to be good, so the expected sign is -1. It is negative where the loss bends downwards.
+c is 1, or |w| if adaptive. In a smooth network the value tends to sigma^2 / 2 times the trace of diag(c) H diag(c). In
+a ReLU network it is larger, by the curvature at the kinks, which no derivative sees. Draws come in pairs of opposite
+sign, which cancels the odd part. Each batch of images has its own noise. Draws end once the standard error is small
+enough. Flat minima are thought to generalise better, so the expected sign is -1. Negative values mean that the loss
+curves downwards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mmbench.metrics.base import METRICS, Estimate, mean_and_error
 from mmbench.metrics.subject import Subject
 
 FEWEST = 8
-"""Pairs before the standard error is trusted to stop the draws."""
+"""Pairs to draw before the standard error may end the draws."""
 
 
 @METRICS.register("average_sharpness")
@@ -31,9 +32,9 @@ class AverageSharpness(Perturbed):
     pairs: int = Field(64, ge=1)
     """Pairs of draws at most; each costs two forward passes."""
     tolerance: float = Field(0.05, ge=0)
-    """Draws end once the standard error is at most this share of the value; 0 for all pairs."""
+    """Draws end once the standard error is at most this fraction of the value; 0 for all pairs."""
     batch_size: int = Field(64, ge=1)
-    """Images that see the same noise: with fewer, a pair is more precise and costs more."""
+    """Images that share the same noise: with fewer, a pair is more precise and costs more."""
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats; `details` has the number of pairs."""

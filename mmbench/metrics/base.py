@@ -1,4 +1,4 @@
-"""What a metric is, and the driver that measures one without leaving a trace."""
+"""What a metric is, and the functions that measure one without side effects."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ from mmbench.registry import Component, Registry
 class Estimate:
     """A score with its standard error.
 
-    The error is that of the estimator's own randomness (probes, batches, branches, the choice of images where it is
-    known); 0 for an exact score, None where it is not known, as for a single draw.
+    The error covers the estimator's own randomness (probes, batches, branches and, where known, the choice of images).
+    It is 0 for an exact score and None where it is unknown, as for a single draw.
     """
 
     value: float
     stderr: float | None
     seconds: float = math.nan
-    """Wall-clock cost, of what it shared with other metrics, too."""
+    """Wall-clock cost, including results shared with other metrics."""
     details: Mapping[str, float | list[float]] = field(default_factory=dict)
-    """Other numbers that came along, by name; a list is a curve."""
+    """By-products by name; a list is a curve."""
     costs: Mapping[str, float] = field(default_factory=dict)
-    """Seconds of its parts, and of what was measured beside it and is not in `seconds`, by name."""
+    """Seconds by name: of the score's parts, and of additional measurements that `seconds` leaves out."""
 
 
 class Metric(Component):
     """Base of all metrics. The fields of a subclass are its options."""
 
     expected_sign: ClassVar[Literal[-1, 0, 1]]
-    """+1 where theory says that a larger score means a larger gain, -1 where smaller, 0 where it says nothing."""
+    """+1 if theory predicts a larger gain for a larger score, -1 for a smaller one, 0 if it makes no prediction."""
 
     where_expanded: ClassVar[Mapping[str, Any]] = {}
-    """Options that are others where the expansion is known: as conf/metric has them, and as `advise` takes them."""
+    """Option values used where the expansion is known: those of conf/metric and of `advise`."""
 
     @property
     def definition(self) -> str:
-        """What exactly is measured, in one line: the name, and the options that are not the default.
+        """What exactly is measured, in one line: the name and the options that differ from the default.
 
-        A recipe of training is left out: in a run it is the run's.
+        The training recipe is left out: in a run, it is the run's own.
         """
         fields = type(self).model_fields
         changed = (f"{key}={value}" for key, value in self if key != "training" and value != fields[key].default)
@@ -58,9 +58,9 @@ class Metric(Component):
     def measure(self, subject: Subject) -> Estimate:
         """The score of the subject's network.
 
-        `subject.surface(n)` is the loss on n training images, `subject.network()` a copy that may be changed,
-        `subject.generator(self.name)` the source of all random draws. What other metrics may need as well goes through
-        `subject.once`.
+        `subject.surface(n)` is the loss on n training images, `subject.network()` a copy that may be changed, and
+        `subject.generator(self.name)` the source of all random draws. Use `subject.once` for results that other
+        metrics may need, too.
         """
 
 
@@ -91,22 +91,22 @@ def measure(
         validation: held-out images and labels, which some metrics need.
         base: the network that `model` was expanded from, which some metrics need.
         expand: the expansion, which some metrics repeat: takes a network like `base` and the number of a draw, and
-            gives one like `model`; draw 0 is the one that made `model`.
+            returns one like `model`; draw 0 is the one that produced `model`.
         options: the metric's options, such as `probes=64`.
 
     Raises:
         ConfigError: an unknown metric or option, or a value out of its range.
-        DataError: images and labels that do not go together.
+        DataError: images and labels that do not match.
         ScoreError: the score is not a finite number, or the network is dead or has diverged.
-        UndefinedError: the metric has no meaning for this network.
+        UndefinedError: the metric is not defined for this network.
 
     Returns:
         The score, its standard error and its cost.
     """
     if options and not isinstance(metric, str):
-        raise ConfigError(f"a metric has its options already: {', '.join(options)} cannot be given beside it")
+        raise ConfigError(f"this Metric already has its options: give {', '.join(options)} when you create it")
     if not isinstance(metric, (str, Metric)):
-        raise ConfigError(f"a metric is a name or a Metric, not {metric!r}")
+        raise ConfigError(f"metric must be a name or a Metric, not {metric!r}")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
     return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand))
 
@@ -121,7 +121,7 @@ def measure_all(
     base: nn.Module | None = None,
     expand: Expand | None = None,
 ) -> Mapping[str, Estimate | MmbenchError]:
-    """Measure several metrics in one pass: what they have in common is computed once.
+    """Measure several metrics together: what they share is computed once.
 
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
@@ -133,29 +133,29 @@ def measure_all(
         expand: the expansion, which some metrics repeat; see `measure`.
 
     Returns:
-        By name, what `measure` returns for the metric; if it fails, the error in its place, and the others are
+        By name, what `measure` returns for each metric, or the error of a metric that failed; the others are still
         measured.
 
     Raises:
         ConfigError: an unknown metric.
-        DataError: images and labels that do not go together.
+        DataError: images and labels that do not match.
     """
     wanted = METRICS.names() if metrics is None else metrics
     chosen = [METRICS.create({"name": metric}) if isinstance(metric, str) else metric for metric in wanted]
     subject = subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand)
-    found: dict[str, Estimate | MmbenchError] = {}
+    results: dict[str, Estimate | MmbenchError] = {}
     for metric in chosen:
         try:
-            found[metric.name] = score(metric, subject)
+            results[metric.name] = score(metric, subject)
         except MmbenchError as error:
-            found[metric.name] = error
+            results[metric.name] = error
         except Exception as error:  # a bug of ours or of the network; the other metrics' work must not be lost
-            found[metric.name] = MmbenchError(f"{metric.name} failed: {type(error).__name__}: {error}")
-    return found
+            results[metric.name] = MmbenchError(f"{metric.name} failed: {type(error).__name__}: {error}")
+    return results
 
 
 def score(metric: Metric, subject: Subject) -> Estimate:
-    """Measure one metric on a subject; its cost includes what it shares with others. Raises as `measure` does."""
+    """Measure one metric on a subject; its cost includes shared results. Raises the same errors as `measure`."""
     device = subject.train.labels.device
     with (
         torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -164,7 +164,7 @@ def score(metric: Metric, subject: Subject) -> Estimate:
         torch.autocast(device.type, enabled=False),
     ):
         seed = subject.generator(metric.name).initial_seed()
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach the devices that are not forked, too
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed devices that are not forked
         if device.type == "cuda":
             torch.cuda.default_generators[device.index].manual_seed(seed)
         estimate, seconds = subject.measured(metric.measure)
@@ -188,8 +188,8 @@ def subject_of(
     Args:
         model: a classifier with floating-point parameters, images (N, C, H, W) to logits (N, classes).
         data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
-        seed: of all random draws but the images'.
-        images_seed: of the images' order; `seed` if it is not given.
+        seed: of all random draws except the choice of images.
+        images_seed: of the choice of images; `seed` if it is not given.
         validation: held-out images and labels.
         base: the network that `model` was expanded from.
         expand: the expansion; see `measure`.
@@ -198,7 +198,7 @@ def subject_of(
         The subject.
 
     Raises:
-        DataError: not a network, or images and labels that do not go together.
+        DataError: not a network, or images and labels that do not match.
     """
     reference = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if reference is None:
@@ -227,7 +227,7 @@ def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:
         if images.is_inference():
             images = images.clone()
     if int(labels.min()) < 0:
-        raise DataError(f"label {int(labels.min())}{purpose} is out of range: classes are numbered from 0 on")
+        raise DataError(f"label {int(labels.min())}{purpose} is out of range: classes are numbered from 0")
     if not torch.isfinite(images).all():
         bad = (~torch.isfinite(images.flatten(1))).any(1).nonzero().flatten().tolist()
         raise DataError(f"{len(bad)} images{purpose} have pixels that are not finite numbers, image {bad[0]} the first")

@@ -1,7 +1,7 @@
-"""Validation accuracy of the base model: the better it was, the less is left to gain. Expected sign -1.
+"""Validation accuracy of the base model: the better it is, the less is left to gain. Expected sign -1.
 
 It is the same for all expansions of one base model, so it ranks base models only. A metric that correlates with the
-gain over many base models may have read no more than this.
+gain across many base models may reflect nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mmbench.metrics.subject import Subject
 
 @METRICS.register("base_accuracy")
 class BaseAccuracy(Metric):
-    """Share of the validation images that the base model classifies; the standard error is over the images."""
+    """Accuracy of the base model on the validation images; the standard error is over the images."""
 
     expected_sign = -1
 

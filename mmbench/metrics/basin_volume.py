@@ -1,14 +1,14 @@
-"""Local volume: how large the region around a network is in which it predicts the same (Scherlis and Belrose, 2025).
+"""Local volume of the region around a network in which its predictions stay the same (Scherlis and Belrose, 2025).
 
 Along random unit directions u in the D parameters, r(u) is the radius at which the mean over the images of
 KL(p_w || p_{w + r u}) reaches the cutoff. The region's volume is V = V_D(1) E[r^D], V_D(1) that of the unit ball.
 
     score = E[log r] + log V_D(1) / D <= log V / D,
 
-about the log side of a cube of that volume. Per parameter, because log V is in proportion to D and would measure little
-but size. The mean of log r, because log E[r^D] is ruled by the best direction drawn and grows with their number;
-in D = 10^5 its error is thousands of nats. V as drawn is in the details. Not invariant under rescaling of layers. A
-large region is held to mean a simple solution, so the expected sign is +1.
+roughly the log side of a cube of that volume. It is per parameter, because log V is proportional to D and would mostly
+measure size. It takes the mean of log r, because log E[r^D] is dominated by the longest direction drawn and grows with
+their number; at D = 10^5 its error is thousands of nats. The estimate of V itself is in the details. The score is not
+invariant under rescaling of layers. A large region is thought to mean a simple solution, so the expected sign is +1.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
 from mmbench.metrics.subject import Subject
 
 FIRST = 0.01
-"""Radius to begin the first direction's search with, per root of D; the others begin where the last one ended."""
+"""First radius tried along the first direction, divided by sqrt(D); later searches begin where the last one ended."""
 
 
 @METRICS.register("basin_volume")
@@ -38,7 +38,7 @@ class BasinVolume(Metric):
     directions: int = Field(16, ge=1)
     """Random directions; each costs about three forward passes."""
     largest: float = Field(10.0, gt=0)
-    """Root mean square change of the parameters at which a direction is given up; its radius is then that."""
+    """Root mean square change of the parameters at which the search along a direction stops and takes that radius."""
     images: int = Field(256, ge=1)
     """Training images that the divergence is taken on."""
 
@@ -46,15 +46,15 @@ class BasinVolume(Metric):
         """In units of log parameter; `details` has the raw log volume and how the searches ended."""
         surface, generator = subject.surface(self.images), subject.generator(self.name)
         divergence, size = Divergence(surface), surface.point.numel()
-        found, first, largest = [], math.log(FIRST * size**0.5), math.log(self.largest * size**0.5)
+        rays, first, largest = [], math.log(FIRST * size**0.5), math.log(self.largest * size**0.5)
         for _ in range(self.directions):
             direction = normal(surface.point, generator)
-            found.append(reach(divergence, direction.div_(norm(direction)), self.cutoff, first, largest))
-            first = found[-1].log_radius if found[-1].state == 0 else first
-        radii = torch.tensor([ray.log_radius for ray in found], dtype=torch.float64)
+            rays.append(reach(divergence, direction.div_(norm(direction)), self.cutoff, first, largest))
+            first = rays[-1].log_radius if rays[-1].state == 0 else first
+        radii = torch.tensor([ray.log_radius for ray in rays], dtype=torch.float64)
         unit_ball = size / 2 * math.log(math.pi) - math.lgamma(size / 2 + 1)
         value, stderr = mean_and_error(radii)
-        volume = unit_ball + float((size * radii).logsumexp(0)) - math.log(len(found))
+        volume = unit_ball + float((size * radii).logsumexp(0)) - math.log(len(rays))
         return Estimate(
             value + unit_ball / size,
             stderr,
@@ -62,8 +62,8 @@ class BasinVolume(Metric):
                 "log_volume": volume,
                 "log_volume_per_parameter": volume / size,
                 "radius": math.exp(value),
-                "beyond_reach": float(sum(ray.state == 1 for ray in found)),
-                "not_converged": float(sum(ray.state == -1 for ray in found)),
-                "forwards": float(sum(ray.tries for ray in found)),
+                "beyond_reach": float(sum(ray.state == 1 for ray in rays)),
+                "not_converged": float(sum(ray.state == -1 for ray in rays)),
+                "forwards": float(sum(ray.tries for ray in rays)),
             },
         )

@@ -1,9 +1,9 @@
 """Depth: layers with a kernel (linear layers, convolutions) on the longest path from image to logits. Expected sign +1.
 
-As in the names of networks: a ResNet-18 has 18, its shortcuts are not on the longest path. It is read off the graph of
-one forward pass, so that it is defined for every network; a product of two signals, as in attention, is not a layer. In
-the known families it is affine in the number d of blocks or hidden layers: d + 1 (mlp), 2 d + 2 or, with bottlenecks,
-3 d + 2 (resnet), 4 d + 2 (vit, mixer), 3 d + 5 (convnext).
+As in the names of networks: a ResNet-18 has 18, since its shortcuts are not on the longest path. It is read off the
+graph of one forward pass, so it is defined for every network. A product of two signals, as in attention, is not a
+layer. In the known families it is affine in the number d of blocks or hidden layers: d + 1 (mlp), 2 d + 2 or, with
+bottlenecks, 3 d + 2 (resnet), 4 d + 2 (vit, mixer), 3 d + 5 (convnext).
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ class Depth(Metric):
 
 
 def _longest_path(logits: Tensor, image: Tensor) -> int:
-    """Most products of a signal with weights on any way; 0 where the logits do not depend on the image."""
-    ways: dict[Any, int | None] = {None: None}  # most layers between the image and a node; None: it does not see it
+    """The largest number of layers on any path; 0 if the logits do not depend on the image."""
+    longest: dict[Any, int | None] = {None: None}  # layers from the image to a node; None: independent of the image
     stack = [logits.grad_fn]
     while stack:
         node = stack[-1]
         inputs = [] if node is None else [source for source, _ in node.next_functions]
-        if waiting := [source for source in inputs if source not in ways]:
+        if waiting := [source for source in inputs if source not in longest]:
             stack += waiting
             continue
         stack.pop()
-        seen = [most for source in inputs if (most := ways[source]) is not None]
+        counts = [count for source in inputs if (count := longest[source]) is not None]
         if getattr(node, "variable", None) is image:
-            ways[node] = 0
-        elif node not in ways:
-            ways[node] = max(seen) + _is_layer(node, len(seen)) if seen else None
-    return ways[logits.grad_fn] or 0
+            longest[node] = 0
+        elif node not in longest:
+            longest[node] = max(counts) + _is_layer(node, len(counts)) if counts else None
+    return longest[logits.grad_fn] or 0
 
 
 def _is_layer(node: Any, signals: int) -> bool:

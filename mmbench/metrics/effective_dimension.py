@@ -1,8 +1,8 @@
 """Effective dimension of the Hessian: sum over lambda > 0 of lambda / (lambda + z) (MacKay, 1992; Maddox et al., 2020).
 
-The number of directions that the training images determine better than a prior of precision z does. By stochastic
-Lanczos quadrature: P sum_i tau_i^2 theta_i / (theta_i + z) over the positive Ritz values. Few determined directions
-are held to generalise better, so the expected sign is -1. Normalisation layers use their running statistics.
+The number of directions that the training images determine better than a prior of precision z. Estimated by stochastic
+Lanczos quadrature: P sum_i tau_i^2 theta_i / (theta_i + z) over the positive Ritz values. Few determined directions are
+thought to generalise better, so the expected sign is -1. Normalisation layers use their running statistics.
 """
 
 from __future__ import annotations

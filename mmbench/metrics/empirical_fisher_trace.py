@@ -1,7 +1,7 @@
 """Trace of the empirical Fisher, (1/N) sum_n ||grad log p(y_n|x_n)||^2 with the true labels (Kunstner et al., 2019).
 
-The mean squared norm of single images' gradients; the norm of the mean gradient is another thing, and smaller. It goes
-to 0 as the training images are fitted. Expected sign -1 (Jastrzebski et al., 2021). One backward pass; normalisation
+The mean squared norm of the per-image gradients, not the smaller squared norm of the mean gradient. It goes to 0 as the
+training images are fitted. Expected sign -1 (Jastrzebski et al., 2021). It costs one backward pass; normalisation
 layers use their running statistics.
 """
 
@@ -24,6 +24,6 @@ class EmpiricalFisherTrace(Metric):
     """Training images."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """In nats squared per squared parameter unit; `details` has the error that the choice of images makes."""
+        """In nats squared per squared parameter unit; `details` has the error due to the choice of images."""
         value, spread = mean_and_error(image_fisher_traces(subject.surface(self.images)))
         return Estimate(value, 0.0, details={} if spread is None else {"image_stderr": spread})

@@ -1,10 +1,10 @@
 """Fisher potential: how much the loss would change if single channels were cut (Turner et al., 2020, BlockSwap).
 
-sum over channels c of 1/2 mean over images n of (sum over positions of a_nc dL_n/da_nc)^2, where a are the outputs of
-every linear layer and convolution, the classifier too, with their biases, and L_n is the cross-entropy of image n alone
-(the gradient of the mean loss has a factor 1 / N, and code that squares it gives a score that falls with the batch). A
-linear layer that is applied at several positions, such as tokens, has one channel per output feature. Layers called
-outside their modules, as in `nn.MultiheadAttention`, are not seen. Expected sign +1: more channels that matter.
+sum over channels c of 1/2 mean over images n of (sum over positions of a_nc dL_n/da_nc)^2. Here a are the outputs of
+every linear layer and convolution, including the classifier, with their biases. L_n is the cross-entropy of image n
+alone: the gradient of the mean loss has a factor 1 / N, so squaring it would give a score that falls with the batch
+size. A linear layer that is applied at several positions, such as tokens, has one channel per output feature. Layers
+called outside their modules, as in `nn.MultiheadAttention`, are not seen. Expected sign +1: more channels that matter.
 """
 
 from __future__ import annotations
@@ -42,12 +42,10 @@ class Fisher(Proxy):
         with hooked(layers, keep):
             for share, labels in zip(surface.chunk_losses(), surface.images.labels.split(surface.chunk), strict=True):
                 if not outputs:
-                    raise UndefinedError(
-                        "the network calls no linear layer or convolution, whose channels could be cut"
-                    )
+                    raise UndefinedError("the network calls no linear layer or convolution, so it has no channels")
                 if any(a._version != version for a, _, version in outputs):
                     raise UndefinedError(
-                        "the network writes into the outputs of its layers (x += y), which are lost then"
+                        "the network overwrites the outputs of its layers in place (x += y), but this metric needs them"
                     )
                 gradients = torch.autograd.grad(
                     share * len(surface.images), [a for a, _, _ in outputs], materialize_grads=True

@@ -1,7 +1,7 @@
 """Floating-point operations of the forward pass of one image, a multiply-add counted as two. Expected sign +1.
 
-`mmbench.models.flops` says what counts. Next to the parameters the second trivial rival: an operator that adds few
-weights in early layers adds many operations.
+`mmbench.models.flops` says what counts. After the parameter count, this is the second trivial baseline: an operator
+that adds few weights in early layers adds many operations.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mmbench.models.flops import count_flops
 
 @METRICS.register("flops")
 class Flops(Metric):
-    """Operations counted as the network at hand makes them, exactly."""
+    """Operations that the network executes, counted exactly."""
 
     expected_sign = 1
 

@@ -1,7 +1,7 @@
 """Norm of the loss's gradient: ||g||_2, g = grad L(w), L the mean cross-entropy.
 
-A network with a steep loss learns fast, so the expected sign is +1 (Abdelfattah et al., 2021; they add up the norms of
-single layers, which is a larger number and depends on how the parameters are cut into tensors). All parameters count.
+A network with a steep loss learns fast, so the expected sign is +1 (Abdelfattah et al., 2021, who add up the norms of
+single layers: a larger number, which depends on how the parameters are split into tensors). All parameters count.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""GraSP: what the kernels do for the flow of gradient, -w' H g (Wang et al., 2020; Abdelfattah et al., 2021).
+"""GraSP: how the kernels affect the gradient flow, -w' H g (Wang et al., 2020; Abdelfattah et al., 2021).
 
-g and H are gradient and Hessian of the mean cross-entropy in the kernels w (weights of linear layers and convolutions),
-the other parameters held fixed, as published. Since w' H g is the slope of ||g||^2 / 2 as all kernels are scaled up,
-the score is positive where larger weights would flatten the loss.
+g and H are the gradient and Hessian of the mean cross-entropy in the kernels w (weights of linear layers and
+convolutions), with the other parameters held fixed, as published. Since w' H g is the slope of ||g||^2 / 2 as all
+kernels are scaled up, the score is positive where larger weights would flatten the loss.
 
-The sign is a trap. As a pruning rule GraSP keeps the weights with the largest w (Hg), without which there would be less
-gradient, so in its theory a small score is good; Abdelfattah et al. turned it round when they saw the accuracies. The
-score and its expected sign +1 are theirs: a test of the published proxy, not of a theory.
+Mind the sign. As a pruning rule, GraSP keeps the weights with the largest w (Hg), whose removal would reduce the
+gradient most, so by its theory a small score is good. Abdelfattah et al. reversed the sign after they saw the
+accuracies. The score and its expected sign +1 are theirs: this tests the published proxy, not a theory.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """Trace of the Hessian of the training loss, tr H.
 
-H = G + R: the Gauss-Newton matrix G, whose trace is exact at C - 1 output-space backward passes, and the rest R, which
-weighs the curvature of the logits by the slope of the loss. A network that is piecewise linear in every parameter
-tensor (ReLU, batch norm with its running statistics) has tr R = 0, so tr H = tr G exactly. For all others (GELU,
-attention, LayerNorm) tr R is estimated along random directions, with tr G as the control variate: by second
-differences of forward passes where the network is smooth and they prove right on a few images, else by Hessian-vector
-products.
+H = G + R: the Gauss-Newton matrix G, whose trace is exact and costs C - 1 backward passes, and the rest R, which weighs
+the curvature of the logits by the slope of the loss. A network that is piecewise linear in every parameter tensor
+(ReLU, batch norm with running statistics) has tr R = 0, so tr H = tr G exactly. For all others (GELU, attention,
+LayerNorm) tr R is estimated along random directions, and tr G is added exactly. If the network is smooth, the estimate
+uses second differences of forward passes, after a check on a few images; otherwise it uses Hessian-vector products.
 
-Small curvature is held to mean good generalisation (Hochreiter and Schmidhuber, 1997; Keskar et al., 2017), so the
-expected sign is -1. The trace is not invariant under rescaling of layers (Dinh et al., 2017). That of a ReLU network
-does not see the kinks between its pieces.
+Small curvature is thought to mean good generalisation (Hochreiter and Schmidhuber, 1997; Keskar et al., 2017), so the
+expected sign is -1. The trace is not invariant under rescaling of layers (Dinh et al., 2017). For a ReLU network it
+does not see the kinks between the linear pieces.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from mmbench.metrics.base import METRICS, Estimate, Metric
 from mmbench.metrics.subject import Subject
 
 BIAS = 0.2
-"""Differences may be off by so much of the standard error that is asked for."""
+"""Largest error of the differences that is allowed, as a fraction of the requested standard error."""
 
 
 @METRICS.register("hessian_trace")
@@ -38,15 +37,15 @@ class HessianTrace(Metric):
     tolerance: float = Field(0.05, gt=0)
     """Standard error, relative to the trace, at which no more probes are drawn."""
     probes: int = Field(128, ge=2)
-    """Random directions at most; each costs two forward passes by differences, else about two gradients."""
+    """Random directions at most; each costs two forward passes with differences, otherwise about two gradients."""
     method: Literal["differences", "hutchinson", "hutchpp", "xtrace"] = "differences"
-    """Estimator of tr R: second differences along random signs, products with them (as where differences fail), or
-    products with a part of the spectrum taken out (no better on most networks)."""
+    """Estimator of tr R: second differences along random signs (with Hutchinson's as the fallback), Hutchinson's
+    Hessian-vector products, or Hutch++ and XTrace, which are no better on most networks."""
     images: int = Field(256, ge=1)
     """Training images that the loss is taken on."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """Trace in nats per squared parameter unit; `details` has tr G and the directions or products it took."""
+        """Trace in nats per squared parameter unit; `details` has tr G and the number of directions or products."""
         per_image, surface = gauss_newton_traces(subject, self.images), subject.surface(self.images)
         exact, known = float(per_image.mean()), float(per_image[:TRIED].mean())
         if subject.once(("piecewise multilinear", self.images), lambda: piecewise_multilinear(surface)):

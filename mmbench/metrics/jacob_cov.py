@@ -1,14 +1,14 @@
 """Correlation of input Jacobians: does the network respond differently to different images (Mellor et al., 2020).
 
-J_n is the gradient of the sum of image n's logits in its pixels, l_i are the eigenvalues of the correlation matrix of
-the J_n; the score is -sum log(l_i + k) + 1 / (l_i + k) with k = 1e-5. It is largest where all l_i = 1, where the
-network is locally another function at each image, so the expected sign is +1.
-It is the score of the paper's first version; `naswot` is that of the last.
+J_n is the gradient of the sum of image n's logits in its pixels, and l_i are the eigenvalues of the correlation matrix
+of the J_n. The score is -sum log(l_i + k) + 1 / (l_i + k) with k = 1e-5. It is largest where all l_i = 1: the network
+is then a different local function at each image, so the expected sign is +1. This is the score of the first version of
+their paper; `naswot` is that of the last.
 
-Of N images with D pixels at most D - 1 eigenvalues differ from zero, whatever the network. The score is over the
-min(N, D - 1) largest: the published one where N < D, and for more images without a constant of -(1e5 - 11.5) for each.
-An image at which the network is constant correlates with none, itself included. Batch norms use their running
-statistics, or the J_n would depend on each other.
+With N images of D pixels, at most D - 1 eigenvalues can differ from zero. The score is over the min(N, D - 1) largest:
+the published score where N < D, and without a constant of -(1e5 - 11.5) per further image otherwise. An image at which
+the network is constant correlates with none, not even itself. Batch norms use their running statistics; otherwise the
+J_n would depend on each other.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ def _score(jacobian: Tensor) -> float:
     if not varies.any():
         raise UndefinedError(
             "at every image, the gradients of the logits in the pixels are zero or all the same; "
-            "are the classifier's weights zero still?"
+            "are the classifier's weights still zero?"
         )
     unit = torch.where(varies, centred / norms, 0.0)
     count, pixels = unit.shape
-    smaller = unit @ unit.T if count < pixels else unit.T @ unit  # they have the same eigenvalues but for zeros
+    smaller = unit @ unit.T if count < pixels else unit.T @ unit  # both have the same non-zero eigenvalues
     eigenvalues = torch.linalg.eigvalsh(smaller)[-min(count, pixels - 1) :].clamp_min(0)
     return -float(((eigenvalues + K).log() + 1 / (eigenvalues + K)).sum())

@@ -1,8 +1,8 @@
 """Norm of the parameters: ||w||_2 over all of them, biases and normalisation layers included.
 
 Bounds on the generalisation gap grow with the norm of the weights (Neyshabur et al., 2015), so the expected sign is -1.
-It grows with the size of the network as well, and a change of scale that leaves the function as it was (a ReLU unit's,
-that of weights before a normalisation layer) changes it.
+The norm also grows with the size of the network. It is not invariant under rescalings that keep the function (of a ReLU
+unit, or of weights before a normalisation layer).
 """
 
 from __future__ import annotations

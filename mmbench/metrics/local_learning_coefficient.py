@@ -1,12 +1,12 @@
-"""Local learning coefficient (Lau et al., 2025): the complexity of a minimum that singular learning theory counts.
+"""Local learning coefficient (Lau et al., 2025): the complexity of a minimum in singular learning theory.
 
     lambda = n beta (E[L_n(w)] - L_n(w*)),   beta = 1 / log n,
 
-where L_n is the loss on the n training images used (n is theirs, not a batch's) and the expectation is over the law
+where L_n is the loss on all n training images used, not on a batch. The expectation is over the density proportional to
 exp(-n beta L_n(w) - gamma ||w - w*||^2 / 2), sampled by Langevin dynamics that start at the network w*. A regular model
-of d parameters has d / 2 (less what gamma confines), a degenerate one less. Each rise is taken against the loss of the
-same images at w*, so that batches add little noise. A complex solution is held to generalise worse, so the expected
-sign is -1. Away from a minimum the estimate may be negative.
+of d parameters has d / 2 (slightly less because of gamma), a degenerate one less. Each rise of the loss is relative to
+the loss of the same images at w*, so batches add little noise. Complex solutions are thought to generalise worse, so
+the expected sign is -1. Away from a minimum the estimate may be negative.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mmbench.metrics.base import METRICS, Estimate, Metric, mean_and_error
 from mmbench.metrics.subject import Subject
 
 DRIFTS = 0.01
-"""Probability that chains which have settled are reported as not settled."""
+"""Probability that stationary chains are reported as not settled."""
 
 
 @METRICS.register("local_learning_coefficient")
@@ -44,14 +44,14 @@ class LocalLearningCoefficient(Metric):
     localisation: float = Field(300.0, ge=0)
     """gamma, the strength of the pull towards the network."""
     batch_size: int = Field(64, ge=1)
-    """Images per step; at most `images`, where the chains see the whole loss."""
+    """Images per step; all `images` if there are fewer."""
     images: int = Field(1024, ge=1)
     """n, the training images that make up the loss."""
 
     def measure(self, subject: Subject) -> Estimate:
         """lambda, dimensionless; `details` has the diagnostics of the chains."""
         surface, generator = subject.surface(self.images), subject.generator(self.name)
-        count = max(2, len(surface.images))  # a single image has no temperature
+        count = max(2, len(surface.images))  # log n must not be 0
         scale, traces, accepted = count / math.log(count), [], []
         for _ in range(self.chains):
             chain = langevin_chain(
@@ -65,7 +65,7 @@ class LocalLearningCoefficient(Metric):
             )
             if len(chain.rises) < self.burn_in + self.steps or not chain.rises.isfinite().all():
                 raise ScoreError(
-                    f"a chain left the finite numbers at step {len(chain.rises)} and its loss is not a finite number: "
+                    f"a Langevin chain diverged: at step {len(chain.rises)} its loss is not a finite number; "
                     "lower metric.step_size"
                 )
             traces.append(scale * chain.rises[self.burn_in :])
@@ -76,7 +76,7 @@ class LocalLearningCoefficient(Metric):
 
 
 def _diagnosis(trace: Tensor) -> dict[str, float]:
-    """Diagnostics of chains (chains, steps) of lambda; fewer for a single chain, or one that stands still."""
+    """Diagnostics of chains (chains, steps) of lambda; fewer for a single chain, or chains that do not move."""
     numbers = {"r_hat": split_r_hat(trace), "effective_size": effective_size(trace), "trend": trend(trace)}
     if len(trace) > 1:
         numbers["settled"] = float(abs(numbers["trend"]) < stdtrit(len(trace) - 1, 1 - DRIFTS / 2))

@@ -1,6 +1,6 @@
 """Training loss after the first k steps of the recipe: early training predicts late training. Expected sign -1.
 
-The cheapest serious rival of any landscape metric: it trains the model for a while and looks.
+The cheapest serious rival of any landscape metric: train the model briefly and read the loss.
 """
 
 from __future__ import annotations
@@ -22,6 +22,6 @@ class LossAfterKSteps(Trained):
     """Training images that the loss is taken on."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """Train for k steps, with an order of the images that no other stage uses, and take the loss in nats."""
+        """Train for k steps, with an order of images that is used for metrics only, and return the loss in nats."""
         trained = subject.in_state("trained", self.steps, self.training)
         return Estimate(*mean_and_error(trained.surface(self.images).image_losses()))

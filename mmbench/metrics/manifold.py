@@ -1,7 +1,7 @@
 """Size of the set of linearly connected minima around a network: a declared family of scores.
 
-The paper that this project examines (arXiv:2405.15895) gives no formula that could be recovered. What is here is a
-family, sampler x connectivity x size x normaliser, of which every member is a choice of options, not "the" metric:
+This is a family of our own, not the metric of the paper that this project examines (arXiv:2405.15895), which counts
+permutations of the network itself. A member is a choice of sampler x connectivity x size x normaliser:
 
     sampler       where the points w_1 ... w_K come from (`_samplers.py`), and when: after `trunk` of the training
     connectivity  the barrier b_ij on the line between two points (Entezari et al., 2022) lies below eps, on a grid

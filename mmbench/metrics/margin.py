@@ -1,8 +1,8 @@
 """Output margin: the 10th percentile over images of z_y - max over j != y of z_j, logits z and label y.
 
-A large margin on the training images is held to go with a small generalisation gap (Jiang et al., 2019; as a measure of
-complexity 1 / margin^2 in Jiang et al., 2020), so the expected sign is +1. The percentile stands for the smallest one,
-which a single image would decide. It is that of the logits as they are: scaling the last layer scales it.
+A large margin on the training images is associated with a small generalisation gap (Jiang et al., 2019; 1 / margin^2 is
+a complexity measure in Jiang et al., 2020), so the expected sign is +1. A percentile replaces the minimum, which a
+single image would decide. The logits are not normalised: scaling the last layer scales the margin.
 """
 
 from __future__ import annotations

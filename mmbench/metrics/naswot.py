@@ -1,15 +1,15 @@
 """NASWOT: whether the images fall into different linear regions of the network (Mellor et al., 2021).
 
-The code of an image has one bit per unit with a ReLU: whether its input is positive. K_ij is the number of units in
-which images i and j agree; the published score is log det K. It is large where codes differ: expected sign +1.
+The code of an image has one bit per ReLU unit: whether its input is positive. K_ij is the number of units in which
+images i and j agree; the published score is log det K. It is large where codes differ: expected sign +1.
 
 K is singular as soon as two images have the same code or there are fewer units than images, as in small networks. So
-the score here is log det(K + I), as if each image had one unit more, of its own: always finite, a missing direction
-counts 0, and where K is well conditioned it is the published score. It grows as N log(units) with the number of images
-and of units, so that much of it is size.
+the score here is log det(K + I), as if each image had one extra unit of its own. It is always finite, a zero eigenvalue
+contributes 0, and where K is well conditioned it is nearly the published score. It grows as N log(units) with the
+numbers of images and units, so much of it is size.
 
-Our extension: other activations (GELU, SiLU, ...) have the same codes, the sign of their input. Activations are found
-as modules; a function called in `forward` is not seen. Batch norms use their running statistics.
+Our extension: the code of other activations (GELU, SiLU, ...) is also the sign of their input. Activations must be
+modules; functions called in `forward` are not seen. Batch norms use their running statistics.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ class NASWOT(Proxy):
                 surface.model(images)
         if not codes:
             raise UndefinedError(
-                "the network has no activation module (ReLU, GELU, ...), whose codes could be compared"
+                "the network has no activation module (ReLU, GELU, ...), so there are no codes to compare"
             )
         calls, units = len(codes) // len(chunks), 0
         kernel = torch.eye(len(surface.images), dtype=torch.float64, device=codes[0].device)
         for call in range(calls):
             code = torch.cat(codes[call::calls]).float()
-            both = (code @ code.T).double()  # units on at both images; those off at both follow from the numbers on
+            both = (code @ code.T).double()  # units on at both images; the number off at both follows from these
             on = both.diagonal()
             kernel += 2 * both - on - on[:, None] + code.shape[1]
             units += code.shape[1]

@@ -1,8 +1,9 @@
 """Share of the Hessian's spectrum that is negative: sum over lambda < 0 of |lambda|, over the sum of all |lambda|.
 
-From the spectral density by stochastic Lanczos quadrature (Ghorbani et al., 2019): with Ritz values theta_i and weights
-tau_i^2 both sums are quadratures of the same runs. 0 at a minimum that the images see; directions of descent that are
-left promise gain, so the expected sign is +1. Normalisation layers use their running statistics.
+From the spectral density by stochastic Lanczos quadrature (Ghorbani et al., 2019): both sums are quadratures of the
+same runs, with Ritz values theta_i and weights tau_i^2. It is 0 at a minimum of the loss on these images. Remaining
+directions of negative curvature promise a gain, so the expected sign is +1. Normalisation layers use their running
+statistics.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class NegativeMass(Metric):
     """Training images that the loss is taken on."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """Mean over the probes of their shares; 0 for a Hessian of zeros."""
+        """Mean share over the probes; 0 if the Hessian is zero."""
 
         def share(values: np.ndarray, weights: np.ndarray) -> float:
             total = float(weights @ abs(values))

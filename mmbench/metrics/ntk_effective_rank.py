@@ -1,9 +1,9 @@
 """Effective rank of the empirical neural tangent kernel K = J J' (Jacot et al., 2018), exp of its spectrum's entropy.
 
 With p_i = lambda_i / sum lambda over the N C eigenvalues of K, the effective rank is exp(-sum p_i log p_i) (Roy and
-Vetterli, 2007), between 1 and N C: in how many directions the logits of the images can be moved by a small step. Many
-are held to mean that much can be learned, so the expected sign is +1. It grows with the number of images, which is
-therefore fixed. Normalisation layers use their running statistics.
+Vetterli, 2007), between 1 and N C: the number of directions in which a small step can move the logits of the images.
+Many directions are thought to mean that much can be learned, so the expected sign is +1. It grows with the number of
+images, which is therefore fixed. Normalisation layers use their running statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmbench.metrics.base import METRICS, Estimate, Metric
 from mmbench.metrics.subject import Subject
 
 MOST = 8192
-"""Rows of the kernel; its eigenvalues take a minute there."""
+"""Rows of the kernel at most; the eigenvalues of that many take a minute."""
 
 
 @METRICS.register("ntk_effective_rank")

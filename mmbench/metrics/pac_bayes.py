@@ -1,9 +1,9 @@
-"""PAC-Bayes flatness: log(1 / sigma*^2), where sigma* is the largest noise that hardly costs accuracy.
+"""PAC-Bayes flatness: log(1 / sigma*^2), where sigma* is the largest noise that costs little accuracy.
 
-sigma* is the largest sigma with E over u ~ N(0, sigma^2 I) of acc(w) - acc(w + u) <= 0.1 on the training images, sigma
-the standard deviation (Jiang et al., 2020, eq. 53, whose 1 / sigma*^2 is this score's exponential; its logarithm has an
-error of about the same size everywhere). A network that tolerates much noise is flat, which is held to be good, so the
-expected sign is -1. Running statistics of normalisation layers stay as they are.
+sigma* is the largest standard deviation sigma with E over u ~ N(0, sigma^2 I) of acc(w) - acc(w + u) <= 0.1 on the
+training images (Jiang et al., 2020, eq. 53; their 1 / sigma*^2 is the exponential of this score, whose error is about
+the same at all sizes). A network that tolerates much noise is flat, and flat networks are thought to generalise better,
+so the expected sign is -1. Running statistics of normalisation layers do not change.
 """
 
 from __future__ import annotations

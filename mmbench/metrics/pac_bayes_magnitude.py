@@ -1,9 +1,9 @@
-"""Magnitude-aware PAC-Bayes flatness: log(1 / sigma*^2) for noise in proportion to each weight.
+"""Magnitude-aware PAC-Bayes flatness: log(1 / sigma*^2) for noise proportional to each weight.
 
 sigma* is the largest sigma with E over u_i ~ N(0, sigma^2 w_i^2 + eps^2) of acc(w) - acc(w + u) <= 0.1 on the training
-images (Jiang et al., 2020, eq. 61, whose 1 / sigma*^2 is this score's exponential). Noise in proportion is indifferent
-to a rescaling of layers, but for eps. A flat network is held to be good, so the expected sign is -1. Running statistics
-of normalisation layers stay as they are.
+images (Jiang et al., 2020, eq. 61; their 1 / sigma*^2 is the exponential of this score). Apart from eps, proportional
+noise makes it invariant under rescaling of layers. Flat networks are thought to generalise better, so the expected sign
+is -1. Running statistics of normalisation layers do not change.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmbench.metrics.base import METRICS
 
 @METRICS.register("pac_bayes_magnitude")
 class PacBayesMagnitude(PacBayes):
-    """log(1 / sigma*^2) for noise in proportion to the weights; the standard error is over the pairs of draws."""
+    """log(1 / sigma*^2) for noise proportional to the weights; the standard error is over the pairs of draws."""
 
     expected_sign = -1
 

@@ -1,4 +1,4 @@
-"""Number of trainable parameters: the first thing that any claim must beat. Expected sign +1."""
+"""Number of trainable parameters: the first baseline that any metric must beat. Expected sign +1."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""Path norm, in logarithms: log of the sum over all paths from image to logits of the product of squared weights.
+"""Logarithm of the path norm: the sum over all paths from image to logits of the product of squared weights.
 
 For a network with f(c x) = c f(x) between its biases (ReLU, pooling, shortcuts), this is the sum of its logits at an
-image of ones, with every parameter squared (Neyshabur et al., 2015; as a measure of complexity, Jiang et al., 2020); a
-path may begin at a bias. Batch norms are folded first, by their running statistics; one that follows no layer is a
-layer of its own. Pooling stays as it is: an average keeps its 1 / n, a maximum takes the strongest of its paths.
+image of ones, with every parameter squared (Neyshabur et al., 2015; as a complexity measure, Jiang et al., 2020). A
+path may begin at a bias. Batch norms are first folded with their running statistics; one that follows no layer counts
+as a layer. Pooling is unchanged: an average keeps its 1 / n, a maximum takes the strongest of its paths.
 
-A ReLU unit's scaling, a permutation and folding leave it as it is, duplicated units do not. A small one goes with a
-small bound on the generalisation gap: expected sign -1. Where a network is curved (GELU, LayerNorm, attention) or
-saturates (ReLU6), products of weights along paths say nothing of its function, and it is undefined. Everything is in
-float64; where that would over- or underflow, the image and all biases are scaled, which scales the sum and nothing
-else.
+It is invariant under rescaling of ReLU units, permutation and folding, but not under duplication of units. A small path
+norm gives a small bound on the generalisation gap: expected sign -1. Where a network is curved (GELU, LayerNorm,
+attention) or saturates (ReLU6), products of weights along paths do not describe its function, and the path norm is
+undefined. Everything is in float64; where that would over- or underflow, the image and all biases are scaled, which
+only scales the sum.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class PathNorm(Metric):
         surface = subject.surface(PROBED)
         if not subject.once(("piecewise multilinear", PROBED), lambda: piecewise_multilinear(surface)):
             raise UndefinedError(
-                "the path norm is that of a piecewise linear network (ReLU, batch norm, pooling); this one has more, "
-                "such as LayerNorm, GELU or attention"
+                "the path norm needs a piecewise linear network (ReLU, batch norm, pooling); this one has other "
+                "operations, such as LayerNorm, GELU or attention"
             )
         model = subject.network().double()
         fold_batch_norms(model, subject.train.images[:1].double())

@@ -1,4 +1,4 @@
-"""A uniform random number: the negative control, whose correlation shows what chance alone looks like."""
+"""A uniform random number: the negative control, whose correlation is due to chance alone."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Sharpness as in sharpness-aware minimisation: how far the loss rises within a ball (Foret et al., 2021).
 
-On a batch B of m images, max over ||e|| <= rho of L_B(w + e) - L_B(w), the maximum taken to first order at
-e = rho g / ||g||; averaged over disjoint batches (m-sharpness). A flat minimum is held to be good, so the expected sign
-is -1.
+On a batch B of m images, max over ||e|| <= rho of L_B(w + e) - L_B(w). The maximum is taken to first order, at
+e = rho g / ||g||, and averaged over disjoint batches (m-sharpness). Flat minima are thought to generalise better, so
+the expected sign is -1.
 """
 
 from __future__ import annotations

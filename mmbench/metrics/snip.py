@@ -1,8 +1,8 @@
-"""SNIP: how much the loss depends on whether the connections are there (Lee et al., 2019; Abdelfattah et al., 2021).
+"""SNIP: how much the loss depends on the presence of each connection (Lee et al., 2019; Abdelfattah et al., 2021).
 
-With a mask c on every kernel weight, sum |dL/dc| at c = 1, which is sum |w dL/dw|; L is the mean cross-entropy. The
-weights of linear layers and convolutions count, biases, normalisation layers and position tables do not. Many sensitive
-connections are held to be good, so the expected sign is +1.
+With a mask c on every kernel weight, sum |dL/dc| at c = 1, which is sum |w dL/dw|; L is the mean cross-entropy. Only
+the weights of linear layers and convolutions count, not biases, normalisation layers or position tables. Many sensitive
+connections are thought to be good, so the expected sign is +1.
 """
 
 from __future__ import annotations

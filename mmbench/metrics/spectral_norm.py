@@ -1,15 +1,15 @@
-"""Spectral norms of the layers: sum over layers of log ||A||_2^2, A the linear operator that a layer is.
+"""Spectral norms of the layers: sum over layers of log ||A||_2^2, where A is the layer as a linear operator.
 
-The product of the norms bounds how strongly the logits answer to the image, and with it the generalisation gap of a
+The product of the norms bounds how strongly the logits respond to the image, and with it the generalisation gap of a
 plain network (Bartlett et al., 2017; Neyshabur et al., 2018): expected sign -1. It grows with every layer of norm above
-one, so across depths the correlation was found to have the other sign (Jiang et al., 2020).
+one; across depths, Jiang et al. (2020) found a correlation of the opposite sign.
 
-Layers are linear layers and convolutions, once for each time that they are used. A convolution is taken as the operator
-that it is, with its stride, padding and groups, at the size of image that it sees; reshaping its kernel into a matrix
-gives another number, and the Fourier transform (Sedghi et al., 2019) is right for circular padding only. Batch norms
-are folded in by their running statistics, one that follows no layer counts by itself; other normalisation layers, which
-are not linear, are left out with their scales, and so is the bias. Whatever becomes of a layer's output (a shortcut, an
-attention) does not enter. Where a layer is zero, as the last one of an identity block may be, it is undefined.
+Linear layers and convolutions count, once per use. A convolution is treated as the full operator, with its stride,
+padding and groups, at the image size that it sees: reshaping its kernel into a matrix gives a different number, and the
+Fourier transform (Sedghi et al., 2019) is exact for circular padding only. Batch norms are folded in with their running
+statistics; one that follows no layer counts by itself. Other normalisation layers, which are not linear, and biases are
+left out, as is everything that follows a layer (a shortcut, attention). The score is undefined if a layer is zero, as
+the last one of an identity block may be.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mmbench.metrics.subject import PROBED, Subject
 
 @METRICS.register("spectral_norm")
 class SpectralNorm(Metric):
-    """Sum of log squared norms, in float64; in place of a standard error it has the residuals' bound on the error."""
+    """Sum of log squared norms, in float64; in place of a standard error it has a bound on the error."""
 
     expected_sign = -1
 
@@ -41,7 +41,7 @@ class SpectralNorm(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """In nats; `details` has the number of layers."""
-        subject.surface(PROBED)  # refuses broken networks
+        subject.surface(PROBED)  # raises for broken networks
         model, image = subject.network().double(), subject.train.images[:1].double()
         folded = fold_batch_norms(model, image)
         generator, total, bound, count = subject.generator(self.name), 0.0, 0.0, 0
@@ -61,12 +61,12 @@ class SpectralNorm(Metric):
 
 
 def _layers(model: nn.Module, image: torch.Tensor) -> list[tuple[str, Any, torch.Size]]:
-    """Name, module and shape of the input of every use of a layer, in the order of the pass."""
+    """Name, module and input shape for every use of a layer, in the order of the forward pass."""
     names = {module: name for name, module in model.named_modules() if isinstance(module, (*LAYERS, _BatchNorm))}
-    found: list[tuple[str, Any, torch.Size]] = []
+    uses: list[tuple[str, Any, torch.Size]] = []
     with (
         torch.no_grad(),
-        hooked(names, lambda module, inputs, output: found.append((names[module], module, inputs[0].shape))),
+        hooked(names, lambda module, inputs, output: uses.append((names[module], module, inputs[0].shape))),
     ):
         model(image)
-    return found
+    return uses

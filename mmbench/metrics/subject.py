@@ -1,4 +1,4 @@
-"""What a metric is measured on: a network with its data, and the results that several metrics on it share."""
+"""What a metric is measured on: a network with its data, and the results that several metrics share."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ Expand = Callable[[nn.Module, int], nn.Module]
 
 T = TypeVar("T")
 State = Literal["expanded", "random", "trained"]
-"""Which weights a metric looks at: those just expanded, fresh random ones, or the expanded ones after some training."""
+"""The weights to measure: those just expanded, fresh random ones, or the expanded ones after some training."""
 SEEN = 256
 """Images that give a fresh network's batch norms their statistics."""
 PROBED = 8
-"""Images on which a network is tried before anything is differentiated."""
+"""Images on which a network is checked before anything is differentiated."""
 
 
 class Subject:
     """A network with the images that it is measured on.
 
-    All metrics on one subject see the same images, and whatever they compute alike (a gradient, a Lanczos run, the
-    network after k steps) is computed once. Its value does not depend on which metric asks first, and every
-    metric that uses it is charged its cost.
+    All metrics on one subject see the same images, and results that they share (a gradient, a Lanczos run, the network
+    after k steps) are computed once. A shared result does not depend on which metric asks first, and its cost is
+    charged to every metric that uses it.
     """
 
     def __init__(
@@ -51,19 +51,19 @@ class Subject:
         seed: int = 0,
         images_seed: int | None = None,
     ) -> None:
-        """A subject never changes what it is given; the model must not change while it is in use.
+        """A subject never changes its inputs; the model must not change while the subject is in use.
 
         Args:
             model: images (N, C, H, W) to logits (N, classes).
             train: training images in the model's dtype and labels (N,), on the model's device.
             validation: held-out images and labels, for the metrics that need them.
-            base: the network that `model` was expanded from, for the metrics that need it; a `Base` where several
-                subjects of one base, data and seed are to share what is found out about it.
-            expand: how that was done, for the metrics that need it: takes a network like the base and the number of a
-                draw, of which 0 is the one that made `model`.
-            seed: of all random draws but the images'.
-            images_seed: of the images' order; subjects with the same one (all expansions of a base model) are measured
-                on the same images. By default it is `seed`.
+            base: the network that `model` was expanded from, for the metrics that need it; a `Base` if several subjects
+                with the same base, data and seed share its results.
+            expand: the expansion, for the metrics that need it: takes a network like the base and the number of a
+                draw; draw 0 is the one that produced `model`.
+            seed: of all random draws except the choice of images.
+            images_seed: of the choice of images; subjects with the same one (all expansions of a base model) are
+                measured on the same images. By default it is `seed`.
         """
         self.train, self._model = train, model
         self._validation, self._expand = validation, expand
@@ -81,7 +81,7 @@ class Subject:
 
     @property
     def base(self) -> nn.Module:
-        """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it is not known."""
+        """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it was not given."""
         return _copied(self._known_base.model)
 
     @property
@@ -92,29 +92,29 @@ class Subject:
 
     @property
     def knows_its_expansion(self) -> bool:
-        """Whether the network before the expansion is known, and how the expansion was done."""
+        """Whether both the base network and the expansion were given."""
         return self._base is not None and self._expand is not None
 
     def expanded(self, small: nn.Module, draw: int = 0) -> nn.Module:
-        """`small`, a network like the base, expanded as the base was; with other random draws unless `draw` is 0."""
+        """`small`, a network like the base, expanded as the base was; draw 0 repeats the original random draws."""
         if self._expand is None:
             raise UndefinedError("this metric needs the expansion itself: give expand=function, called with a network "
                                  "like the base and the number of a draw")  # fmt: skip
         return _copied(self._expand(small, draw))
 
     def network(self) -> nn.Module:
-        """A copy of the network, to do anything with: in evaluation mode, all parameters trainable."""
+        """A copy of the network that may be changed: in evaluation mode, all parameters trainable."""
         return _copied(self._model)
 
     def generator(self, name: str) -> torch.Generator:
-        """A CPU generator for the draws that `name` stands for; the same name always draws the same."""
+        """A CPU generator for random draws; the same name always gives the same draws."""
         return torch.Generator().manual_seed(_hash(self._seed, self._place, name))
 
     def images(self, count: int) -> Split:
-        """Training images drawn without replacement; fewer images are the first of more.
+        """Training images drawn without replacement; a smaller draw is the start of a larger one.
 
         Args:
-            count: how many; if there are no more, all of them in their own order.
+            count: how many; if there are not more, all of them in their own order.
 
         Returns:
             Images and labels.
@@ -139,12 +139,12 @@ class Subject:
             count: as for `images`.
 
         Returns:
-            The surface, with its point at the network's weights, wherever another metric left it.
+            The surface, with its point reset to the network's weights.
 
         Raises:
             DataError: the network does not take the images, or has fewer classes than there are labels.
             ScoreError: the network is dead, or its logits are not finite.
-            UndefinedError: its logits are not the same twice, so that nothing can be differentiated.
+            UndefinedError: two forward passes give different logits, so the loss cannot be differentiated.
         """
 
         def make() -> tuple[Surface, torch.Tensor]:
@@ -160,7 +160,7 @@ class Subject:
         """The result of `compute`, which is called only if no metric asked for this key before.
 
         Args:
-            key: a string or tuple that names everything that the result depends on, except the network and the data.
+            key: a string or tuple of everything that the result depends on, except the network and the data.
             compute: called with the global random state seeded from the key.
 
         Returns:
@@ -176,7 +176,7 @@ class Subject:
         return self._ledger.get(full, seeded)
 
     def of_base(self, key: Any, compute: Callable[[], T]) -> T:
-        """As `once`, for what depends on the base, the data and the seed alone: kept in the `Base`, too."""
+        """Like `once`, for results that depend only on the base, the data and the seed: they are kept in the `Base`."""
         known, full = self._known_base.known, (self._seed, self._place, key)
 
         def find() -> T:
@@ -203,8 +203,8 @@ class Subject:
             A subject with the same images and seeds, shared by all metrics.
 
         Raises:
-            DivergedError: the training left the finite numbers.
-            UndefinedError: the network has parameters, and nothing says how to initialise them.
+            DivergedError: the training diverged.
+            UndefinedError: the network has parameters whose initialisation is unknown.
         """
         if state == "expanded":
             return self
@@ -214,14 +214,14 @@ class Subject:
         return self.once(place, lambda: self._elsewhere(place, self._trained(steps, training)))
 
     def measured(self, measure: Callable[[Subject], T]) -> tuple[T, float]:
-        """The result of `measure`, and its cost in seconds with all that it uses, shared or not."""
+        """The result of `measure`, and its cost in seconds, including shared results."""
         self._ledger.begin()
         start = time.perf_counter()
         result = measure(self)
         return result, time.perf_counter() - start + self._ledger.saved
 
     def aside(self, compute: Callable[[], T]) -> tuple[T, float]:
-        """Compute something that is reported beside a score and is no part of it, so that its cost is not the metric's.
+        """Compute something that is reported with a score but not part of it, without charging it to the metric.
 
         Args:
             compute: called once.
@@ -240,9 +240,9 @@ class Subject:
         return max(int(split.labels.max()) for split in (self.train, *held_out))
 
     def _elsewhere(self, place: str, model: nn.Module) -> Subject:
-        other = copy.copy(self)
-        other._model, other._place = model, f"{self._place}/{place}"
-        return other
+        subject = copy.copy(self)
+        subject._model, subject._place = model, f"{self._place}/{place}"
+        return subject
 
     def _trained(self, steps: int, training: Training) -> nn.Module:
         model = self.network()
@@ -262,8 +262,8 @@ class Subject:
             missing = [name for name, p in model.named_parameters() if id(p) not in initialised]
             if missing:
                 raise UndefinedError(
-                    f"metric.state = 'random' needs to know how {missing[0]!r} is initialised, "
-                    "and no module of this network says so"
+                    f"metric.state = 'random' needs to initialise {missing[0]!r}, "
+                    "but its module has no reset_parameters method"
                 ) from None
         else:
             reference = next(model.parameters())
@@ -271,7 +271,7 @@ class Subject:
         return self._with_statistics(model)
 
     def _with_statistics(self, model: nn.Module) -> nn.Module:
-        """Give the batch norms of a network that has seen no images the statistics of some."""
+        """Set the batch norms of a fresh network to the statistics of some images."""
         norms = [m for m in model.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
         momenta = [norm.momentum for norm in norms]
         for norm in norms:
@@ -285,16 +285,16 @@ class Subject:
 
 
 class Base:
-    """A network from which others were expanded, and what subjects of these found out about it."""
+    """A network from which others were expanded, with results that their subjects share."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.known: dict[Any, tuple[Any, float]] = {}
-        """By key a result and the seconds that it took."""
+        """Results by key, each with the seconds that it took."""
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, all parameters trainable, nothing done in place (so that nothing is overwritten)."""
+    """A copy in evaluation mode, all parameters trainable, without in-place operations."""
     try:
         twin = copied(model)
         for module in twin.modules():
@@ -308,16 +308,16 @@ def _copied(model: nn.Module) -> nn.Module:
 
 
 def require_sound(surface: Surface, labels: int) -> None:
-    """Raise unless the logits of a few images are finite, the same twice, and depend on the images or the weights.
+    """Raise unless the logits of a few images are finite, reproducible, and depend on the images or the weights.
 
     Args:
         surface: the network and the few images.
-        labels: the largest label that there is.
+        labels: the largest label of the data.
 
     Raises:
         DataError: the network does not take the images, does not give logits, or has too few classes.
         ScoreError: the logits are not finite, or the network is dead.
-        UndefinedError: the logits are not the same twice.
+        UndefinedError: two forward passes give different logits.
     """
     few = surface.images
 
@@ -331,15 +331,15 @@ def require_sound(surface: Surface, labels: int) -> None:
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:
         raise DataError(f"the network cannot take images of shape {shape}: {error}") from error
     if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise DataError(f"the network must give logits (N, classes) of at least two classes: it gives {found}")
+        kind = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
+        raise DataError(f"the network must return logits (N, classes) of at least two classes: it returns {kind}")
     if labels >= logits.shape[1]:
-        raise DataError(f"label {labels} is out of range: the network has {logits.shape[1]} classes, from 0 on")
+        raise DataError(f"label {labels} is out of range: the network has {logits.shape[1]} classes, numbered from 0")
     if not torch.isfinite(logits).all():
         raise ScoreError("the network has diverged: its logits are not finite numbers")
     if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5 * float(logits.abs().max())):
         raise UndefinedError(
-            "the network gives other logits each time, so its loss has no derivative; "
+            "the network returns different logits each time, so its loss has no derivative; "
             "is there a dropout that model.eval() does not switch off?"
         )
     if constant(logits) and not constant(few.images):
@@ -353,7 +353,7 @@ def require_sound(surface: Surface, labels: int) -> None:
         ]  # fmt: skip
         apart, size = (float(torch.linalg.vector_norm(g)) for g in gradients)
         if apart <= 1e-5 * size:
-            raise ScoreError("the network is dead: nothing in it depends on the image that it is shown")
+            raise ScoreError("the network is dead: its logits and gradients do not depend on the image")
 
 
 def _hash(*parts: object) -> int:

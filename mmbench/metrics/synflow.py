@@ -1,17 +1,17 @@
-"""SynFlow, in logarithms: the saliency of the kernels in a linear twin of the network (Tanaka et al., 2020).
+"""Logarithm of SynFlow: the saliency of the kernels in a linearised copy of the network (Tanaka et al., 2020).
 
 R = 1' f(1) is the sum of the logits at an image of ones, with every parameter replaced by its absolute value; the score
 is log sum |w dR/dw| over the weights of linear layers and convolutions. It measures the products of weights along all
-paths through the network; many strong paths are held to be good, so the expected sign is +1. No data are used.
+paths through the network. Many strong paths are thought to be good, so the expected sign is +1. No data are used.
 
 For that, f must be linear with positive coefficients. Normalisation layers (batch, layer, group, instance, RMS) are
-left out, with their scales and shifts, as published for batch norms; activations (ReLU, GELU, SiLU, ...) pass their
-input, as a ReLU passes a positive one; attention attends to all tokens alike, as softmax does at equal scores, so that
-queries and keys have no part. Biases, tokens, position tables and layer scales stay. Published code knows ReLU and
+left out with their scales and shifts, as published for batch norms. Activations (ReLU, GELU, SiLU, ...) return their
+input, as a ReLU does for a positive one. Attention weighs all tokens equally, as softmax does at equal scores, so
+queries and keys have no effect. Biases, tokens, position tables and layer scales stay. Published code handles ReLU and
 batch norm only; the rest is our extension.
 
 R is 1e30 and more in common networks, so everything is in float64, and the gradient is that of log R. Where R would
-still overflow, the image and all biases, tokens and tables are scaled down, which scales R and nothing else.
+still overflow, the image and all biases, tokens and tables are scaled down, which only scales R.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SynFlow(Proxy):
             if torch.isfinite(total):
                 break
         if total == 0:
-            raise UndefinedError("all paths to the logits are zero; are the classifier's weights zero still?")
+            raise UndefinedError("all paths to the logits are zero; are the classifier's weights still zero?")
         gradients = torch.autograd.grad(total.log(), weights, materialize_grads=True)
         saliency = sum(float((w.detach() * g).abs().sum()) for w, g in zip(weights, gradients, strict=True))
         if saliency == 0:
@@ -73,7 +73,7 @@ class SynFlow(Proxy):
 
 
 def _positive(model: nn.Module, scale: float) -> dict[str, Tensor]:
-    """Absolute values of parameters and buffers in float64; those that are added to a signal times `scale`."""
+    """Absolute values of parameters and buffers in float64; those added to a signal are multiplied by `scale`."""
     state = {}
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.is_floating_point():  # a counter or an index
@@ -85,7 +85,7 @@ def _positive(model: nn.Module, scale: float) -> dict[str, Tensor]:
 
 
 def _linear() -> torch.overrides.TorchFunctionMode:
-    """A context in which the functions of a network that are not linear are, for positive inputs."""
+    """A context that replaces the non-linear functions of a network by linear ones."""
 
     class Linear(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -1,9 +1,9 @@
 """Largest eigenvalue of the Hessian of the training loss, lambda_max = max over ||v|| = 1 of v' H v (with its sign).
 
-By Lanczos's iteration (1950), which converges in a few products, and whose residual bounds the error: within
-||H v - theta v|| of every Ritz value theta lies an eigenvalue. Power iteration would find the largest |lambda| instead,
-without a bound on its error. Expected sign -1 (Keskar et al., 2017), though the value reflects the learning rate as
-much as the landscape (Cohen et al., 2021; Kaur et al., 2023). Normalisation layers use their running statistics.
+By Lanczos iteration (1950), which converges in a few products and whose residual bounds the error: an eigenvalue lies
+within ||H v - theta v|| of every Ritz value theta. Power iteration would find the largest |lambda| instead, without a
+bound on its error. Expected sign -1 (Keskar et al., 2017), though the value reflects the learning rate as much as the
+landscape (Cohen et al., 2021; Kaur et al., 2023). Normalisation layers use their running statistics.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmbench.metrics.subject import Subject
 
 @METRICS.register("top_eigenvalue")
 class TopEigenvalue(Metric):
-    """The largest Ritz value; in place of a standard error it has the residual's bound on the error."""
+    """The largest Ritz value; in place of a standard error it has a bound on the error, the residual."""
 
     expected_sign = -1
 
@@ -29,7 +29,7 @@ class TopEigenvalue(Metric):
     """Training images that the loss is taken on."""
 
     def measure(self, subject: Subject) -> Estimate:
-        """In nats per squared parameter unit; `details` has the smallest Ritz value and the products made."""
+        """In nats per squared parameter unit; `details` has the smallest Ritz value and the number of products."""
         for step in range(1, self.steps + 1):
             run = lanczos(subject, self.images, probe=0, steps=step)
             values, _, residuals = run.ritz(step)

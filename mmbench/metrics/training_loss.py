@@ -1,7 +1,7 @@
-"""Training loss of the expanded network, before any further training: what an expansion broke, if it broke anything.
+"""Training loss of the expanded network before any further training: how much damage the expansion did.
 
-An expansion that keeps the function keeps the loss, so among such ones it says nothing. A lead is held to last, so the
-expected sign is -1, as that of the loss after k steps.
+An expansion that keeps the function keeps the loss, so this does not distinguish between such expansions. A lower loss
+at the start is expected to last, so the expected sign is -1, as for the loss after k steps.
 """
 
 from __future__ import annotations

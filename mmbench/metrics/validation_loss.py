@@ -1,7 +1,7 @@
-"""Validation loss of the expanded network, before any further training; all held-out images count.
+"""Validation loss of the expanded network before any further training, over all held-out images.
 
-The training loss's counterpart on images that nothing was trained on, with the same expected sign of -1 and the same
-limit: expansions that keep the function share one value.
+The counterpart of `training_loss` on images that were not trained on, with the same expected sign of -1 and the same
+limit: all expansions that keep the function have the same value.
 """
 
 from __future__ import annotations

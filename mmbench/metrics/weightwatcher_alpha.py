@@ -1,12 +1,11 @@
 """Heavy tails of the weights: the mean exponent alpha of power laws fitted to the layers' spectra.
 
-For each layer the eigenvalues of W'W (of a convolution, those of its taps' matrices together) are fitted by
-p(x) ~ x^-alpha above the x_min of the best fit. Trained layers have heavy tails, and the heavier, the better a network
-is held to be (Martin and Mahoney, 2021; Martin, Peng and Mahoney, 2021): expected sign -1. The fits are those of the
-library `weightwatcher`, in the extra `spectra`; neither images nor biases and normalisation layers enter.
+For each layer the eigenvalues of W'W (of a convolution, those of the matrices of all kernel positions together) are
+fitted by p(x) ~ x^-alpha above the x_min of the best fit. Trained layers have heavy tails, and heavier tails are
+thought to mean a better network (Martin and Mahoney, 2021; Martin, Peng and Mahoney, 2021): expected sign -1. The fits
+are made by the library `weightwatcher` (extra `spectra`); images, biases and normalisation layers are not used.
 
-A fit to few eigenvalues says little, though the library makes it from 8 on; layers with fewer than `eigenvalues` are
-left out.
+A fit to few eigenvalues says little, though the library accepts 8; layers with fewer than `eigenvalues` are left out.
 """
 
 from __future__ import annotations
@@ -39,25 +38,25 @@ class WeightWatcherAlpha(Metric):
     expected_sign = -1
 
     eigenvalues: int = Field(8, ge=8)
-    """Fewest eigenvalues of a layer that a power law is fitted to."""
+    """Smallest number of eigenvalues of a layer that is fitted."""
 
     def measure(self, subject: Subject) -> Estimate:
         """The mean; `details` has the number of layers fitted and the share of poor fits among them."""
-        subject.surface(PROBED)  # refuses broken networks
+        subject.surface(PROBED)  # raises for broken networks
         with _silence():
             library = _library()
-            # It would look at weights in single precision or, on a machine with a GPU, in half.
+            # By default it reads weights in single precision or, on a machine with a GPU, in half precision.
             with patch.object(library.weightwatcher, "torch_T_to_np", _in_full, create=True):
                 watcher = library.WeightWatcher(model=subject.network().cpu())
                 table = watcher.analyze(min_evals=self.eigenvalues, svd_method="accurate")
-        found = torch.tensor([alpha for alpha in table.get("alpha", []) if alpha > 0], dtype=torch.float64)
-        if not len(found):
+        alphas = torch.tensor([alpha for alpha in table.get("alpha", []) if alpha > 0], dtype=torch.float64)
+        if not len(alphas):
             raise UndefinedError(
-                f"no layer has the {self.eigenvalues} eigenvalues that a power law is fitted to here, or none could be "
-                "fitted: the network is too small for this metric"
+                f"no layer has the {self.eigenvalues} eigenvalues that a power-law fit needs here, or every fit "
+                "failed: the network is too small for this metric"
             )
-        details = {"layers": float(len(found)), "poor": float((found > POOR).double().mean())}
-        return Estimate(float(found.mean()), 0.0, details=details)
+        details = {"layers": float(len(alphas)), "poor": float((alphas > POOR).double().mean())}
+        return Estimate(float(alphas.mean()), 0.0, details=details)
 
 
 def _library() -> Any:
@@ -74,7 +73,7 @@ def _in_full(tensor: Tensor) -> np.ndarray:
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Without what the library prints, warns of and logs; its import sets up the root logger, which is put back."""
+    """Suppress the library's output, warnings and logs, and restore the root logger, which its import changes."""
     root = logging.getLogger()
     handlers, level, disabled = root.handlers[:], root.level, root.manager.disable
     logging.disable()

@@ -1,9 +1,9 @@
 """Worst-case sharpness: the largest rise of the loss within a ball, searched for in many steps.
 
-On a batch B of m images, max over ||e / c|| <= rho of L_B(w + e) - L_B(w), where c = 1, or |w| if adaptive, the norm is
-l2 or linf, and the maximum is searched for by Auto-PGD (Croce and Hein, 2020); averaged over disjoint batches. The
-definition and its variants are those of Andriushchenko et al. (2023), who found the sign to depend on the setting;
-theory holds a flat minimum to be good, so the expected sign is -1. The search finds a lower bound of the maximum.
+On a batch B of m images, max over ||e / c|| <= rho of L_B(w + e) - L_B(w), averaged over disjoint batches. Here c = 1,
+or |w| if adaptive, the norm is l2 or linf, and Auto-PGD (Croce and Hein, 2020) searches for the maximum, so the value
+is a lower bound of it. The definition and its variants are those of Andriushchenko et al. (2023), who found that the
+sign depends on the setting. In theory flat minima generalise better, so the expected sign is -1.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class WorstCaseSharpness(Perturbed, Batched):
     expected_sign = -1
 
     rho: float = Field(0.05, gt=0)
-    """Radius of the ball, in parameter units, or in units of |w| if adaptive; for linf a much smaller one."""
+    """Radius of the ball, in parameter units, or in units of |w| if adaptive; linf needs a much smaller one."""
     norm: Literal["l2", "linf"] = "l2"
     """Of the ball: Euclidean, or the largest change of any weight."""
     steps: int = Field(20, ge=1)
     """Steps of the search, each one gradient."""
     restarts: int = Field(1, ge=1)
-    """Searches per batch: the first from the network itself, the others from random points on the ball's border."""
+    """Searches per batch: the first from the network itself, the others from random points on the ball's boundary."""
 
     def measure(self, subject: Subject) -> Estimate:
         """Mean rise of the loss in nats."""

@@ -1,13 +1,13 @@
-"""Zen score: how strongly the features answer to a small change of the image, whatever the labels (Lin et al., 2021).
+"""Zen score: how strongly the features respond to a small change of the image, without labels (Lin et al., 2021).
 
-log E ||f(x) - f(x + alpha e)|| + sum over batch norms of log sqrt(mean of variances), x and e standard normal. f are
-the features before pooling: what timm's `forward_features` returns or, where a network has none, what its last linear
-layer gets. An expressive network answers strongly: expected sign +1.
+log E ||f(x) - f(x + alpha e)|| + sum over batch norms of log sqrt(mean of variances), with x and e standard normal. f
+are the features before pooling: the output of timm's `forward_features` or, if a network has none, the input of its
+last linear layer. An expressive network responds strongly: expected sign +1.
 
 The passes are in evaluation mode: a batch norm divides by its running variances (plus epsilon), and the second term
-undoes that, so that their scale does not matter. Layer norms are part of f; without batch norms the second term is
-zero. Residual links stay in, where the paper removes them. The paper draws the weights anew, N(0, 1): state = random
-does so with the network's own initialisation, in the other states the score is of the weights that are there.
+undoes that, so their scale does not matter. Layer norms are part of f; without batch norms the second term is zero.
+Lin et al. remove residual connections; here they stay. They also draw all weights from N(0, 1): `state = random` draws
+them from the network's own initialisation, and the other states keep the weights.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Zen(Proxy):
     """Size of the change: the noise's standard deviation in every pixel."""
 
     def look(self, subject: Subject) -> Estimate:
-        """The score; its error is that of the mean of the norms, over the mean."""
+        """The score; its error is the relative error of the mean norm."""
         surface = subject.surface(PROBED)
         features = _features(surface.model)
         pixels, generator = surface.images.images, subject.generator(self.name)
@@ -46,8 +46,8 @@ class Zen(Proxy):
         norms = []
         with torch.no_grad():
             for x, e in zip(start.split(surface.chunk), change.split(surface.chunk), strict=True):
-                answer = features(x) - features(x + self.alpha * e)
-                norms.append(answer.flatten(1).norm(dim=1))
+                response = features(x) - features(x + self.alpha * e)
+                norms.append(response.flatten(1).norm(dim=1))
         mean, error = mean_and_error(torch.cat(norms))
         if mean == 0:
             raise ScoreError("the network is dead: its features are the same for every image")
@@ -79,5 +79,5 @@ def _batch_norms(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 def _log_scale(norm: nn.modules.batchnorm._BatchNorm) -> float:
     """log sqrt of the mean variance that a batch norm divides by."""
     if norm.running_var is None:
-        raise UndefinedError("zen needs the running statistics of batch norms, and one of this network keeps none")
+        raise UndefinedError("zen needs running statistics, but a batch norm of this network keeps none")
     return float((norm.running_var.double().mean() + norm.eps).log()) / 2

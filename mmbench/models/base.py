@@ -1,4 +1,4 @@
-"""What a network family is: sizes, an axis table, a factory, and the axes along which it grows."""
+"""What a network family is: its sizes, an axis table, a factory, and the axes along which it can grow."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Sizes = dict[str, Any]
 
 
 class Architecture(Component):
-    """Base of all network families: the sizes of a network, without those that the data set decides."""
+    """Base of all network families: the sizes of a network, except those that the data set determines."""
 
     axes: ClassVar[Mapping[str, tuple[str, ...]]]
     """For each axis of growth, the sizes that grow along it."""
@@ -53,13 +53,13 @@ class Architecture(Component):
             The architecture; `sizes()` of it equals `sizes`.
 
         Raises:
-            UndefinedError: a size is out of its range, or the sizes do not fit together.
+            UndefinedError: a size is out of range, or the sizes contradict each other.
         """
         try:
             return cls(**sizes)
         except ValidationError as error:
             first = error.errors()[0]
-            if not first["loc"]:  # the sizes do not fit together
+            if not first["loc"]:  # the sizes contradict each other
                 raise UndefinedError(f"no network of the family {cls.name!r}: {first['ctx']['error']}") from None
             where = " ".join(map(str, first["loc"]))
             raise UndefinedError(
@@ -67,7 +67,7 @@ class Architecture(Component):
             ) from None
 
     def describe(self) -> dict[str, Any]:
-        """Name and options; two ways to give the same sizes have the same description."""
+        """Name and options; equal sizes have the same description, however they were given."""
         return super(Architecture, self.of(self.sizes())).describe()
 
     def grown(self, axis: str, factor: float) -> Self:
@@ -128,7 +128,7 @@ class Architecture(Component):
         return self.axes[axis]
 
     def missing(self, axis: str) -> str:
-        """Why the family has no such axis, as a clause for an error message."""
+        """Why the family does not have this axis, as a clause for an error message."""
         reasons = {
             "stream": "it has no residual stream",
             "heads": "it has no attention heads",
@@ -138,19 +138,19 @@ class Architecture(Component):
         return reasons.get(axis, "there is no such axis")
 
     def blocks(self) -> list[list[str]]:
-        """Per stage, the state-dict prefixes of its residual blocks (of an MLP: its layers) in forward order."""
+        """Per stage, the state-dict prefixes of its residual blocks (for an MLP, its layers) in forward order."""
         return []
 
     def silencers(self) -> tuple[str, ...]:
         """Names, inside a residual block, of the parameters that make it the identity when they are zero.
 
         Returns:
-            The names without the block's prefix; empty where the family has no residual blocks.
+            The names without the block's prefix; empty if the family has no residual blocks.
         """
         return ()
 
     def depth(self) -> int:
-        """The number of residual blocks or, of a plain network, of hidden layers."""
+        """The number of residual blocks or, for a plain network, of hidden layers."""
         return sum(map(len, self.blocks()))
 
     def parameters(self, shape: InputShape) -> int:
@@ -178,7 +178,7 @@ def scaled(size: int, factor: float, unit: int = 1) -> int:
 def interleaved(old: int, new: int) -> list[int | None]:
     """Spread `old` blocks evenly among `new` places.
 
-    The first place is always an old block's. Each old block is followed by its share of new ones.
+    The first place always holds an old block. Each old block is followed by its share of new ones.
 
     Returns:
         For each of the `new` places the index of the old block there, or None for a new block.

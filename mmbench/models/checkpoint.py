@@ -1,8 +1,8 @@
-"""Load weights from a file into a network: safetensors, or a torch file that holds nothing but weights.
+"""Load weights from a file into a network: safetensors, or a torch file that holds only weights.
 
-All formats that timm saves are read: a plain state dict, {"state_dict": ...}, and averaged weights ("state_dict_ema"),
-which are preferred. A torch file is a pickle, and a pickle can run code when it is read, so only tensors and plain
-containers are accepted.
+All formats that timm saves are accepted: a plain state dict, {"state_dict": ...}, and averaged weights
+("state_dict_ema"), which are preferred. A torch file is a pickle, which can run code when it is read, so only tensors
+and plain containers are accepted.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmbench.errors import ConfigError
 
 KEY = "model.checkpoint"
 SHOWN = 5
-"""How many tensors a message names at most."""
+"""Largest number of tensors that a message names."""
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
@@ -31,8 +31,8 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
         `model`, in evaluation mode.
 
     Raises:
-        ConfigError: there is no such file, it holds something else than weights, a weight is not finite, or the weights
-            belong to another network; the message names the tensors that differ.
+        ConfigError: the file does not exist or holds something other than weights, a weight is not finite, or the
+            weights belong to another network; the message names the tensors that differ.
     """
     state, own = _read(Path(path)), model.state_dict()
     problems = []
@@ -58,9 +58,9 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> nn.Module:
     return model.eval()
 
 
-def _named(things: list[str]) -> str:
-    rest = len(things) - SHOWN
-    return ", ".join(things[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+def _named(names: list[str]) -> str:
+    rest = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
@@ -72,14 +72,14 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         state = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # the readers of the formats raise many types
         text = str(error).strip() or type(error).__name__
-        if found := re.search(r"(?:Unsupported globals?:|GLOBAL) (.+?)(?:\. No automatic| was not an allowed|$)", text):
+        if match := re.search(r"(?:Unsupported globals?:|GLOBAL) (.+?)(?:\. No automatic| was not an allowed|$)", text):
             raise ConfigError(
                 f"{KEY} = {str(path)!r} holds more than weights, and reading it could run code: "
-                f"{_named(found[1].split(', '))}. Save the weights alone: safetensors.torch.save_file"
+                f"{_named(match[1].split(', '))}. Save the weights alone: safetensors.torch.save_file"
                 "(model.state_dict(), FILE)"
             ) from None
         reason = "it is not a safetensors or torch file" if "weights_only" in text else text.splitlines()[0].rstrip(".")
         raise ConfigError(f"{KEY} = {str(path)!r} cannot be read as weights: {reason}") from None
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise ConfigError(f"{KEY} = {str(path)!r} holds no state dict: names with a tensor each")
+        raise ConfigError(f"{KEY} = {str(path)!r} does not hold a state dict (tensors by name)")
     return state

@@ -61,7 +61,7 @@ class ConvNeXt(Architecture):
 
     @classmethod
     def of(cls, sizes: Sizes) -> Self:
-        """`hidden` is None where it is four times `channels`."""
+        """`hidden` is None if it is four times `channels`."""
         follows = sizes["hidden"] == tuple(4 * width for width in sizes["channels"])
         return super().of({**sizes, "hidden": None if follows else sizes["hidden"]})
 
@@ -107,7 +107,7 @@ class ConvNeXt(Architecture):
 
     def build(self, shape: InputShape) -> nn.Module:
         """timm's class, without stochastic depth."""
-        self.table(shape)  # refuses images that are too small
+        self.table(shape)  # raises if the images are too small
         from timm.layers import Mlp
         from timm.models.convnext import ConvNeXt as TimmConvNeXt
 
@@ -122,7 +122,7 @@ class ConvNeXt(Architecture):
             conv_mlp=self.conv_mlp,
             norm_eps=self.eps,
         )
-        if self.hidden is not None:  # timm's class cannot choose it, its MLP can
+        if self.hidden is not None:  # timm's class has no option for it, but its MLP has
             for s, stage in enumerate(model.stages):
                 for block in stage.blocks:
                     block.mlp = Mlp(self.channels[s], self.hidden[s], use_conv=self.conv_mlp)
@@ -133,7 +133,7 @@ class ConvNeXt(Architecture):
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
-        """From a timm `ConvNeXt`; it does not depend on the image size, which is given as 32 patches a side."""
+        """From a timm `ConvNeXt`; it does not depend on the image size, which is returned as 32 patches per side."""
         from timm.models.convnext import ConvNeXt as TimmConvNeXt
 
         if not isinstance(model, TimmConvNeXt):

@@ -1,7 +1,7 @@
 """Floating-point operations of a network's forward pass.
 
-Convolutions, matrix products and attention count, a multiply-add as two operations. What works entry by entry (norms,
-activations) does not count.
+Convolutions, matrix products and attention count, a multiply-add as two operations. Element-wise operations (norms,
+activations) do not count.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def count_flops(network: nn.Module, images: Tensor) -> int:
     """Operations of one forward pass of the given network on `images` (N, C, H, W), on any device, meta included."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    # Fused attention is not counted on every device; as plain products it is.
+    # Fused attention is not counted on every device; plain matrix products are.
     with FlopCounterMode(display=False) as counter, torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         network(images)
     return int(counter.get_total_flops())

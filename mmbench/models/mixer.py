@@ -82,7 +82,7 @@ class Mixer(Architecture):
             patch_size=self.patch_size,
             num_blocks=self.layers,
             embed_dim=self.embed_dim,
-            # timm truncates the products: the half keeps them from falling below
+            # timm truncates the products; adding a half keeps them from being one too small
             mlp_ratio=((self.token_hidden + 0.5) / self.embed_dim, (self.channel_hidden + 0.5) / self.embed_dim),
             norm_layer=partial(LayerNorm, eps=self.eps),
         )

@@ -20,7 +20,7 @@ Widths = Annotated[
 
 @MODELS.register("mlp")
 class MLP(Architecture):
-    """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer is a channel group of its own."""
+    """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer has its own channel group."""
 
     axes: ClassVar[dict[str, tuple[str, ...]]] = {"width": ("hidden",), "hidden": ("hidden",), "depth": ("hidden",)}
 
@@ -80,7 +80,7 @@ class MLP(Architecture):
         *hidden, head = linear
         pixels = hidden[0].in_features
         side = round(pixels**0.5)
-        # A flattened input has lost its shape; any (channels, side) with the same product builds the same network.
+        # A flattened input has lost its shape; any shape with the same number of entries gives the same network.
         shape = (
             InputShape(1, side, head.out_features) if side**2 == pixels else InputShape(pixels, 1, head.out_features)
         )

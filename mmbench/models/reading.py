@@ -22,7 +22,10 @@ HARMLESS = ("training", "inplace", "grad_checkpointing", "fused_attn", "weight_i
 def configuration(model: nn.Module) -> dict[str, Any]:
     """A network's configuration as plain JSON data, from which `build` makes a network that loads its state dict.
 
-    It holds what a state dict does not: the number of heads, LayerNorm epsilons, the image size.
+    It holds what a state dict lacks: the number of heads, LayerNorm epsilons, the image size.
+
+    Args:
+        model: a network of one of the families in `mmbench.models`.
 
     Args:
         model: a network of a supported family.
@@ -47,7 +50,7 @@ def build(configuration: Mapping[str, Any]) -> nn.Module:
         The network, on torch's default device.
 
     Raises:
-        ConfigError: it is not a configuration, or has unknown or wrong entries.
+        ConfigError: it is not a configuration, or has unknown or invalid entries.
         UndefinedError: the network does not fit images of that size.
     """
     entries = dict(configuration) if isinstance(configuration, Mapping) else {}
@@ -70,15 +73,15 @@ def build(configuration: Mapping[str, Any]) -> nn.Module:
 def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     """Read the family, the sizes and the input of a network.
 
-    The network is compared, module by module, with the one that the family builds from the sizes read, and with its
-    axis table. So a variant that the family does not describe (another norm or pooling, a dropout, an extra layer) is
-    refused rather than guessed at.
+    The network is compared, module by module, with the one that the family builds from these sizes, and with its axis
+    table. So a variant that the family does not describe (another norm or pooling, dropout, an extra layer) is an
+    error.
 
     Args:
-        model: a network of one of the families in `mmbench.models`; it is left as it is.
+        model: a network of one of the families in `mmbench.models`; it is not changed.
 
     Returns:
-        The architecture, and the shape of the images and the number of classes that the network is built for.
+        The architecture, and the image shape and number of classes that the network is built for.
 
     Raises:
         UndefinedError: the network belongs to no family; the message names the first part that does not fit.
@@ -107,7 +110,7 @@ def _modules(architecture: Architecture, shape: InputShape) -> list[tuple[str, d
 
 
 def _first_difference(model: nn.Module, architecture: Architecture, shape: InputShape) -> str:
-    """The first part in which a network differs from what its family builds, as a clause; empty if there is none."""
+    """The first difference between a network and what its family builds, as a clause; empty if there is none."""
     if shape.classes < 1:
         return "it has no classifier (num_classes = 0), whose output an expansion could keep"
     expected_modules = _modules(architecture, shape)
@@ -119,10 +122,10 @@ def _first_difference(model: nn.Module, architecture: Architecture, shape: Input
         if module is not None and (module._forward_hooks or module._forward_pre_hooks):
             return f"{subject} has forward hooks"
         if name != expected:
-            return f"module {name!r} stands where {expected!r} is expected"
+            return f"found module {name!r} where {expected!r} is expected"
         own = [] if module is None else [key for key in vars(module) if callable(getattr(type(module), key, None))]
         if own:
-            return f"{subject} has a {own[0]} of its own"
+            return f"{subject} has its own {own[0]}"
         actual = _settings(module)
         for key, value in (settings or {}).items():
             if actual.get(key) != value:
@@ -143,7 +146,7 @@ def _settings(module: nn.Module | None) -> dict[str, Any]:
     """A module's class and its plain attributes, except those that do not change what it computes."""
     plain = {k: v for k, v in vars(module).items() if isinstance(v, (bool, int, float, str, tuple))}
     kind = type(module)
-    # torch's and timm's LayerNorm compute the same; a class of the same name from elsewhere may compute anything
+    # torch's and timm's LayerNorm compute the same; a class of that name from elsewhere may not
     known = kind.__module__.partition(".")[0] in ("torch", "timm", "mmbench")
     name = kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"
     return {"class": name, **{k: v for k, v in plain.items() if k not in HARMLESS and k[0] != "_"}}

@@ -1,7 +1,7 @@
 """Residual networks (He et al., 2016) of timm's basic and bottleneck blocks.
 
 timm's own ResNet begins with a 7x7 convolution of stride 2 and a max-pool, which reduce an 8x8 image to 2x2 pixels.
-So the default stem here is a 3x3 convolution (section 4.2 of the paper). With `stem=7x7` the network is timm's own.
+So the default stem here is a 3x3 convolution (He et al., section 4.2). With `stem=7x7` the network is timm's own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(Fals
 class ResNet(Architecture):
     """Stem, stages of residual blocks (every stage after the first halves the image), average pooling, a classifier.
 
-    Channel groups: one residual stream per stage (the stem writes into the first; before bottlenecks it has a group of
-    its own), and the inner widths of each block.
+    Channel groups: one residual stream per stage (the stem writes into the first; before bottlenecks it has its own
+    group), and the inner widths of each block.
     """
 
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
@@ -42,7 +42,7 @@ class ResNet(Architecture):
     layers: Sizes = (1, 1, 1)
     """Blocks per stage."""
     inner: Sizes | None = None
-    """Inner width of the blocks of each stage; as `channels` unless given."""
+    """Inner width of the blocks of each stage; equal to `channels` unless given."""
     kernel_size: int = Field(3, ge=1, le=31)
     """Side of the blocks' 3x3 convolutions; odd."""
     stem: Literal["3x3", "7x7"] = "3x3"
@@ -133,7 +133,7 @@ class ResNet(Architecture):
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:
-        """From a `SmallResNet` or timm's `ResNet`; neither depends on the image size, which is given as 32 or 224."""
+        """From a `SmallResNet` or timm's `ResNet`; neither depends on the image size, returned as 32 or 224."""
         from timm.models.resnet import ResNet as TimmResNet
 
         from mmbench.models._networks import SmallResNet

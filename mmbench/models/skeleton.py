@@ -1,4 +1,4 @@
-"""Networks without values: their modules and shapes, at no cost in memory and hardly any in time."""
+"""Networks without values: their modules and shapes, at no cost in memory and little in time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ INITIALISERS = {"uniform_", "normal_", "fill_", "zero_", "clamp_", "erfinv_", "m
 
 
 class _WithoutValues(TorchFunctionMode):
-    """Skips in-place changes of meta tensors: they have no values, but torch takes its time over them."""
+    """Skips in-place initialisation of meta tensors, which have no values, because it is slow."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(function, "__name__", "") in INITIALISERS and args and getattr(args[0], "is_meta", False):

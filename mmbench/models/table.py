@@ -1,7 +1,7 @@
-"""The axis table: for every tensor of a network, axis by axis, which channel group the axis belongs to.
+"""The axis table: the channel group of every axis of every tensor of a network.
 
-Expansions, budgets, permutation tests and weight matching all read this one map. Parameter counts follow from it in
-closed form, without building the network.
+Expansions, budgets, permutation tests and weight matching all use this table. Parameter counts follow from it in closed
+form, without building the network.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ Part = str | int
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of one tensor: the product of its parts, the last running fastest.
+    """One axis of one tensor: the product of its parts, in row-major order.
 
     A part is a channel group, by name, or a fixed count: the rows of a fused q, k, v are (3, heads, head_dim).
     """
 
     role: Literal["out", "in", "kernel", "fixed"]
     """`out`: one entry per channel (rows of a producer, biases, norms); `in`: columns of a consumer, which sums over
-    the channels; `kernel`: taps of a convolution around its centre; `fixed`: nothing that an expansion changes."""
+    the channels; `kernel`: positions of a convolution kernel; `fixed`: an axis that no expansion changes."""
     parts: tuple[Part, ...]
 
     @property
@@ -47,7 +47,7 @@ def taps(size: int) -> Axis:
 
 
 def fixed(size: int) -> Axis:
-    """An axis that stays as it is."""
+    """An axis that no expansion changes."""
     return Axis("fixed", (size,))
 
 
@@ -58,7 +58,7 @@ class Group:
     size: int
     coupled_by: Literal["LayerNorm", "attention"] | None = None
     """The operation that computes one value from all channels: a LayerNorm (their mean and variance) or attention (the
-    dot product of queries and keys). Only whole copies of the group leave that value as it is."""
+    dot product of queries and keys). Only whole copies of the group preserve that value."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ class ViT(Architecture):
     """Pre-norm transformer blocks on image patches.
 
     Channel groups: one `stream`, which every LayerNorm normalises; per block its attention heads and the hidden units
-    of its MLP; and `head_dim`, the channels of a head, one group for all blocks. The rows of the fused q, k, v are
+    of its MLP; and `head_dim`, the channels of a head, shared by all blocks. The rows of the fused q, k, v are
     (3, heads, head_dim).
     """
 
@@ -45,7 +45,7 @@ class ViT(Architecture):
     patch_size: int = Field(2, ge=1, le=64)
     """Side of a patch in pixels; must divide the image size."""
     pool: Literal["token", "avg"] = "token"
-    """What the classifier sees: the class token, or the average of the patches (then LayerNorm follows the pooling)."""
+    """Input of the classifier: the class token, or the average of the patches (then LayerNorm follows the pooling)."""
     class_token: bool = True
     """Whether there is a class token; `pool=token` needs it."""
     registers: int = Field(0, ge=0, le=64)
@@ -78,7 +78,7 @@ class ViT(Architecture):
 
     @classmethod
     def of(cls, sizes: Sizes) -> Self:
-        """`head_dim` is None where embed_dim / heads gives it."""
+        """`head_dim` is None if it equals embed_dim / heads."""
         follows = sizes["heads"] * sizes["head_dim"] == sizes["embed_dim"]
         return super().of({**sizes, "head_dim": None if follows else sizes["head_dim"]})
 
@@ -146,7 +146,7 @@ class ViT(Architecture):
             embed_dim=self.embed_dim,
             depth=self.layers,
             num_heads=self.heads if self.head_dim is None else 1,
-            mlp_ratio=(self.hidden + 0.5) / self.embed_dim,  # timm truncates: without the half, 61 / 7 * 7 makes 60
+            mlp_ratio=(self.hidden + 0.5) / self.embed_dim,  # timm truncates: without the half, 61 / 7 * 7 gives 60
             qkv_bias=self.qkv_bias,
             init_values=1e-5 if self.layer_scale else None,
             class_token=self.class_token,
@@ -155,7 +155,7 @@ class ViT(Architecture):
             pre_norm=self.pre_norm,
             norm_layer=partial(LayerNorm, eps=self.eps),
         )
-        if self.head_dim is not None:  # timm's class cannot choose it, its attention layer can
+        if self.head_dim is not None:  # timm's class has no option for it, but its attention layer has
             for block in model.blocks:
                 block.attn = Attention(self.embed_dim, self.heads, self.head_dim, qkv_bias=self.qkv_bias)
             model.init_weights(needs_reset=False)

@@ -1,4 +1,4 @@
-"""Contract tests that a component of an outside package can inherit. They need pytest, which mmbench itself does not.
+"""Contract tests that a component of another package can inherit. They need pytest, which mmbench itself does not.
 
 from mmbench.testing.metrics import MetricContract
 

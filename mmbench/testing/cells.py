@@ -1,4 +1,4 @@
-"""Small cases of expansions to test with: an operator with options on one of the small networks."""
+"""Small test cases of expansions: an operator with options on one of the small networks."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Cell(NamedTuple):
     options: Mapping[str, Any]
     network: str
     quick: Mapping[str, Any] = {}
-    """Options that make it fast and do not change where it leads."""
+    """Options that make it fast and do not change the larger architecture."""
 
     def __hash__(self) -> int:
-        """By its text, since options are not hashable."""
+        """Hash of its text, since options are not hashable."""
         return hash(str(self))
 
     def __str__(self) -> str:
@@ -43,16 +43,16 @@ class Cell(NamedTuple):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the small network."""
+        """The small network's architecture."""
         return NETWORKS[self.network]
 
     @property
     def family(self) -> str:
-        """Of the small network."""
+        """The small network's family."""
         return self.architecture.name
 
     def base(self, dtype: torch.dtype = torch.float64) -> nn.Module:
-        """The small network, its weights of order one."""
+        """The small network, with weights of order one."""
         return copied(_base(self.architecture, dtype))
 
     def target(self) -> Target:
@@ -67,9 +67,9 @@ class Cell(NamedTuple):
         """The larger network.
 
         Args:
-            model: what it is grown from; the small network unless given.
+            model: the network to expand; the small network unless given.
             seed: of the random draws.
-            **options: in place of the cell's.
+            **options: override those of the cell.
 
         Returns:
             A new network.
@@ -94,7 +94,7 @@ def _base(architecture: Architecture, dtype: torch.dtype) -> nn.Module:
 
 @cache
 def examples() -> tuple[Tensor, Tensor]:
-    """Images and labels with something to learn: the brightest of three parts of the first channel."""
+    """Images with labels that can be learned: the brightest of three parts of the first channel."""
     x = images(count=48, seed=5)
     return x, torch.stack([part.mean((1, 2)) for part in x[:, 0].chunk(SHAPE.classes, dim=1)]).argmax(0)
 
@@ -138,21 +138,20 @@ def train(model: nn.Module, optimiser: type[torch.optim.Optimizer], steps: int, 
 
 def entries_with_gradients(model: nn.Module, threshold: float = 0.0) -> dict[str, Tensor]:
     """For each parameter, which of its entries get a gradient above the threshold in one of three steps of SGD."""
-    seen = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
+    reached = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.named_parameters()}
     for _ in train(model, torch.optim.SGD, steps=3, lr=0.05, momentum=0.9):
         for name, p in model.named_parameters():
             if p.grad is not None:
-                seen[name] |= p.grad.abs() > threshold
-    return seen
+                reached[name] |= p.grad.abs() > threshold
+    return reached
 
 
 @cache
 def trainable_entries(architecture: Architecture) -> dict[str, Tensor]:
-    """The entries that can have a gradient at all: those that have one in a network with all weights of order one.
+    """The entries that can have a gradient: those that have one in a network with all weights of order one.
 
-    Entries that cannot have one are the biases of keys, which the softmax cancels; biases that a token MLP of a Mixer
-    adds to all channels of a patch alike, which the LayerNorms cancel; and taps of a kernel that are always beyond the
-    image.
+    Others are the biases of keys, which the softmax cancels; biases that a Mixer's token MLP adds equally to all
+    channels of a patch, which the LayerNorms cancel; and positions of a kernel that are always outside the image.
 
     Returns:
         For each parameter a boolean tensor of its shape.
@@ -165,16 +164,17 @@ def shares_with_gradients(cell: Cell) -> dict[str, float]:
     base = cell.base()
     sizes = {name: tensor.shape for name, tensor in base.state_dict().items()}
     shares, trainable = {}, trainable_entries(cell.target().architecture)
-    for name, seen in entries_with_gradients(cell.expand(base)).items():
-        if trainable[name].any() and (sizes.get(name) != seen.shape or EXPANSIONS[cell.operator].preserves == "no"):
-            shares[name] = float(seen[trainable[name]].float().mean())
+    for name, reached in entries_with_gradients(cell.expand(base)).items():
+        if trainable[name].any() and (sizes.get(name) != reached.shape or EXPANSIONS[cell.operator].preserves == "no"):
+            shares[name] = float(reached[trainable[name]].float().mean())
     return shares
 
 
 def wild_initialisation(patch: pytest.MonkeyPatch, draw: int = 0) -> None:
-    """Let every family build networks with weights, biases and running statistics of order one, none of them zero.
+    """Make every family build networks with weights, biases and running statistics of order one, none of them zero.
 
-    An operator that forgets to set a bias to zero would pass with the families' own initialisation, where it is zero.
+    With the families' own initialisation, an operator that forgets to set a bias to zero would pass, since it is zero
+    already.
 
     Args:
         patch: undoes it.
@@ -200,5 +200,5 @@ def assert_the_function_is_kept(small: nn.Module, large: nn.Module, *, train: bo
     assert difference(small, large) <= EXACTLY, "in evaluation mode"
     if train:
         assert difference(small, large, train=True) <= EXACTLY, "in training mode"
-        # The batch has moved all running statistics: those of copies must have moved alike.
+        # The batch has changed all running statistics: those of copies must have changed equally.
         assert difference(small, large) <= EXACTLY, "in evaluation mode, after a batch in training mode"

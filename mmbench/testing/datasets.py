@@ -1,6 +1,6 @@
 """Contract of a data source.
 
-In a test file of the outside package:
+In a test file of your package:
 
     from mmbench.testing.datasets import DatasetContract
 
@@ -35,19 +35,19 @@ def assert_disjoint_and_normalised(data: Data) -> None:
     assert len(torch.unique(images, dim=0)) == len(images)
     assert torch.allclose(data.train.images.mean((0, 2, 3)), torch.zeros(1), atol=1e-5)
     assert torch.allclose(data.train.images.std((0, 2, 3)), torch.ones(1), atol=1e-4)
-    # the test images by the training images' statistics, not by their own
+    # the test images are normalised by the training images' statistics, not by their own
     assert data.test.images.mean((0, 2, 3)).abs().max() > 1e-4
 
 
 def assert_same(first: Data, second: Data) -> None:
-    """Both data are equal, bit for bit."""
+    """Check that two data sets are equal, bit for bit."""
     for name in SPLITS:
         assert torch.equal(getattr(first, name).images, getattr(second, name).images)
         assert torch.equal(getattr(first, name).labels, getattr(second, name).labels)
 
 
 def without_global_draws(function: Callable[[], Any]) -> Any:
-    """Call a function and check that it leaves the global generators of torch, numpy and Python as they were.
+    """Call a function and check that it does not change the global generators of torch, numpy and Python.
 
     Returns:
         What the function returns.
@@ -76,10 +76,10 @@ class DatasetContract:
     variants: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     """Options to run every test with."""
     changes: ClassVar[tuple[dict[str, Any], ...]] = ()
-    """Options that each lead to other images or labels."""
+    """Options that each change the images or labels."""
 
     def options(self, folder: Path, seed: int) -> dict[str, Any]:
-        """Options of a small data set. A source of files writes them into `folder`, other images for another seed."""
+        """Options of a small data set. A source of files writes them into `folder`, different ones for each seed."""
         return {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -89,16 +89,16 @@ class DatasetContract:
 
     @pytest.fixture
     def source(self, variant: dict[str, Any], tmp_path: Path) -> Dataset:
-        """The data source, its files written."""
+        """The data source, with its files written."""
         return self.made(tmp_path / "first", 0, variant)
 
     def made(self, folder: Path, seed: int, variant: dict[str, Any]) -> Dataset:
         """A data source whose files are in a folder.
 
         Args:
-            folder: is made.
+            folder: is created.
             seed: of the files.
-            variant: options besides those of the files.
+            variant: further options.
 
         Returns:
             The source, not loaded.
@@ -107,7 +107,7 @@ class DatasetContract:
         return DATASETS.create({"name": self.dataset, **self.options(folder, seed), **variant})
 
     def test_the_shape_is_known_without_loading(self, source: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-        """It is that of the tensors."""
+        """And it is that of the tensors."""
 
         def load(*_: Any) -> None:
             raise AssertionError("the data were loaded")
@@ -132,7 +132,7 @@ class DatasetContract:
             assert 0 <= split.labels.min() <= split.labels.max() < data.classes
 
     def test_loading_is_deterministic_and_leaves_the_global_generators_alone(self, source: Dataset) -> None:
-        """Whatever their state."""
+        """And the result does not depend on their state."""
         first = without_global_draws(source.load)
         torch.manual_seed(1)
         assert_same(first, source.load())
@@ -140,7 +140,7 @@ class DatasetContract:
     def test_the_fingerprint_follows_the_content(
         self, source: Dataset, variant: dict[str, Any], tmp_path: Path
     ) -> None:
-        """Moved files keep it, other files or options change it. It is plain JSON data."""
+        """Moved files keep it, different files or options change it. It is plain JSON data."""
         fingerprint = source.fingerprint()
         assert json.loads(json.dumps(fingerprint)) == fingerprint
         assert self.made(tmp_path / "moved", 0, variant).fingerprint() == fingerprint

@@ -1,13 +1,13 @@
 """Contract of an expansion.
 
-In a test file of the outside package:
+In a test file of your package:
 
     from mmbench.testing.expansions import ExpansionContract
 
     class TestMine(ExpansionContract):
         expansion = "mine"
         quick = {"learning_steps": 2}  # options that make it fast
-        variants = ({"factor": 3.0},)  # options to test beside the defaults and the axes
+        variants = ({"factor": 3.0},)  # options to test in addition to the defaults and the axes
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ class ExpansionContract:
 
     expansion: ClassVar[str]
     quick: ClassVar[Mapping[str, Any]] = {}
-    """Options that make it fast and do not change where it leads."""
+    """Options that make it fast and do not change the larger architecture."""
     variants: ClassVar[Sequence[Mapping[str, Any]]] = ()
-    """Options to test on the small network of every family, beside the defaults and each axis on every network."""
+    """Options to test on the small network of every family; the defaults and each axis are tested on every network."""
 
     @classmethod
     def operators(cls) -> list[str]:
@@ -63,13 +63,13 @@ class ExpansionContract:
 
     @classmethod
     def one_per_family(cls) -> list[Cell]:
-        """For each operator and family the first cell that is defined."""
+        """For each operator and family, the first cell that is defined."""
         first = {(cell.operator, cell.family): cell for cell in reversed(cls.cells()) if cell.is_defined()}
         return sorted(first.values(), key=str)
 
     @classmethod
     def one_per_axis(cls) -> list[Cell]:
-        """For each operator, family and axis the first cell that is defined."""
+        """For each operator, family and axis, the first cell that is defined."""
         cells = [cell for cell in reversed(cls.cells()) if cell.is_defined()]
         return sorted({(c.operator, c.family, c.options.get("axis")): c for c in cells}.values(), key=str)
 
@@ -86,16 +86,16 @@ class ExpansionContract:
                 metafunc.parametrize(name, choose(), ids=str)
 
     def test_it_declares_what_it_does(self, operator: str) -> None:
-        """What it preserves, its arm, its axes and families; and its options make the same operator again."""
+        """What it preserves, its arm, its axes and families; and its options recreate it."""
         cls = EXPANSIONS[operator]
         assert cls.preserves in get_args(Preserves)
         assert cls.arm in ("expansion", "control")
         assert set(cls.families or FAMILIES) <= set(FAMILIES)
         assert cls.__doc__
-        made = cls()
-        assert EXPANSIONS.create(made.options()) == made
-        assert made.describe()["name"] == operator
-        assert made.label
+        expansion = cls()
+        assert EXPANSIONS.create(expansion.options()) == expansion
+        assert expansion.describe()["name"] == operator
+        assert expansion.label
 
     def test_declared_families_and_axes_are_those_that_are_defined(self, operator: str) -> None:
         """Each family, and each axis on some family."""
@@ -106,7 +106,7 @@ class ExpansionContract:
         assert {cell.options.get("axis", default) for cell in cells} == set(cls.axes() or [None])
 
     def test_what_is_not_defined_says_why(self, operator: str) -> None:
-        """A network or axis that does not fit is an `UndefinedError` with a reason, from `target` as from `expand`."""
+        """For a network or axis that does not fit, `target` and `expand` raise an `UndefinedError` with a reason."""
         undefined = [cell for cell in self.cells() if cell.operator == operator and not cell.is_defined()]
         for cell in undefined:
             with pytest.raises(UndefinedError) as from_target:
@@ -120,7 +120,7 @@ class ExpansionContract:
     def test_the_target_is_computed_without_building_a_network(
         self, operator: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """And is the same every time, whatever the random state."""
+        """And does not depend on the random state."""
 
         def build(*_: Any) -> None:
             raise AssertionError("a network was built")
@@ -135,7 +135,7 @@ class ExpansionContract:
         assert targets == [cell.target() for cell in cells]
 
     def test_it_keeps_the_function_as_it_declares(self, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-        """To 1e-10 in float64 if `exact` or `evaluation`; an operator that does not keep it changes it clearly."""
+        """To 1e-10 in float64 if `exact` or `evaluation`; an operator with `no` changes it clearly."""
         base = cell.base()
         with monkeypatch.context() as patch:
             wild_initialisation(patch)
@@ -157,7 +157,7 @@ class ExpansionContract:
             assert difference(base, family_cell.expand(base)) <= 1e-5 * (1 + largest)
 
     def test_the_network_is_that_of_its_target(self, axis_cell: Cell) -> None:
-        """It is read as the target, has as many parameters, and is rebuilt from the target and its state."""
+        """It is read as the target, has its parameter count, and can be rebuilt from the target and its state."""
         large, target = axis_cell.expand(), axis_cell.target().architecture
         assert architecture_of(large)[0] == target
         assert target.parameters(SHAPE) == sum(p.numel() for p in large.parameters())
@@ -183,7 +183,7 @@ class ExpansionContract:
             base = larger
 
     def test_the_small_network_is_left_and_shares_no_memory(self, family_cell: Cell) -> None:
-        """Nor its gradients, its mode and the global random state; the larger one is in the same mode."""
+        """Neither its gradients, its mode nor the global random state change; the larger one has the same mode."""
         for training in (False, True):
             base = family_cell.base().train(training)
             base(images()).sum().backward()
@@ -209,7 +209,7 @@ class ExpansionContract:
         assert same(first, family_cell.expand(base, seed=3))
 
     def test_dtype_and_device_are_kept(self, family_cell: Cell) -> None:
-        """Also a short dtype; and a GPU, if there is one."""
+        """For float64 and bfloat16, and on a GPU, if there is one."""
         for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
             for dtype in (torch.float64, torch.bfloat16):
                 large = family_cell.expand(family_cell.base(dtype).to(device))
@@ -219,7 +219,7 @@ class ExpansionContract:
                     assert large(images(dtype=dtype).to(device)).isfinite().all()
 
     def test_data_are_asked_for_and_used_only_where_they_are_declared(self, family_cell: Cell) -> None:
-        """An operator with `needs_data` refuses to work without data; no other operator changes with the data."""
+        """An operator with `needs_data` raises without data; the results of others do not depend on the data."""
         base, options = family_cell.base(), {**family_cell.quick, **family_cell.options}
         if EXPANSIONS[family_cell.operator].needs_data:
             with pytest.raises(ConfigError, match=rf"{family_cell.operator} needs training data: give data="):
@@ -228,25 +228,26 @@ class ExpansionContract:
             assert same(family_cell.expand(base), expand(base, family_cell.operator, **options))
 
     def test_a_budget_is_met(self, operator: str) -> None:
-        """Within the tolerance, on the default network of each family, or refused with the reason."""
+        """Within the tolerance, on the default network of each family, or the error gives the reason."""
         if "budget" not in EXPANSIONS[operator].model_fields:
             return
         met = []
         for cell in self.one_per_family():
             for budget in (1.35, 2.0, 4.0) if cell.operator == operator else ():
                 base = MODELS[cell.family]()
-                made = EXPANSIONS[operator](**{**cell.quick, **cell.options, "budget": budget, "tolerance": 0.05})
+                options = {**cell.quick, **cell.options, "budget": budget, "tolerance": 0.05}
+                expansion = EXPANSIONS[operator](**options)
                 try:
-                    count = made.target(base, DIGITS).architecture.parameters(DIGITS)
+                    count = expansion.target(base, DIGITS).architecture.parameters(DIGITS)
                 except UndefinedError as error:
                     assert len(str(error)) > 20, f"{cell}: no reason"
                     continue
                 assert abs(count / (budget * base.parameters(DIGITS)) - 1) <= 0.05
-                met.append((base, made, count))
+                met.append((base, expansion, count))
         assert met, "no budget can be met on any family"
-        base, made, count = met[0]
+        base, expansion, count = met[0]
         data = images(dtype=torch.float32, shape=DIGITS), torch.arange(16) % DIGITS.classes
-        large = expand(base.build(DIGITS), made, data=data)
+        large = expand(base.build(DIGITS), expansion, data=data)
         assert sum(p.numel() for p in large.parameters()) == count
 
     def test_new_weights_learn_in_the_first_steps(self, axis_cell: Cell) -> None:
@@ -255,6 +256,6 @@ class ExpansionContract:
             return
         shares = shares_with_gradients(axis_cell)
         assert shares, "no tensor is new or has grown"
-        # A ReLU unit may be dead from the start, and more become so where the function is not kept.
+        # Some ReLU units may be dead from the start, more if the function is not kept.
         limit = 0.7 if EXPANSIONS[axis_cell.operator].preserves == "exact" else 0.5
         assert min(shares.values()) > limit, shares

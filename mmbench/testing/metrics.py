@@ -1,4 +1,4 @@
-"""Contract of a metric: what it must do whatever it computes.
+"""Contract of a metric: what every metric must satisfy.
 
 from mmbench.testing.metrics import MetricContract
 
@@ -44,12 +44,12 @@ QUICK: Mapping[str, Any] = {
     "burn_in": 2,
     "training": SGD(steps=8, warmup_steps=1, batch_size=16),
 }
-"""Options that make a metric cheap: each metric gets those of these names that it has."""
+"""Options that make a metric cheap; each metric takes those that it has."""
 OTHERS = ("grad_norm", "loss_after_k_steps", "top_eigenvalue")
 """Metrics that share a gradient, a training and a Lanczos run with others."""
 TYPICAL = ("resnet", "vit")
-"""Families that together have what a metric may mishandle: convolutions, batch norm, ReLU, attention, layer norm and
-GELU. What cannot depend on the rest of a network is tested on these only."""
+"""Families that together cover what a metric may mishandle: convolutions, batch norm, ReLU, attention, layer norm and
+GELU. Properties that cannot depend on other details of a network are tested on these only."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,13 @@ class Observation:
 
     estimate: Estimate
     elapsed: float
-    """Seconds, by the clock."""
+    """Wall-clock seconds."""
     model_before: list[object]
     model_after: list[object]
     random_before: list[object]
     random_after: list[object]
     reseeded: list[object]
-    """Seeds that the generators of all GPUs were given."""
+    """Seeds passed to the generators of all GPUs."""
     images_unchanged: bool
 
 
@@ -75,13 +75,13 @@ class MetricContract:
     options: ClassVar[Mapping[str, Any]] = {}
     """Options to test with, in place of those in `QUICK`."""
     undefined: ClassVar[frozenset[tuple[str, str]]] = frozenset()
-    """(metric, family) without meaning for each other: measuring raises `UndefinedError`."""
+    """Pairs (metric, family) for which the metric is undefined and raises `UndefinedError`."""
     without_weights: ClassVar[frozenset[str]] = frozenset()
-    """Metrics that do not read the weights: they are finite on a network whose weights are not."""
+    """Metrics that do not read the weights: they are finite even if the weights are not."""
     scale_free: ClassVar[frozenset[str]] = frozenset()
-    """Metrics that need not change when all weights are multiplied by the same number."""
+    """Metrics that may be invariant when all weights are multiplied by the same number."""
     couples_images: ClassVar[frozenset[str]] = frozenset()
-    """Metrics whose score depends on which images go through the network in one pass."""
+    """Metrics whose score depends on which images share a forward pass."""
     dead: ClassVar[str] = "dead|not a finite number|are zero"
     """Pattern of the error for a network whose parameters are all zero."""
 
@@ -91,7 +91,7 @@ class MetricContract:
         return [cls.metric]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Run each test for every metric, and for every family of networks that the test asks for."""
+        """Run each test for every metric and, if the test takes one, every family of networks."""
         wanted, names = set(metafunc.fixturenames), self.metrics()
         if "name" not in wanted:
             return
@@ -137,7 +137,7 @@ class MetricContract:
     @classmethod
     @cache
     def observed(cls, name: str, family: str) -> Observation:
-        """Measure a network in a state that no single call restores, under a global seed that nothing else uses."""
+        """Measure a network with mixed modes, frozen parameters and gradients, under a global seed of its own."""
         model, data, held_out, base = network(family), images(), images(30, seed=1), network("mlp")
         metric, reseeded = cls.quick(name), list[object]()
         parameters = list(model.parameters())
@@ -168,7 +168,7 @@ class MetricContract:
 
     @classmethod
     def scaled(cls, name: str, family: str, factor: float) -> tuple[float, set[torch.dtype]]:
-        """As `in_float64`, after all weights have been multiplied.
+        """As `in_float64`, after multiplying all weights by a factor.
 
         Args:
             name: of the metric.
@@ -189,7 +189,7 @@ class MetricContract:
     @classmethod
     @cache
     def together(cls, backwards: bool) -> Mapping[str, Estimate | MmbenchError]:
-        """All metrics and some others on one subject, in the order of their names or the reverse."""
+        """All metrics, and those in `OTHERS`, on one subject, in the order of their names or the reverse."""
         names = sorted({*cls.metrics(), *OTHERS}, reverse=backwards)
         data, held_out = images(), images(30, seed=1)
         return measure_all(
@@ -212,18 +212,18 @@ class MetricContract:
             assert field.description, f"the option {option!r} needs a docstring"
 
     def test_its_numeric_options_have_ranges(self, name: str) -> None:
-        """Every number among its options has a smallest or a largest value."""
+        """Every numeric option has a smallest or a largest value."""
         for option, schema in METRICS[name].model_json_schema()["properties"].items():
             if schema.get("type") in ("integer", "number"):
                 assert {"minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"} & schema.keys(), option
 
     def test_it_is_a_finite_number_with_an_error_and_its_cost(self, name: str, family: str) -> None:
         """Score and details are finite, the standard error is not negative or None, and the cost is measured."""
-        seen = self.observed(name, family)
-        estimate = seen.estimate
+        observation = self.observed(name, family)
+        estimate = observation.estimate
         assert math.isfinite(estimate.value)
         assert estimate.stderr is None or (estimate.stderr >= 0 and math.isfinite(estimate.stderr))
-        assert 0 < estimate.seconds <= seen.elapsed
+        assert 0 < estimate.seconds <= observation.elapsed
         for key, value in estimate.details.items():
             assert isinstance(key, str)
             assert all(map(math.isfinite, value if isinstance(value, list) else [value])), key
@@ -231,18 +231,18 @@ class MetricContract:
 
     def test_the_model_and_the_images_stay_as_they_were(self, name: str, family: str) -> None:
         """Parameters, buffers, gradients, modes and the images are the same before and after."""
-        seen = self.observed(name, family)
-        assert seen.model_after == seen.model_before
-        assert seen.images_unchanged
+        observation = self.observed(name, family)
+        assert observation.model_after == observation.model_before
+        assert observation.images_unchanged
 
     def test_the_global_random_state_stays_as_it_was(self, name: str, family: str) -> None:
         """The global generators of torch, numpy and Python are in the same state before and after."""
-        seen = self.observed(name, family)
-        assert seen.random_after == seen.random_before
-        assert not seen.reseeded, "the network is on the CPU, but the generators of all GPUs were seeded"
+        observation = self.observed(name, family)
+        assert observation.random_after == observation.random_before
+        assert not observation.reseeded, "the network is on the CPU, but the generators of all GPUs were seeded"
 
     def test_the_same_seed_gives_the_same_score_in_whatever_mode(self, name: str, typical: str) -> None:
-        """Neither the global seed nor training mode, frozen parameters or `no_grad` count."""
+        """The global seed, training mode, frozen parameters and `no_grad` make no difference."""
         first = self.observed(name, typical).estimate
         torch.manual_seed(2)
         with torch.no_grad():
@@ -250,7 +250,7 @@ class MetricContract:
         assert (first.value, first.stderr, first.details) == (again.value, again.stderr, again.details)
 
     def test_a_float64_network_is_measured_in_float64(self, name: str, typical: str) -> None:
-        """No module of a float64 network sees float32, and the score is that in float32 but for rounding."""
+        """No module of a float64 network sees float32, and the score equals that in float32 up to rounding."""
         value, dtypes = self.in_float64(name, typical)
         assert dtypes <= {torch.float64}
         if name not in self.scale_free:  # a change of 1e-10 would be lost in float32
@@ -274,7 +274,7 @@ class MetricContract:
             assert pieces.value == pytest.approx(whole, rel=1e-6, abs=1e-12)
 
     def test_it_does_not_depend_on_what_was_measured_before(self, name: str) -> None:
-        """Measured with other metrics on one subject, first or last, it is what it is alone."""
+        """Measured with other metrics on one subject, first or last, its score is the same as alone."""
         if (name, "resnet") in self.undefined:
             assert all(isinstance(self.together(order)[name], UndefinedError) for order in (False, True))
             return
@@ -302,7 +302,7 @@ class MetricContract:
         assert math.isfinite(self.score(WithUnused(network(typical)), name).value)
 
     def test_a_diverged_network_is_an_error(self, name: str, family: str) -> None:
-        """A network whose weights are NaN is an error that says so."""
+        """If the weights are NaN, the error says so."""
         model = network(family)
         for parameter in model.parameters():
             nn.init.constant_(parameter, math.nan)
@@ -313,7 +313,7 @@ class MetricContract:
                 self.score(model, name)
 
     def test_a_dead_network_is_an_error_or_a_finite_number(self, name: str, family: str) -> None:
-        """A network whose parameters are all zero is an error that says so, unless its score is finite."""
+        """If all parameters are zero, the score is finite or the error says so."""
         model = network(family)
         for parameter in model.parameters():
             nn.init.zeros_(parameter)

@@ -1,12 +1,12 @@
-"""Contract of a network family, and small networks of all families to test other components with.
+"""Contract of a network family, and small networks of all families for tests of other components.
 
-In a test file of the outside package:
+In a test file of your package:
 
     from mmbench.testing.models import ModelContract
 
     class TestMine(ModelContract):
         model = "mine"
-        options = {"widths": (7, 5)}  # of a small network, with odd sizes where they can be
+        options = {"widths": (7, 5)}  # of a small network, with odd sizes where possible
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ NETWORKS: dict[str, Architecture] = {
     **{family: MODELS.create({"name": family, **SMALL.get(family, {})}) for family in MODELS.names()},
     **{name: MODELS.create(options) for name, options in OTHERS.items()},
 }
-"""A small network of every registered family, with odd sizes where they can be (the default one of a family that is not
-in `SMALL`), and others with options and blocks that these lack."""
+"""A small network of every registered family, with odd sizes where possible (its default network if it is not in
+`SMALL`), and others with options and blocks that these lack."""
 EXACTLY, CLEARLY = 1e-10, 1e-3
-"""Largest change of logits of order one that is rounding in float64, and smallest that is a change of the function."""
+"""For logits of order one in float64: the largest change due to rounding, and the smallest that counts as a change."""
 
 Case = tuple[Architecture, InputShape]
 
 
 def randomised(model: nn.Module) -> nn.Module:
-    """The same network, its weights, biases and running statistics drawn so that activations are of order one.
+    """The same network with weights, biases and running statistics drawn so that activations are of order one.
 
     Fresh weights would hide errors: many biases, scales and classifiers start at zero.
 
@@ -90,8 +90,8 @@ def network(
     Args:
         architecture: its family and sizes.
         dtype: of its floating-point tensors.
-        seed: of the weights; the global random state is left as it was.
-        shape: what it is built for.
+        seed: of the weights; the global random state does not change.
+        shape: of its inputs and outputs.
 
     Returns:
         The network in evaluation mode, on the CPU.
@@ -121,7 +121,7 @@ def difference(first: nn.Module, second: nn.Module, *, train: bool = False) -> f
     """The largest difference between the logits of two networks on the same batch.
 
     Args:
-        first: a network for images of `SHAPE`; its mode is changed to the one asked for.
+        first: a network for images of `SHAPE`; its mode is set.
         second: another one.
         train: whether they are in training mode, where both update their running statistics.
 
@@ -203,16 +203,16 @@ class ModelContract:
             assert model.eval()(images(2, torch.float32, shape=shape)).shape == (2, shape.classes)
 
     def test_a_built_network_is_read_as_what_it_was_built_from(self, case: Case) -> None:
-        """`read` is the inverse of `build`; the shape that it returns may be another one with the same tables."""
+        """`read` is the inverse of `build`; the shape that it returns may differ if its table is the same."""
         architecture, shape = case
-        found, read_shape = architecture_of(architecture.build(shape))
-        assert found == architecture
+        read_architecture, read_shape = architecture_of(architecture.build(shape))
+        assert read_architecture == architecture
         assert read_shape.classes == shape.classes
-        table, expected = found.table(read_shape), architecture.table(shape)
+        table, expected = read_architecture.table(read_shape), architecture.table(shape)
         assert {name: table.shape(name) for name in table.tensors} == {n: expected.shape(n) for n in expected.tensors}
 
     def test_a_configuration_and_a_state_reproduce_the_network_bit_for_bit(self, case: Case) -> None:
-        """As does a configuration that was written as JSON and read again."""
+        """Also after a round trip of the configuration through JSON."""
         architecture, shape = case
         model = network(architecture, torch.float32, shape=shape)
         plain = json.loads(json.dumps(configuration(model)))
@@ -233,7 +233,7 @@ class ModelContract:
         assert kinds[0] == kinds[1]
 
     def test_an_architecture_is_that_of_its_sizes(self, case: Case) -> None:
-        """Also when it has grown: `of(sizes())` and the description make the same architecture again."""
+        """Also when it has grown: `of(sizes())` and the description recreate the architecture."""
         base = case[0]
         grown = [base.grown(axis, 2.0) for axis in base.axes]
         for architecture in (base, *grown, *(more for axis in base.axes for more in base.increments(axis))):
@@ -242,7 +242,7 @@ class ModelContract:
             assert MODELS.create(architecture.describe()) == architecture
 
     def test_permuting_all_axes_of_a_group_keeps_the_function(self, case: Case) -> None:
-        """So the table misses no axis of a group."""
+        """So the table lacks no axis of a group."""
         architecture, shape = case
         axes = occurrences(architecture.table(shape))
         changes = changes_of_logits(
@@ -263,7 +263,7 @@ class ModelContract:
         assert {axis: change for axis, change in changes.items() if not change > CLEARLY} == {}
 
     def test_a_block_whose_silencers_are_zero_is_the_identity(self, case: Case) -> None:
-        """After the first of a stage, which may change the number of channels."""
+        """Except for the first block of a stage, which may change the number of channels."""
         architecture, shape = case
         blocks = [block for stage in architecture.blocks() for block in stage[1:]]
         if not architecture.silencers() or not blocks:
@@ -279,7 +279,7 @@ class ModelContract:
             assert torch.equal(same, after), f"{prefix} is not the identity"
 
     def test_growth_multiplies_the_sizes_of_an_axis(self, case: Case, axis: str) -> None:
-        """No tensor shrinks, the count rises with the factor, and the table stays that of the network."""
+        """No tensor shrinks, the count rises with the factor, and the table is that of the larger network."""
         base, shape = case
         assert base.grown(axis, 1.0) == base
         before = base.table(shape)
@@ -300,7 +300,7 @@ class ModelContract:
                 assert all(small_size <= large_size for small_size, large_size in sizes), name
 
     def test_increments_are_larger_in_one_stage(self, case: Case, axis: str) -> None:
-        """By one unit, and in every stage once; along depth there may be none."""
+        """By one unit, once per stage; along depth there may be none."""
         base, shape = case
         before = base.sizes()
         grown = []
@@ -316,7 +316,7 @@ class ModelContract:
         assert grown == stages or (axis == "depth" and not grown)
 
     def test_an_axis_that_the_family_lacks_is_refused_with_the_reason(self, case: Case) -> None:
-        """`UndefinedError` names the family, the axis, and the axes that there are."""
+        """`UndefinedError` names the family, the axis, and the available axes."""
         base = case[0]
         all_axes = {axis for family in MODELS.names() for axis in MODELS[family].axes} | {"resolution"}
         for axis in all_axes - base.axes.keys():
@@ -340,7 +340,7 @@ def changes_of_logits(case: Case, states: Callable[[Table, dict[str, Tensor]], M
 
     Args:
         case: the network.
-        states: gives, for its table and state, other states by any key; each may lack tensors, which stay.
+        states: returns, for its table and state, new states by any key; missing tensors do not change.
 
     Returns:
         max |change| in float64, by the same keys.
@@ -362,12 +362,12 @@ def through(model: nn.Module, block: nn.Module, x: Tensor) -> tuple[Tensor, Tens
         x: images (N, C, H, W).
 
     Returns:
-        Both, as they are in a forward pass of the whole network.
+        Both, from a forward pass of the whole network.
     """
-    seen: list[Tensor] = []
-    handle = block.register_forward_hook(lambda _, inputs, output: seen.extend((inputs[0].clone(), output.clone())))
+    passed: list[Tensor] = []
+    handle = block.register_forward_hook(lambda _, inputs, output: passed.extend((inputs[0].clone(), output.clone())))
     with torch.no_grad():
         model(x)
     handle.remove()
-    before, after = seen
+    before, after = passed
     return before, after

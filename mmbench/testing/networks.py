@@ -41,7 +41,7 @@ def images(count: int = 40, dtype: torch.dtype = torch.float32, seed: int = 0) -
         seed: of the noise and the labels.
 
     Returns:
-        Tensors of their own, which may be changed.
+        New tensors, which may be changed.
     """
     data = _images(count, seed)
     return Split(data.images.to(dtype, copy=True), data.labels.clone())
@@ -53,7 +53,7 @@ def _network(family: str) -> nn.Module:
         torch.manual_seed(0)
         model = MODELS.create({"name": family, **SMALL.get(family, {})}).build(SHAPE)
         for module in model.modules():
-            if isinstance(module, nn.BatchNorm2d):  # nothing keeps its neutral value, which would hide errors
+            if isinstance(module, nn.BatchNorm2d):  # neutral initial values would hide errors
                 nn.init.uniform_(module.weight, 0.5, 1.5)
                 nn.init.normal_(module.bias, std=0.2)
             if isinstance(gamma := getattr(module, "gamma", None), nn.Parameter):
@@ -73,7 +73,7 @@ def network(family: str, dtype: torch.dtype = torch.float32) -> nn.Module:
 
 
 class WithUnused(nn.Module):
-    """A network beside a parameter that it does not use."""
+    """A network with an additional parameter that it does not use."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
 """A model whose trainable parameters are views into one contiguous vector.
 
-An optimiser step, a clipped gradient, a point on the line between two networks or a distance then takes one operation
+An optimiser step, gradient clipping, a point on the line between two networks or a distance then takes one operation
 instead of one per parameter.
 """
 
@@ -14,7 +14,7 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 class Flat:
-    """Moves the P trainable parameters of `model` into `vector` (P,), in place; the model computes the same as before.
+    """Moves the P trainable parameters of `model` into `vector` (P,), in place; the model's function does not change.
 
     Each parameter keeps its memory layout (channels_last stays channels_last).
     """
@@ -26,7 +26,7 @@ class Flat:
         total = sum(p.numel() for p in self.parameters)
         self.vector = torch.empty(total, dtype=first.dtype, device=first.device)
         self._gradient: Tensor | None = None
-        # The weight of a convolution with one channel is contiguous in both layouts; only its strides say which it has.
+        # The weight of a convolution with one channel is contiguous in both layouts; only its strides differ.
         self._plain = all(p.stride() == torch.empty(p.shape, device="meta").stride() for p in self.parameters)
         with torch.no_grad():
             for parameter, view in zip(self.parameters, self.views(self.vector), strict=True):

@@ -1,7 +1,7 @@
-"""The training loop of base models, expanded models and branches alike.
+"""The training loop, the same for base models, expanded models and branches.
 
-A step costs little beyond its forward and backward pass: the data are in memory, the batches are slices of a copy that
-is shuffled once per epoch, the parameters are one flat vector, and losses stay on the device until an epoch ends.
+A step costs little beyond its forward and backward pass: the data are in memory, batches are slices of a copy that is
+shuffled once per epoch, the parameters are one flat vector, and losses stay on the device until an epoch ends.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmbench.training.recipes import Training
 
 @dataclass(frozen=True)
 class History:
-    """What a training returns; the weights are changed in place."""
+    """The result of a training; the weights are changed in place."""
 
     losses: Tensor
     """Training loss (mean cross-entropy, nats) of each step's batch, before the update."""
@@ -39,7 +39,7 @@ def train(
         model: on the data's device; its parameters become views of one vector, convolutions channels_last.
         data: the training images and labels.
         recipe: optimiser, schedule, steps.
-        generator: a CPU generator, on any device, for the order of the images.
+        generator: for the order of the images; a CPU generator, whatever the device.
         stop_after: end after this many steps of the recipe's schedule.
 
     Returns:
@@ -82,7 +82,7 @@ def memory_format(model: nn.Module) -> torch.memory_format:
 
 
 def clip(gradient: Tensor, norm: float | None) -> None:
-    """Shorten each gradient (..., P), in place, to this Euclidean norm where it is longer; None changes nothing."""
+    """Clip each gradient (..., P) in place to at most this Euclidean norm; None: no clipping."""
     if norm is not None:
         length = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
         gradient.mul_((norm / (length + 1e-12)).clamp_max(1.0))
@@ -93,8 +93,8 @@ def require_finite(losses: Tensor, first: int = 0, weights: Tensor | None = None
 
     Args:
         losses: (steps,) of consecutive steps, in nats.
-        first: number of the first of these steps.
-        weights: (P,) after the last of these steps; not checked if None.
+        first: number of the first step.
+        weights: (P,) after the last step; not checked if None.
 
     Raises:
         DivergedError: a loss is not finite (names its step), or a weight is not (names the step after the last).
@@ -119,7 +119,7 @@ def evaluate(model: nn.Module, data: Split, batch_size: int = 2048) -> Evaluatio
     """Loss and accuracy of a network in evaluation mode.
 
     Args:
-        model: on the data's device; its mode is left as it was.
+        model: on the data's device; its mode does not change.
         data: images (N, C, H, W) and labels (N,).
         batch_size: images per forward pass.
 

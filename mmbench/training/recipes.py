@@ -1,4 +1,4 @@
-"""Training recipes: optimiser, schedule, steps. `conf/training` names them; the loop is in loop.py."""
+"""Training recipes: optimiser, schedule and steps. The loop is in loop.py."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Training(Component):
     warmup_steps: int = Field(15, ge=0)
     """Steps of linear warm-up; fewer than `steps`."""
     clip_norm: float | None = Field(5.0, gt=0)
-    """Largest Euclidean norm of the gradient; null to leave it as it is."""
+    """Largest Euclidean norm of the gradient; null for no clipping."""
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> Self:
@@ -50,7 +50,7 @@ class Training(Component):
 
     @abstractmethod
     def updater(self, weights: Tensor, gradient: Tensor) -> Callable[[float], None]:
-        """A function of the learning rate that updates `weights` (..., P) in place by the content of `gradient`."""
+        """A function of the learning rate that updates `weights` (..., P) in place from `gradient`."""
 
 
 @TRAININGS.register("sgd")

@@ -1,8 +1,8 @@
-"""Train networks of one architecture at once with stacked weights, or one after the other where that is faster.
+"""Train networks of one architecture together with stacked weights, or one after the other if that is faster.
 
-On a GPU, a step of a small network takes as long as it takes to launch its kernels, and K networks whose weights are
-stacked into one tensor need no more launches than one network. On a CPU the arithmetic takes most of the time and
-stacking gains nothing (`benchmarks/manifold.py`). So on a GPU both ways are timed, and the faster one is used.
+On a GPU, launching kernels dominates a step of a small network, and K networks with stacked weights need no more
+launches than one. On a CPU the arithmetic dominates, and stacking gains nothing (`benchmarks/manifold.py`). So on a GPU
+both methods are timed, and the faster one is used.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from mmbench.training.loop import History, clip, require_finite, train
 from mmbench.training.recipes import Training
 
 TRIED = 3
-"""Steps for which each way is timed, after the same number of steps to warm up."""
+"""Steps for which each method is timed, after as many steps of warm-up."""
 
 _stacking_won: dict[tuple[Any, ...], bool] = {}
-"""The results of the timings of this process."""
+"""Results of the timings in this process."""
 
 
 def train_all(models: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator) -> list[History]:
-    """Train networks of one architecture in place, in the way that is faster on their device.
+    """Train networks of one architecture in place, by the method that is faster on their device.
 
-    Both ways see the images in the same order and give the same result, except for rounding and the draws of dropout.
-    With torch's deterministic algorithms switched on, the networks are always trained one after the other, since a
-    timing is not deterministic.
+    Both methods use the same order of images and give the same result, except for rounding and the draws of dropout.
+    With torch's deterministic algorithms, the networks are always trained one after the other, since timings are not
+    deterministic.
 
     Args:
         models: K networks with the same modules, on the data's device.
@@ -46,7 +46,7 @@ def train_all(models: Sequence[nn.Module], data: Split, recipe: Training, genera
         One history per network, in order.
 
     Raises:
-        DivergedError: as of `train`, for the first network that diverges.
+        DivergedError: as in `train`, for the first network that diverges.
     """
     gpu = data.labels.device.type == "cuda" and not torch.are_deterministic_algorithms_enabled()
     if len(models) > 1 and gpu and stacking_wins(models, data, recipe):
@@ -60,12 +60,12 @@ def stacking_wins(models: Sequence[nn.Module], data: Split, recipe: Training) ->
     Some steps are timed, once for each architecture, number of networks, batch size and device.
 
     Args:
-        models: K networks with the same modules; they are left as they are, and so is the global random state.
+        models: K networks with the same modules; neither they nor the global random state change.
         data: the training images and labels.
         recipe: optimiser and batch size.
 
     Returns:
-        False also where a layer cannot be batched or the memory does not suffice.
+        False also if a layer cannot be batched or there is too little memory.
     """
     shapes = tuple(parameter.shape for parameter in models[0].parameters())
     key = (type(models[0]), shapes, len(models), recipe.batch_size, data.images.shape[1:], data.images.device)
@@ -75,7 +75,7 @@ def stacking_wins(models: Sequence[nn.Module], data: Split, recipe: Training) ->
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             try:
                 together = _seconds(train_together, models, data, trial)
-            except RuntimeError:  # a layer that cannot be batched, or memory
+            except RuntimeError:  # a layer that cannot be batched, or too little memory
                 _stacking_won[key] = False
             else:
                 _stacking_won[key] = together < _seconds(_one_by_one, models, data, trial)
@@ -88,16 +88,16 @@ def _one_by_one(
     return [train(model, data, recipe, generator) for model in models]
 
 
-def _seconds(way: Any, models: Sequence[nn.Module], data: Split, recipe: Training) -> float:
+def _seconds(method: Any, models: Sequence[nn.Module], data: Split, recipe: Training) -> float:
     networks = [copied(model) for model in models]
-    way(networks, data, recipe, torch.Generator())
-    return sum(history.seconds for history in way(networks, data, recipe, torch.Generator()))
+    method(networks, data, recipe, torch.Generator())
+    return sum(history.seconds for history in method(networks, data, recipe, torch.Generator()))
 
 
 def train_together(
     models: Sequence[nn.Module], data: Split, recipe: Training, generator: torch.Generator
 ) -> list[History]:
-    """Train networks of one architecture in place, each step one batched pass through all of them.
+    """Train networks of one architecture in place; each step is one batched pass through all of them.
 
     Args:
         models: K networks with the same modules, on the data's device.
@@ -106,10 +106,10 @@ def train_together(
         generator: a CPU generator for the order of the images, drawn from once per network and epoch.
 
     Returns:
-        One history per network, in order; the seconds are the K-th part of the whole.
+        One history per network, in order; the seconds are the total divided by K.
 
     Raises:
-        DivergedError: as of `train`, for the first network in order that diverges; no network is changed then.
+        DivergedError: as in `train`, for the first network in order that diverges; no network is changed then.
     """
     start, first, count = time.perf_counter(), models[0], len(models)
     size = min(recipe.batch_size, len(data))
@@ -154,7 +154,7 @@ def train_together(
 
 
 def _batches(count: int, size: int, steps: int, generator: torch.Generator) -> Tensor:
-    """Indices of the images of each step, (steps, size), in shuffled epochs as `train` draws them."""
+    """Indices of the images of each step, (steps, size), in shuffled epochs as in `train`."""
     per_epoch = count // size
     epochs = [torch.randperm(count, generator=generator) for _ in range(0, steps, per_epoch)]
     return torch.cat([order[: per_epoch * size].view(per_epoch, size) for order in epochs])[:steps]

@@ -85,9 +85,7 @@ def test_labels_are_a_function_of_the_image() -> None:
 
 
 def test_an_empty_class_is_an_error() -> None:
-    with pytest.raises(
-        DataError, match=r"teacher task leaves class .* without a training image; raise dataset.train_s"
-    ):
+    with pytest.raises(DataError, match=r"teacher task, class .* has no training image; raise dataset.train_s"):
         load("teacher", classes=64, train_size=70)
 
 

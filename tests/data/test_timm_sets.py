@@ -110,7 +110,7 @@ def test_reads_a_stream_from_front_to_back(monkeypatch: pytest.MonkeyPatch) -> N
         (FakeStream([0, 1, 2]), ["the test images of hfids/some/set", "image 2 ", "label 2 is not in 0..1", "classes"]),
         (FakeStream([0, -1, 1]), ["image 1 ", "label -1 is not in 0..1"]),
         (FakeStream([0, 1, "cat"]), ["image 2 ", "label 'cat' is not an integer"]),
-        (FakeStream([0, 1], announced=3), ["image 2 ", "ended before it", "announced 3"]),
+        (FakeStream([0, 1], announced=3), ["image 2 ", "ended before this image", "announced 3"]),
     ],
     ids=["label too large", "no label", "text label", "ends early"],
 )

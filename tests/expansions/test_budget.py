@@ -92,7 +92,7 @@ def defined_sizes(name, family, base=None, shape=DIGITS, **options):
         reasons = (
             "nearest counts are",
             "is not defined for the family",
-            "no two blocks of equal shape",
+            "no two consecutive blocks of equal shape",
             "the stage of",
             "is not an integer factor",
             "is not defined here",
@@ -154,7 +154,7 @@ def test_what_cannot_be_matched_is_refused_with_what_can(name):
             EXPANSIONS.create({"name": name, "match": wrong})
         assert f"expansion.match = '{wrong}' is unknown" in str(caught.value)
         assert f"(allowed: {', '.join(SIZED)})" in str(caught.value)
-    with pytest.raises(ConfigError, match=r"expansion.budget and expansion.match both say how large .* give one"):
+    with pytest.raises(ConfigError, match=r"expansion.budget and expansion.match both set the size .* give one"):
         EXPANSIONS.create({"name": name, "match": "scratch", "budget": 2.0})
 
 

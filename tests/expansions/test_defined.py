@@ -53,7 +53,7 @@ NEEDS = {
 """Why a family has no such axis."""
 NO_BLOCKS = "which has no residual blocks"
 NOT_ALONE = "where a channel that carries the mean over the others would not stay their mean"
-IN_BLOCKS = "whose layers stand in residual blocks"
+IN_BLOCKS = "whose layers are in residual blocks"
 REASONS = {
     "lemon": {
         "mlp": "which has no LayerNorm; net2wider is exact there",
@@ -67,9 +67,9 @@ REASONS = {
     "net2deeper": dict.fromkeys(BLOCKS, IN_BLOCKS),
     "gradmax": {"resnet": "where batch norm and ReLU leave units of zero incoming weights without a gradient"},
     "kernel_pad": {
-        "mlp": "the family 'mlp'; it is for resnet, convnext",
-        "vit": "the family 'vit'; it is for resnet, convnext",
-        "mixer": "the family 'mixer'; it is for resnet, convnext",
+        "mlp": "the family 'mlp'; its families are resnet, convnext",
+        "vit": "the family 'vit'; its families are resnet, convnext",
+        "mixer": "the family 'mixer'; its families are resnet, convnext",
     },
     "zero_pad": dict.fromkeys(("vit", "mixer", "convnext"), "normalises it, and new channels would change its result"),
 }
@@ -165,8 +165,8 @@ def test_operators_claim_what_is_known():
         ("bert2bert_aki", {"factor": 1.5}, "vit", "bert2bert_aki can only copy the group 'stream' whole"),
         ("hypercloning", {"factor": 1.5}, "resnet", "hypercloning copies the whole network: 3 -> 5 channels"),
         ("hypercloning", {"factor": 1.5, "axis": "hidden"}, "mlp", "7 -> 11 channels in the group 'fc1' is not an"),
-        ("bert2bert_aki", {}, "mlp", "this network has no two blocks of equal shape one after the other"),
-        ("bert2bert_aki", {}, "resnet", "this network has no two blocks of equal shape one after the other"),
+        ("bert2bert_aki", {}, "mlp", "this network has no two consecutive blocks of equal shape"),
+        ("bert2bert_aki", {}, "resnet", "this network has no two consecutive blocks of equal shape"),
         (
             "ligo",
             {"axis": "depth"},

@@ -41,7 +41,7 @@ def test_the_package_offers_expand_by_name_or_by_operator():
 
 
 def test_factor_beside_budget_is_refused():
-    with pytest.raises(ConfigError, match="factor and budget both say how large the network becomes"):
+    with pytest.raises(ConfigError, match="factor and budget both set the size of the network"):
         expand(network(NETWORKS["mlp"]), "net2wider", factor=3.0, budget=2.0)
 
 
@@ -154,7 +154,10 @@ def test_a_network_of_no_family_is_refused():
         ({"name": "width_then_depth", "depth_factor": 1.0}, "expansion.depth_factor = 1.0 is not allowed: must be a n"),
         ({"name": "width_then_depth", "solve": "both"}, "must be one of width, depth"),
         ({"name": "stack", "match": "none"}, "expansion.match = 'none' is unknown"),
-        ({"name": "stack", "match": "scratch", "budget": 2.0}, "expansion.budget and expansion.match both say how lar"),
+        (
+            {"name": "stack", "match": "scratch", "budget": 2.0},
+            "expansion.budget and expansion.match both set the size",
+        ),
         ({"name": "none", "factor": 2.0}, "option expansion.factor = 'factor' is unknown"),
     ],
     ids=lambda value: "" if isinstance(value, str) else " ".join(map(str, value.values())),

@@ -278,11 +278,11 @@ def test_networks_in_half_precision_and_channels_last_are_matched() -> None:
 @pytest.mark.parametrize(
     ("reference", "model", "message"),
     [
-        (("mlp", {}), ("resnet", {}), "family 'mlp', the model of 'resnet'; matching needs one family"),
+        (("mlp", {}), ("resnet", {}), "family 'mlp', the model of family 'resnet'; matching needs two networks of the"),
         (("vit", {}), ("vit", {"layers": 3}), r"blocks\.2\..* missing in the reference and .* not in depth"),
         (("mlp", {}), ("mlp", {"hidden": (16, 12, 12)}), r"tensor 'head\.weight' is .* matching needs networks that"),
         (("resnet", {}), ("resnet", {"kernel_size": 5}), r"\(5, 6, 3, 3\) in the reference and \(5, 6, 5, 5\)"),
-        (("mixer", {}), ("mixer", {"shape": InputShape(1, 8, 3)}), "'stem.proj.weight' .* differ in their channels"),
+        (("mixer", {}), ("mixer", {"shape": InputShape(1, 8, 3)}), "'stem.proj.weight' .* differ only in width"),
         (("resnet", {"channels": (6, 9)}), ("resnet", {}), "'stage1' has 9 channels .* and 8 in the model"),
     ],
     ids=["family", "depth", "layers", "kernel", "input", "narrower"],
@@ -321,5 +321,5 @@ def test_what_is_no_permutation_is_refused(maps: dict[str, list[int]], message: 
 
 
 def test_channels_that_are_not_there_cannot_be_gathered() -> None:
-    with pytest.raises(UndefinedError, match=r"'fc2' has the channels 0 to 11, not all of \[3, 12\]"):
+    with pytest.raises(UndefinedError, match=r"'fc2' has channels 0 to 11; the map has \[3, 12\]"):
         gathered(network("mlp"), {"fc2": torch.tensor([3, 12])})

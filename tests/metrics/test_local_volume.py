@@ -126,7 +126,7 @@ def test_a_point_on_a_slope_has_a_negative_one_and_says_so() -> None:
 
 def test_a_chain_that_leaves_the_finite_numbers_is_an_error() -> None:
     data = images(20)
-    with pytest.raises(ScoreError, match=r"not a finite number: lower metric\.step_size"):
+    with pytest.raises(ScoreError, match=r"not a finite number; lower metric\.step_size"):
         measure(network("mlp"), (data.images, data.labels), "local_learning_coefficient", step_size=1e30)
 
 

@@ -269,7 +269,7 @@ def test_fisher_is_an_error_where_outputs_are_written_over() -> None:
             y += 1
             return self.head(y)
 
-    with pytest.raises(UndefinedError, match="writes into the outputs"):
+    with pytest.raises(UndefinedError, match="overwrites the outputs of its layers in place"):
         score("fisher", InPlace().double())
 
 
@@ -337,7 +337,8 @@ def test_networks_without_what_a_proxy_looks_at_are_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x.flatten(1) @ self.table
 
-    for name, reason in (("snip", "no weight"), ("grasp", "no weight"), ("synflow", "no weight"), ("zen", "features"),
+    kernels = "no linear layer or convolution, whose weights"
+    for name, reason in (("snip", kernels), ("grasp", kernels), ("synflow", kernels), ("zen", "features"),
                          ("fisher", "no linear layer")):  # fmt: skip
         with pytest.raises(UndefinedError, match=reason):
             score(name, Raw())

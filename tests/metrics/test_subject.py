@@ -111,7 +111,7 @@ def test_a_network_without_a_recipe_for_its_weights_has_no_random_state() -> Non
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return self.head(pixels.flatten(1)) + self.offset
 
-    with pytest.raises(UndefinedError, match="'offset' is initialised"):
+    with pytest.raises(UndefinedError, match="needs to initialise 'offset'"):
         Subject(Bare(), images()).in_state("random", 1, RECIPE)
     ordinary = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     assert not torch.equal(
@@ -129,7 +129,7 @@ class Dropping(nn.Module):
 
 
 def test_unsound_networks_are_refused_with_the_reason() -> None:
-    with pytest.raises(UndefinedError, match="other logits each time"):
+    with pytest.raises(UndefinedError, match="different logits each time"):
         Subject(Dropping(), images()).surface(8)
     diverged = network("mlp")
     nn.init.constant_(diverged.fc1.weight, 1e30)

@@ -182,7 +182,7 @@ def test_data_and_networks_that_do_not_fit_are_refused() -> None:
         (model, (torch.randn(12, 1, 9, 9), good.labels), r"cannot take images of shape \(1, 9, 9\)"),
         (model, good.images, "as many labels as images|pair of tensors"),
         (model, (None, good.labels), "pair of tensors"),
-        (Pair(), (good.images, good.labels), "it gives tuple"),
+        (Pair(), (good.images, good.labels), "it returns tuple"),
         (
             nn.Sequential(nn.Flatten(), nn.Linear(64, 1)),
             (good.images, torch.zeros(12, dtype=torch.long)),

@@ -86,7 +86,9 @@ def test_a_whole_network_is_refused(tmp_path: Path) -> None:
 def test_a_file_of_something_else_is_told(content: bytes, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights.{suffix}"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"model\.checkpoint = .* (cannot be read as weights|holds no state dict)"):
+    with pytest.raises(
+        ConfigError, match=r"model\.checkpoint = .* (cannot be read as weights|does not hold a state dict)"
+    ):
         load_checkpoint(network(), path)
 
 
@@ -98,7 +100,7 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{"epoch": 3}, [1, 2], {}], ids=["no tensors", "a list", "nothing"])
 def test_a_file_without_a_state_dict_is_told(content: Any, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pt")
-    with pytest.raises(ConfigError, match=r"holds no state dict|cannot be read"):
+    with pytest.raises(ConfigError, match=r"does not hold a state dict|cannot be read"):
         load_checkpoint(network(), tmp_path / "weights.pt")
 
 

@@ -62,7 +62,7 @@ ACT1, ACT2 = ("act1", nn.ReLU()), ("act2", nn.ReLU())
 WIDE = ("fc1", nn.Linear(32, 65537, device="meta")), ACT1, ("head", nn.Linear(65537, 3, device="meta"))
 NO_CLASSIFIER = "it has no classifier (num_classes = 0)"
 REFUSED = {
-    "MLP with dropout": (lambda: mlp(FLAT, FC1, ACT1, ("drop", nn.Dropout(0.5)), HEAD), "'drop' stands where 'head'"),
+    "MLP with dropout": (lambda: mlp(FLAT, FC1, ACT1, ("drop", nn.Dropout(0.5)), HEAD), "'drop' where 'head'"),
     "MLP with GELU": (lambda: mlp(FLAT, FC1, ("act1", nn.GELU()), HEAD), "'act1' has class = GELU, expected ReLU"),
     "MLP with other names": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(32, 7), nn.ReLU(), nn.Linear(7, 3)), "'0'"),
     "MLP without a bias": (lambda: altered("mlp", "fc2", nn.Linear(7, 5, bias=False)), "'fc2.bias' is missing"),
@@ -70,7 +70,7 @@ REFUSED = {
         lambda: altered("mlp", "fc2", Scaled(7, 5)),
         "'fc2' has class = tests.models.test_refusing.Scaled",
     ),
-    "MLP with layers in another order": (lambda: mlp(FLAT, FC1, FC2, ACT1, ACT2, HEAD), "'fc2' stands where 'act1'"),
+    "MLP with layers in another order": (lambda: mlp(FLAT, FC1, FC2, ACT1, ACT2, HEAD), "'fc2' where 'act1'"),
     "MLP with sizes that do not chain": (lambda: altered("mlp", "fc2", nn.Linear(8, 5)), "'fc2' has in_features = 8"),
     "MLP that flattens from the second axis on": (lambda: altered("mlp", "flatten", nn.Flatten(2)), "has start_dim"),
     "MLP with a buffer": (lambda: with_buffer("mlp"), "'seen' is (2,), expected nothing"),
@@ -103,10 +103,10 @@ REFUSED = {
     ),
     "resnet50d": (lambda: stock("resnet50d"), "module 'conv1', its stem, is a Sequential, expected one convolution"),
     "resnext50_32x4d": (lambda: stock("resnext50_32x4d"), "'layer1.0.conv2' has groups = 32, expected 1"),
-    "seresnet50": (lambda: stock("seresnet50"), "'layer1.0.se' stands where 'layer1.0.act3' is expected"),
+    "seresnet50": (lambda: stock("seresnet50"), "'layer1.0.se' where 'layer1.0.act3' is expected"),
     "resnet50_gn": (lambda: stock("resnet50_gn"), "'bn1' has class = GroupNorm, expected BatchNorm2d"),
     "resnetaa50": (lambda: stock("resnetaa50"), "'maxpool' has class = AvgPool2d, expected MaxPool2d"),
-    "resnet18 with stochastic depth": (lambda: stock("resnet18", drop_path_rate=0.1), "'layer1.1.drop_path' stands"),
+    "resnet18 with stochastic depth": (lambda: stock("resnet18", drop_path_rate=0.1), "'layer1.1.drop_path' where"),
     "resnet18 with dropout": (lambda: stock("resnet18", drop_rate=0.1), "drop_rate = 0.1, expected 0.0"),
     "resnet18 with maximum pooling": (
         lambda: stock("resnet18", global_pool="max"),
