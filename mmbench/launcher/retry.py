@@ -6,8 +6,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-
 from mmbench import console
 from mmbench.config import Settings
 from mmbench.errors import ConfigError, StoreError
@@ -43,7 +41,7 @@ def failed(settings: Settings) -> list[Run]:
         return []
     if len(folders) > 1:
         raise StoreError(
-            f"the failed runs were started in {len(folders)} folders ({', '.join(map(escape, sorted(folders)))}), "
+            f"the failed runs were started in {len(folders)} folders ({', '.join(sorted(folders))}), "
             "where their relative paths start; repeat the command of each sweep in its folder"
         )
     (folder, configs), results = folders.popitem(), store.root

@@ -39,7 +39,7 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 SUBJECT = "manifold"
-"""The paper's metric, which is compared with every other one."""
+"""The metric that is compared with every other one."""
 
 COLUMNS = {
     **dict.fromkeys(("metric", "rival", "target", "group", "statistic"), "string"),
