@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -33,8 +33,3 @@ def say(message: str) -> None:
 def track(items: Iterable[T], description: str) -> Iterable[T]:
     """Iterate with a progress bar that goes away at the end."""
     return rich_track(items, description, console=err, transient=True)
-
-
-def number(value: Any, digits: int = 4) -> str:
-    """A number for people, or a dash."""
-    return "-" if value is None else f"{value:.{digits}g}"

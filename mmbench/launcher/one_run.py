@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.markup import escape
@@ -12,6 +13,7 @@ from mmbench.run import Run, execute, is_final
 from mmbench.store.stages import computed, doing
 from mmbench.store.store import Store
 from mmbench.sweep import as_json
+from mmbench.text import number
 from mmbench.tracking.follow import following
 
 
@@ -56,13 +58,13 @@ def run_in(store: Store, run: Run, settings: Settings) -> bool:
 
 
 def _show(r: dict[str, object]) -> None:
-    n = console.number
-    error = f" +- {n(r['score_stderr'], 2)}" if r["score_stderr"] is not None else ""
+    n = partial(number, digits=4)
+    error = f" ± {n(r['score_stderr'], digits=2)}" if r["score_stderr"] is not None else ""
     console.say(
         f"  base model       {r['base_parameters']:,} parameters, test accuracy {n(r['base_accuracy'])}\n"
-        f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], 3)}x),"
-        f" {r['axis']} factor {n(r['factor'])}, max |f_large - f_small| = {n(r['max_difference'], 2)}\n"
-        f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], 2)} s\n"
+        f"  expanded         {r['parameters']:,} parameters ({n(r['budget'], digits=3)}x),"
+        f" {r['axis']} factor {n(r['factor'])}, max |f_large - f_small| = {n(r['max_difference'], digits=2)}\n"
+        f"  {r['metric']:16} {n(r['score'])}{error} in {n(r['metric_seconds'], digits=2)} s\n"
         f"  after training   test accuracy {n(r['final_accuracy'])}, gain {r['gain']:+.4f},"
-        f" in {n(r['train_seconds'], 2)} s"
+        f" in {n(r['train_seconds'], digits=2)} s"
     )
