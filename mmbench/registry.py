@@ -156,7 +156,7 @@ def _load(point: EntryPoint) -> str | None:
     """Import an entry point's module; returns the error message if that fails."""
     try:
         point.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         package = f" of the package {point.dist.name}" if point.dist else ""
         return (
             f"the components of the entry point {point.name} = {point.value!r}{package} cannot be loaded "
@@ -217,7 +217,7 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     path = ".".join([key, *location])
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"option {path}", location[-1], cls.model_fields)
-    if problem["type"] == "missing":
+    if problem["type"] == "missing" or problem["input"] == "???":  # as a config writes an option without a default
         return f"{path} is missing: {allowed_values(cls, location)}"
     if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
         return str(problem["ctx"]["error"])

@@ -232,6 +232,7 @@ def test_jobs_without_a_record_are_told_in_words(spied, monkeypatch, mmbench_her
     assert "4 runs of 2 jobs ended without a record: OSError: the queue is closed; the same command runs them" in said
     assert "6 runs: 2 done, 4 missing" in said
     assert "the launcher has ended (OSError: the queue is closed), and 4 runs have no record yet" in done.stderr
+    assert "no longer waiting: no process has computed any of 4 runs" in done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert "missing     4" in mmbench_here("status").stdout
 

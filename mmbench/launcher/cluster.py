@@ -194,6 +194,11 @@ def _wait_for(run_ids: set[str], store: Store, errors: list[str]) -> None:
         still = left - store.record_ids()
         if still != left or still & store.running().keys():
             left, alive = still, time.monotonic()
+    if left:
+        console.warn(
+            f"no longer waiting: no process has computed any of {len(left)} runs for {GRACE:g} s. If their jobs are "
+            "still in a queue, they go on; give the same command again when none is left"
+        )
 
 
 def _error(job: Any) -> BaseException | None:

@@ -33,6 +33,18 @@ class MeanPower(Metric):
         return Estimate(total / sum(w.numel() for w in weights), 0.0)
 
 
+@METRICS.register("of_rank")
+class OfRank(Metric):
+    """A metric with an option that has no default."""
+
+    expected_sign = 0
+    rank: int = Field(ge=1)
+    """The rank."""
+
+    def measure(self, subject):
+        return Estimate(float(self.rank), 0.0)
+
+
 @EXPANSIONS.register("my_pad")
 class MyPad(ZeroPad):
     """Zero padding by another name."""
@@ -111,6 +123,7 @@ def test_it_is_found_by_name_wherever_ours_are(mine, mmbench_here):
         (["run", "metric=mean_powr"], ["metric = 'mean_powr' is unknown; did you mean 'mean_power'?", "sharpness"]),
         (["run", "metric=mean_power", "metric.pwer=1"], ["metric.pwer", "did you mean 'power'? (allowed: power)"]),
         (["run", "metric=mean_power", "metric.power=0"], ["metric.power = 0 is not allowed: must be a number > 0"]),
+        (["run", "metric=of_rank"], ["metric.rank is missing: an integer >= 1"]),
         (["plan", "expansion=my_pda,none"], ["'my_pda' is unknown; did you mean 'my_pad'?"]),
     ],
     ids=lambda value: " ".join(value) if value[0] in ("run", "plan") else "",
@@ -135,6 +148,7 @@ def test_python_finds_it(mine):
 
 BROKEN = {
     "import": ("import not_installed", "ModuleNotFoundError: No module named 'not_installed'"),
+    "exit": ("import sys; sys.exit('no licence')", "SystemExit: no licence"),
     "clash": (COMPONENTS.replace("mean_power", "sharpness"), "'sharpness' is registered twice"),
 }
 
