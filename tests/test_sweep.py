@@ -220,6 +220,17 @@ def test_what_is_edited_after_the_launch_changes_nothing(spied, tmp_path):
     assert [record["seed"] for record in table(tmp_path / "results").values()] == [7]
 
 
+def test_a_launcher_that_starts_nothing_is_not_waited_for_long(spied, monkeypatch):
+    def refuse(launch, jobs):
+        raise OSError("sbatch is missing")
+
+    monkeypatch.setattr(cluster, "START", 1.0)  # GRACE, three minutes, would be noticed
+    done = spied(refuse, "metric=parameters", "seed=0")
+    assert done.returncode == 1
+    assert "no process has computed any of them for 1 s" in done.stderr.replace("\n", " ")
+    assert "ended without a record: OSError: sbatch is missing" in done.stdout.replace("\n", " ")
+
+
 def test_jobs_without_a_record_are_told_in_words(spied, monkeypatch, mmbench_here):
     def crash(launch, jobs):
         launch(jobs[:1], 0)

@@ -36,6 +36,8 @@ LOOK = 2.0
 GRACE = 180.0
 """Seconds after which runs that no process computes are given up. A process counts as alive for a minute after its last
 heartbeat, a new one loads torch first, and Slurm starts a requeued job after two minutes by default."""
+START = 30.0
+"""The same while no run of the launch has begun, as after a submission that failed."""
 
 
 class JobLoader:
@@ -183,20 +185,22 @@ def _wait_for(run_ids: set[str], store: Store, errors: list[str]) -> None:
     left = run_ids - store.record_ids()
     if not left:
         return
+    begun = left != run_ids or bool(run_ids & {beat.run_id for beat in store.interrupted()})
+    patience = GRACE if begun else START
     console.warn(
         f"the launcher has ended ({'; '.join(errors) or 'without an error'}), and {len(left)} runs have no record yet: "
-        f"waiting until they have one, or until no process has computed any of them for {GRACE:g} s (Ctrl-C stops "
+        f"waiting until they have one, or until no process has computed any of them for {patience:g} s (Ctrl-C stops "
         "waiting)"
     )
     alive = time.monotonic()
-    while left and time.monotonic() - alive < GRACE:
+    while left and time.monotonic() - alive < patience:
         time.sleep(LOOK)
         still = left - store.record_ids()
         if still != left or still & store.running().keys():
-            left, alive = still, time.monotonic()
+            left, alive, patience = still, time.monotonic(), GRACE
     if left:
         console.warn(
-            f"no longer waiting: no process has computed any of {len(left)} runs for {GRACE:g} s. If their jobs are "
+            f"no longer waiting: no process has computed any of {len(left)} runs for {patience:g} s. If their jobs are "
             "still in a queue, they go on; give the same command again when none is left"
         )
 

@@ -24,7 +24,7 @@ def state(store, run):
 
 
 def marked_by_the_dead(store, run, stage):
-    """A mark of a process that is no more."""
+    """A heartbeat of a process that is dead."""
     code = f"from pathlib import Path; from mmbench.store.store import Store; store = Store(Path({str(store.root)!r}))"
     code += f"; store.write_heartbeat({run.run_id!r}, {stage!r})"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -12,7 +12,7 @@ from torch import nn
 from mmbench.data.base import InputShape, Split
 from mmbench.errors import DivergedError
 from mmbench.models.base import MODELS
-from mmbench.training import stacked as batched
+from mmbench.training import stacked
 from mmbench.training.loop import History, train
 from mmbench.training.recipes import SGD, AdamW, Training
 from mmbench.training.stacked import train_all, train_together
@@ -128,12 +128,12 @@ class Unbatchable(nn.Module):
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batched, "_stacking_won", {})
+    monkeypatch.setattr(stacked, "_stacking_won", {})
 
 
 @pytest.mark.parametrize("slow", ["train", "train_together"])
 def test_the_faster_way_is_found_once_and_leaves_no_trace(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    way, calls = getattr(batched, slow), []
+    way, calls = getattr(stacked, slow), []
 
     def slowly(*given: Any) -> Any:
         calls.append(slow)
@@ -142,21 +142,21 @@ def test_the_faster_way_is_found_once_and_leaves_no_trace(slow: str, monkeypatch
             return History(histories.losses, histories.seconds + 1000)
         return [History(history.losses, history.seconds + 1000) for history in histories]
 
-    monkeypatch.setattr(batched, slow, slowly)
+    monkeypatch.setattr(stacked, slow, slowly)
     models, data = networks("mlp"), images()
     before, state = copy.deepcopy(models), torch.get_rng_state()
-    assert batched.stacking_wins(models, data, RECIPES["sgd"]) == (slow == "train")
+    assert stacked.stacking_wins(models, data, RECIPES["sgd"]) == (slow == "train")
     tried = len(calls)
-    assert batched.stacking_wins(models, data, RECIPES["sgd"]) == (slow == "train")
+    assert stacked.stacking_wins(models, data, RECIPES["sgd"]) == (slow == "train")
     assert len(calls) == tried
-    batched.stacking_wins(models[:2], data, RECIPES["sgd"])
+    stacked.stacking_wins(models[:2], data, RECIPES["sgd"])
     assert len(calls) > tried, "another number of networks is another question"
     assert_equal(models, before)
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_what_cannot_be_batched_is_trained_one_after_the_other() -> None:
-    assert not batched.stacking_wins([Unbatchable(), Unbatchable()], images(), RECIPES["sgd"])
+    assert not stacked.stacking_wins([Unbatchable(), Unbatchable()], images(), RECIPES["sgd"])
 
 
 class OnGpu:
@@ -168,15 +168,15 @@ class OnGpu:
 def test_only_on_a_gpu_is_there_a_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     data, models = images(), networks("mlp")
     gpu, generator = Split(data.images, OnGpu()), torch.Generator()
-    monkeypatch.setattr(batched, "stacking_wins", lambda *_: True)
-    monkeypatch.setattr(batched, "train_together", lambda *_: "together")
-    monkeypatch.setattr(batched, "train", lambda *_: "alone")
+    monkeypatch.setattr(stacked, "stacking_wins", lambda *_: True)
+    monkeypatch.setattr(stacked, "train_together", lambda *_: "together")
+    monkeypatch.setattr(stacked, "train", lambda *_: "alone")
     assert train_all(models, gpu, SGD(), generator) == "together"
     assert train_all(models[:1], gpu, SGD(), generator) == ["alone"]
     assert train_all(models[:2], data, SGD(), generator) == ["alone"] * 2
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
     assert train_all(models[:2], gpu, SGD(), generator) == ["alone"] * 2
     monkeypatch.undo()
-    monkeypatch.setattr(batched, "stacking_wins", lambda *_: False)
-    monkeypatch.setattr(batched, "train", lambda *_: "alone")
+    monkeypatch.setattr(stacked, "stacking_wins", lambda *_: False)
+    monkeypatch.setattr(stacked, "train", lambda *_: "alone")
     assert train_all(models[:2], gpu, SGD(), generator) == ["alone"] * 2
