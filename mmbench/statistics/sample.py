@@ -113,7 +113,7 @@ class Samples:
             for name, rows in with_score.groupby("metric")
         }
         self._none_selected = np.zeros(int(runs["number"].max()) + 1 if len(runs) else 0, dtype=bool)
-        self._target_reliability: dict[bytes, Reliability] = {}
+        self._reliabilities: dict[bytes, Reliability] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.log(self.configurations["parameters"].to_numpy(dtype=float))
         names = Sample.__dataclass_fields__.keys() - {"metric", "expected_sign", "direction", "size"}
@@ -148,10 +148,10 @@ class Samples:
     def target_reliability(self, numbers: Codes) -> Reliability:
         """How well the target of these configurations repeats from seed to seed."""
         key = numbers.tobytes()
-        if key not in self._target_reliability:
+        if key not in self._reliabilities:
             trained = self.trainings["number"].to_numpy(), self.trainings[self.target].to_numpy(dtype=float)
-            self._target_reliability[key] = self._reliability(*trained, numbers)
-        return self._target_reliability[key]
+            self._reliabilities[key] = self._reliability(*trained, numbers)
+        return self._reliabilities[key]
 
     def score_reliability(self, sample: Sample) -> Reliability:
         """How well the score repeats from seed to seed; unknown for the derived controls, which are not measured."""
