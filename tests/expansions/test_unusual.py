@@ -136,7 +136,7 @@ def test_threads_do_not_share_their_draws():
 def test_a_network_with_a_method_replaced_is_refused(method):
     model = NETWORKS["vit"].build(SHAPE)
     setattr(model, method, lambda *_: None)
-    with pytest.raises(UndefinedError, match=f"it has a {method} of its own"):
+    with pytest.raises(UndefinedError, match=f"it has its own {method}"):
         expand(model, "net2wider")
 
 
