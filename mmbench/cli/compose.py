@@ -19,10 +19,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mmbench import console
 from mmbench.cli import sources
-from mmbench.cli.hydra_errors import problems_of
 from mmbench.errors import ConfigError, MmbenchError, StoreError
 from mmbench.paths import GROUP_NAMES, root
-from mmbench.registry import checked
 from mmbench.tracking.options import Wandb, logging, tracker_of
 
 MULTIRUN = ("-m", "--multirun")
@@ -74,6 +72,8 @@ def composed(arguments: list[str]) -> Any:
         with initialize_config_dir(str(root() / "conf"), **_version_base()):
             return OmegaConf.to_container(compose("config", overrides), resolve=True)
     except HydraException as error:
+        from mmbench.cli.hydra_errors import problems_of
+
         raise ConfigError(*problems_of(error, arguments)) from None
 
 
@@ -143,6 +143,8 @@ def hand_over(command: str, arguments: list[str]) -> int:
     try:
         hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
     except (HydraException, OmegaConfBaseException) as error:
+        from mmbench.cli.hydra_errors import problems_of
+
         raise ConfigError(*problems_of(error, arguments)) from None
     for failure in _failures:
         if failure is not None:
@@ -201,6 +203,7 @@ def _job(container: dict[Any, Any]) -> None:
     """One job of a sweep, perhaps on another machine; its error goes to the job's log and to the launcher."""
     from mmbench.config import Settings, resolve_device
     from mmbench.launcher.cluster import run_job
+    from mmbench.registry import checked
 
     set_environment()
     try:

@@ -15,7 +15,6 @@ from omegaconf import OmegaConf
 
 from mmbench import console
 from mmbench.paths import COMPONENT_GROUPS, root
-from mmbench.registry import Component, load_outside, outside
 
 
 class Sources(ConfigSource):
@@ -39,6 +38,8 @@ class Sources(ConfigSource):
         group, _, name = config_path.removesuffix(".yaml").partition("/")
         if group == "sweeps":
             return (root() / "sweeps" / f"{name}.yaml").is_file()
+        from mmbench.registry import outside
+
         return group in COMPONENT_GROUPS and bool(name) and name in outside(group)
 
     def load_config(self, config_path: str) -> ConfigResult:
@@ -57,6 +58,8 @@ class Sources(ConfigSource):
             config = OmegaConf.load(root() / "sweeps" / f"{name}.yaml")
             package = "_global_"
         else:
+            from mmbench.registry import outside
+
             config = OmegaConf.create(defaults(group, outside(group)[name]))
             package = None
         return ConfigResult(self.provider, self.full_path(), config, {"package": package})
@@ -70,6 +73,8 @@ class Sources(ConfigSource):
             return []
         if group == "sweeps":
             return sorted(path.stem for path in (root() / "sweeps").glob("*.yaml"))
+        from mmbench.registry import load_outside, outside
+
         for problem in load_outside():
             console.warn(problem)
         return sorted(outside(group))
@@ -89,7 +94,7 @@ def register() -> None:
         Plugins.instance().register(plugin)
 
 
-def defaults(group: str, component: type[Component]) -> dict[str, Any]:
+def defaults(group: str, component: Any) -> dict[str, Any]:
     """The options that a YAML file of `conf` would hold, for a component without one.
 
     Args:
@@ -103,6 +108,6 @@ def defaults(group: str, component: type[Component]) -> dict[str, Any]:
     required = {key: "???" for key, field in component.model_fields.items() if field.is_required()}
     options = {**component.model_construct().options(), **required}
     if group == "metric":
-        options |= component.where_expanded  # type: ignore[attr-defined]
+        options |= component.where_expanded
         options |= {"training": "${training}"} if "training" in options else {}
     return options
