@@ -148,25 +148,32 @@ def compare_pairs(
     weight = np.where(gain == 0, 0.0, np.where(np.isfinite(certainty), np.maximum(certainty - 0.5, 0), 0.5))
     return PairStatistics(
         {choices[code]: mean for code, mean in psi.items()},
-        _environments(pairs, pairs.environment[both], weight, (1 - sign * up * gain) / 2),
+        sign_errors(pairs.names, pairs.environment[both], weight, (1 - sign * up * gain) / 2),
     )
 
 
-def sign_error(weight: Array, wrong: Array) -> tuple[float, float]:
-    """The weighted mean of `wrong` (0, 1/2 or 1 for each pair), and the effective number of pairs."""
-    total = weight.sum()
-    return (float(weight @ wrong / total), float(total**2 / (weight @ weight))) if total > 0 else (math.nan, 0.0)
+def sign_errors(
+    names: list[str], environment: Codes, weight: Array, wrong: Array
+) -> list[tuple[str, float, int, float]]:
+    """The weighted sign error of each environment with at least `MIN_PAIRS` effective pairs.
 
+    Args:
+        names: of the environments.
+        environment: the number of each pair's environment, shape (k,).
+        weight: of each pair, shape (k,); how sure it is that its two targets differ.
+        wrong: of each pair, shape (k,); 1 if the score has the wrong sign, 1/2 for a tie, else 0.
 
-def _environments(pairs: Pairs, environment: Codes, weight: Array, wrong: Array) -> list[tuple[str, float, int, float]]:
-    size = len(pairs.names)
+    Returns:
+        Name, mean of `wrong`, pairs, and effective pairs (sum w)^2 / sum w^2.
+    """
+    size = len(names)
     total, squares, lost, count = (
         np.bincount(environment, values, size) for values in (weight, weight**2, weight * wrong, np.ones_like(weight))
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         effective, error = total**2 / squares, lost / total
     kept = np.flatnonzero(effective >= MIN_PAIRS - 1e-9)
-    return [(pairs.names[k], float(error[k]), int(count[k]), float(effective[k])) for k in kept]
+    return [(names[k], float(error[k]), int(count[k]), float(effective[k])) for k in kept]
 
 
 def _psi(choice: Codes, stratum: Codes, up: Array, gain: Array) -> dict[int, tuple[float, int]]:

@@ -9,7 +9,7 @@ import pytest
 from mbe_eval import comparators
 from mbe_eval import robust_sign_error as robust
 
-from mmbench.statistics.one_choice import FIXED, MIN_PAIRS, compare_pairs, pairs_of, sign_error
+from mmbench.statistics.one_choice import FIXED, MIN_PAIRS, compare_pairs, pairs_of, sign_errors
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -68,7 +68,8 @@ def test_sign_errors_are_those_of_mbe_eval_for_the_same_weights():
     gain = gap_one[:, None] - gap_other
     weight = np.maximum(robust.hoeffding_weight(gain, 2000) - 0.5, 0).ravel()
     wrong = (1 - np.sign(gain) * np.sign(score_one[:, None] - score_other)) / 2
-    assert sign_error(weight, wrong.ravel()) == (pytest.approx(losses[0]), pytest.approx(effective))
+    (found,) = sign_errors(["all"], np.zeros(36, dtype=int), weight, wrong.ravel())
+    assert found == ("all", pytest.approx(losses[0]), 36, pytest.approx(effective))
 
 
 def test_sign_errors_by_hand():
