@@ -33,6 +33,8 @@ class Estimate:
     """By-products by name; a list is a curve."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Seconds by name: of the score's parts, and of additional measurements that `seconds` leaves out."""
+    tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """Raw measurements by name; a run stores them with the score."""
 
 
 class Metric(Component):
@@ -41,6 +43,8 @@ class Metric(Component):
     expected_sign: ClassVar[Literal[-1, 0, 1]]
     """+1 if theory predicts a larger gain for a larger score, -1 for a smaller one, 0 if it makes no prediction."""
 
+    compares: ClassVar[bool] = False
+    """Whether the score compares the network with measurements of its base model: see `reference`."""
     where_expanded: ClassVar[Mapping[str, Any]] = {}
     """Option values used where the expansion is known: those of conf/metric and of `advise`."""
 
@@ -53,6 +57,24 @@ class Metric(Component):
         fields = type(self).model_fields
         changed = (f"{key}={value}" for key, value in self if key != "training" and value != fields[key].default)
         return f"{self.name}({', '.join(changed)})"
+
+    def reference(self, base: Subject) -> Mapping[str, torch.Tensor]:
+        """What the metric measures on the base model alone, for all networks that are expanded from it.
+
+        `measure` gets it from `subject.reference(self)`. A run stores it as a stage of its own, under the hash of the
+        base model and of `reference_options`. A metric that implements this sets `compares`.
+
+        Args:
+            base: the base model, with the images of the subjects that are compared with it.
+
+        Returns:
+            Tensors by name.
+        """
+        raise NotImplementedError
+
+    def reference_options(self) -> dict[str, Any]:
+        """The options that `reference` depends on; by default all of them."""
+        return self.describe()
 
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:

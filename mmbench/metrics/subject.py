@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import time
-from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
@@ -30,6 +30,16 @@ SEEN = 256
 """Images that give a fresh network's batch norms their statistics."""
 PROBED = 8
 """Images on which a network is checked before anything is differentiated."""
+
+
+class Compares(Protocol):
+    """A metric that measures something on the base model."""
+
+    def reference(self, base: Subject) -> Mapping[str, torch.Tensor]:
+        """The measurements."""
+
+    def reference_options(self) -> dict[str, Any]:
+        """The options that they depend on."""
 
 
 class Subject:
@@ -71,6 +81,7 @@ class Subject:
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
         self._ledger = Ledger()
         self._place = ""
+        self._references: dict[str, Mapping[str, torch.Tensor]] = {}
 
     @property
     def validation(self) -> Split:
@@ -189,6 +200,29 @@ class Subject:
             return value
 
         return self.once(("of the base", key), find)
+
+    def reference(self, metric: Compares) -> Mapping[str, torch.Tensor]:
+        """What a metric measures on the base model: as a run has stored it, or measured now, once per `Base`.
+
+        Args:
+            metric: has `reference` and `reference_options`.
+
+        Returns:
+            The tensors of `metric.reference`.
+
+        Raises:
+            UndefinedError: the subject does not know its base.
+        """
+        key = repr(metric.reference_options())
+        if key not in self._references:
+            base = Subject(self._known_base.model, self.train, validation=self._validation, seed=self._seed,
+                           images_seed=self._images_seed)  # fmt: skip
+            return self.of_base(("reference", key), lambda: metric.reference(base))
+        return self._references[key]
+
+    def give_reference(self, metric: Compares, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Use these tensors as the result of `metric.reference`."""
+        self._references[repr(metric.reference_options())] = tensors
 
     def in_state(self, state: State, steps: int, training: Training) -> Subject:
         """The subject with other weights.
