@@ -50,6 +50,7 @@ SIGNS = {
     "l2_norm": -1,
     "margin": 1,
     "path_norm": -1,
+    "sotl_e": -1,
     "spectral_norm": -1,
     "training_loss": -1,
     "validation_loss": -1,
@@ -64,6 +65,7 @@ class TestEveryMetric(MetricContract):
     undefined = frozenset(
         {("path_norm", family) for family in ("vit", "mixer", "convnext")}
         | {("weightwatcher_alpha", family) for family in WITHOUT_A_FIT}
+        | {("sotl_e", family) for family in MODELS.names()}  # it needs the losses of a training
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "parameters", "random"})
     scale_free = frozenset({"naswot", "weightwatcher_alpha"})

@@ -1,0 +1,31 @@
+"""SoTL-E: the sum of the training losses of the most recent E epochs (Ru et al., 2021).
+
+sum of l_i over the last E B steps before the moment, B the steps per epoch and l_i the loss (nats) of step i's batch
+under the weights at that step. It needs no measurement of its own: the training has computed all l_i. A network that
+trains fast has small losses, so the expected sign is -1.
+
+Of less than E epochs, the mean loss so far times E B is taken, so that moments inside the first epochs are on the same
+scale. At moment 0 (`metric.after=0`) there are no losses, and the metric is undefined.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from mmbench.metrics.base import METRICS, Estimate, Metric
+from mmbench.metrics.subject import Subject
+
+
+@METRICS.register("sotl_e")
+class SoTLE(Metric):
+    """Summed losses of one training; exact for it, with an unknown error over its order of the images."""
+
+    expected_sign = -1
+
+    epochs: int = Field(1, ge=1)
+    """E, the most recent epochs that are summed over."""
+
+    def measure(self, subject: Subject) -> Estimate:
+        """The sum in nats."""
+        window = self.epochs * subject.epoch_steps
+        return Estimate(window * float(subject.losses[-window:].double().mean()), None)
