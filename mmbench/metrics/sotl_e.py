@@ -5,7 +5,8 @@ under the weights at that step. It needs no measurement of its own: the training
 trains fast has small losses, so the expected sign is -1.
 
 Of less than E epochs, the mean loss so far times E B is taken, so that moments inside the first epochs are on the same
-scale. At moment 0 (`metric.after=0`) there are no losses, and the metric is undefined.
+scale. At moment 0 (`metric.after=0`) there are no losses, and the metric is undefined; so it is in `mmbench.measure`,
+which knows no training: there, a `Subject` takes `losses` and `epoch_steps`.
 """
 
 from __future__ import annotations

@@ -31,12 +31,6 @@ SEEN = 256
 PROBED = 8
 """Images on which a network is checked before anything is differentiated."""
 
-_NO_TRAINING = (
-    "this metric reads the losses of the training so far, and there are none at moment 0: give metric.after, such as "
-    "metric.after=1epochs (in a notebook, a Subject with losses and epoch_steps)"
-)
-
-
 class Compares(Protocol):
     """A metric that measures something on the base model."""
 
@@ -81,17 +75,17 @@ class Subject:
             seed: of all random draws except the choice of images.
             images_seed: of the choice of images; subjects with the same one (all expansions of a base model) are
                 measured on the same images. By default it is `seed`.
-            losses: training losses (steps,) of the network so far, for the metrics that need them.
-            epoch_steps: steps of that training per epoch.
+            losses: (steps,) of the expanded model's training so far, in nats, if it has begun.
+            epoch_steps: steps per epoch of that training.
         """
         self.train, self._model = train, model
         self._validation, self._expand = validation, expand
         self._base = base if base is None or isinstance(base, Base) else Base(base)
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
-        self._losses, self._epoch_steps = losses, epoch_steps
         self._ledger = Ledger()
         self._place = ""
         self._references: dict[str, Mapping[str, torch.Tensor]] = {}
+        self._losses, self._epoch_steps = losses, epoch_steps
 
     @property
     def validation(self) -> Split:
@@ -102,16 +96,19 @@ class Subject:
 
     @property
     def losses(self) -> torch.Tensor:
-        """Training losses (steps,) up to the moment; `UndefinedError` at moment 0."""
-        if self._losses is None or not len(self._losses):
-            raise UndefinedError(_NO_TRAINING)
+        """Training losses (steps,) up to the moment, in nats; `UndefinedError` before the training."""
+        if self._losses is None:
+            raise UndefinedError(
+                "this metric reads the training losses, and there are none before the training: give a later moment, "
+                "such as metric.after=1epochs"
+            )
         return self._losses
 
     @property
     def epoch_steps(self) -> int:
-        """Steps of the training per epoch; `UndefinedError` at moment 0."""
+        """Steps per epoch of the training; `UndefinedError` before it."""
         if self._epoch_steps is None:
-            raise UndefinedError(_NO_TRAINING)
+            raise UndefinedError("the length of an epoch is unknown before the training: give metric.after=1epochs")
         return self._epoch_steps
 
     @property

@@ -57,13 +57,12 @@ def test_a_diverged_training_is_an_error() -> None:
         sotl_e(torch.tensor([2.0, math.inf]), 2)
 
 
-@pytest.mark.parametrize("subject", [{}, {"losses": LOSSES[:0], "epoch_steps": 3}, {"losses": LOSSES}],
-                         ids=["no training", "no step", "no epochs"])  # fmt: skip
+@pytest.mark.parametrize("subject", [{}, {"losses": LOSSES}, {"epoch_steps": 3}], ids=str)
 def test_at_the_start_it_is_undefined(subject: dict[str, object]) -> None:
     with pytest.raises(UndefinedError, match=r"metric\.after=1epochs"):
         METRICS.create({"name": "sotl_e"}).measure(Subject(network("mlp"), DATA, **subject))
 
 
-def test_in_a_notebook_it_says_what_is_missing() -> None:
-    with pytest.raises(UndefinedError, match=r"losses of the training so far.*metric\.after.*Subject"):
+def test_in_a_notebook_it_says_which_moment_it_needs() -> None:
+    with pytest.raises(UndefinedError, match=r"metric\.after=1epochs"):
         measure(network("mlp"), (DATA.images, DATA.labels), "sotl_e")
