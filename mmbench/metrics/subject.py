@@ -31,6 +31,7 @@ SEEN = 256
 PROBED = 8
 """Images on which a network is checked before anything is differentiated."""
 
+
 class Compares(Protocol):
     """A metric that measures something on the base model."""
 
