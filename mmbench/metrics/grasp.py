@@ -6,9 +6,8 @@ kernels are scaled up, the score is positive where larger weights would flatten 
 
 Mind the sign. As a pruning rule, GraSP keeps the weights with the largest w (Hg), whose removal would reduce the
 gradient most, so by its theory a small score is good. Abdelfattah et al. reversed the sign after they saw the
-accuracies. The score and its expected sign +1 are theirs: this tests the published proxy, not a theory. Wang et al. also
-divide the logits by a temperature of 200; Abdelfattah et al. do not, and neither is it done here. With `batch_norm =
-batch` the score is that of their code.
+accuracies. The score and its expected sign +1 are theirs: this tests the published proxy, not a theory. With
+`batch_norm = batch` it is that of their code, which has no temperature; Wang et al. divide the logits by 200.
 """
 
 from __future__ import annotations
