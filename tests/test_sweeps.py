@@ -22,7 +22,9 @@ from mmbench.paths import choices, root
 from .data.conftest import encode, noise
 
 FROM_FILES = [
-    name for name in choices("sweeps") if "dataset.path" in (root() / "sweeps" / f"{name}.yaml").read_text().splitlines()[1]
+    name
+    for name in choices("sweeps")
+    if "dataset.path" in (root() / "sweeps" / f"{name}.yaml").read_text().splitlines()[1]
 ]
 """Sweeps over data that are not here."""
 PAPER = [name for name in choices("sweeps") if name.startswith("paper/")]

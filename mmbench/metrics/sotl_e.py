@@ -28,5 +28,5 @@ class SoTLE(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The sum in nats."""
-        window = self.epochs * subject.epoch_steps
-        return Estimate(window * float(subject.losses[-window:].double().mean()), None)
+        losses, window = subject.losses, self.epochs * subject.epoch_steps
+        return Estimate(window * float(losses[-window:].double().mean()), None)
