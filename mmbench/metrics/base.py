@@ -15,6 +15,7 @@ from mmbench.data.base import Split
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
 from mmbench.registry import Component, Registry
+from mmbench.training.moments import Moment
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Metric(Component):
 
     expected_sign: ClassVar[Literal[-1, 0, 1]]
     """+1 if theory predicts a larger gain for a larger score, -1 for a smaller one, 0 if it makes no prediction."""
+
+    after: Moment = 0
+    """The moment of the expanded model's training at which it is measured: steps, or epochs such as `5epochs`."""
 
     compares: ClassVar[bool] = False
     """Whether the score compares the network with measurements of its base model: see `reference`."""
@@ -73,8 +77,8 @@ class Metric(Component):
         raise NotImplementedError
 
     def reference_options(self) -> dict[str, Any]:
-        """The options that `reference` depends on; by default all of them."""
-        return self.describe()
+        """The options that `reference` depends on; by default all but the moment."""
+        return {key: value for key, value in self.describe().items() if key != "after"}
 
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:
@@ -130,6 +134,8 @@ def measure(
     if not isinstance(metric, (str, Metric)):
         raise ConfigError(f"metric must be a name or a Metric, not {metric!r}")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
+    if chosen.after:
+        raise ConfigError(f"metric.after = {chosen.after} is for runs; here, give the network as it is at that moment")
     return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand))
 
 
