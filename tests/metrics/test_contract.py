@@ -66,8 +66,8 @@ class TestEveryMetric(MetricContract):
         | {("weightwatcher_alpha", family) for family in WITHOUT_A_FIT}
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "parameters", "random"})
-    scale_free = frozenset({"naswot", "weightwatcher_alpha"})
-    couples_images = frozenset({"manifold"})  # its batch norms use the statistics of all images at once
+    scale_free = frozenset({"manifold", "naswot", "weightwatcher_alpha"})
+    of_known_families = frozenset({"manifold"})
 
     @classmethod
     def metrics(cls) -> Sequence[str]:
