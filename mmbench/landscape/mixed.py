@@ -44,9 +44,11 @@ class Mixed:
             reader: name of the layer that sums over the group.
             norms: batch norms between them.
         """
-        self.model, self.writer, self.norms, self.nodes = model, model.get_submodule(writer), norms, 0
-        self.reader = model.get_submodule(reader)
-        self.size = self.writer.weight.shape[0]
+        self.model, self.norms, self.nodes = model, norms, 0
+        # Any: a linear layer or a convolution, each used through what both have.
+        self.writer: Any = model.get_submodule(writer)
+        self.reader: Any = model.get_submodule(reader)
+        self.size = len(self.writer.weight)
         self.recording, self.output = False, torch.empty(0)
         self.transposed = self.output
         self.orders, self.inverses = torch.empty(0), torch.empty(0)
@@ -167,9 +169,9 @@ class Mixed:
         if k == 1 and self.reader.weight.numel() < h.numel():  # then weights are cheaper to mix than activations
             columns = self.reader.weight.unflatten(1, (self.size, -1))
             weight = torch.lerp(columns, columns.index_select(1, self.orders[0]), self.alphas).flatten(1, 2)
-            if isinstance(self.reader, nn.Conv2d):
-                return self.reader._conv_forward(h, weight, self.reader.bias)
-            return linear(h, weight, self.reader.bias)
+            compute = self.reader._conv_forward if isinstance(self.reader, nn.Conv2d) else linear
+            output: Tensor = compute(h, weight, self.reader.bias)
+            return output
         if h.dim() == 2 or isinstance(self.reader, nn.Conv2d):  # a flattened image has several entries per channel
             own = h.reshape(len(h) // k, k * self.size, -1)
             back = own.index_select(1, self.inverses.reshape(-1))

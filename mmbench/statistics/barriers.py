@@ -7,7 +7,7 @@ Malviya et al. (2025, arXiv:2405.15895), algorithm 1 and equation 2. With the ba
     M(theta, phi*)      = m(theta, lambda, n) - m(phi*, lambda, n), in percent
 
 The quantile is an order statistic, not interpolated between two: so at least a share q of the base model's nodes lies
-at or below it, and m(phi*, lambda, n) = ceil(q n) / n unless barriers are tied. At q = 1, lambda is the largest barrier.
+at or below it, and m(phi*, lambda, n) = ceil(q n) / n unless barriers are tied. At q = 1 it is the largest barrier.
 
 Barriers are arrays (chains, nodes per chain). The first n nodes are the first of every chain, then the second of every
 chain, and so on; so the nodes of a smaller n are among those of a larger one, and every n of a grid can be read off one
@@ -124,19 +124,19 @@ def standard_error(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float) -> f
     height, width = threshold(theirs, q), min(q, 1 - q, 0.5 * ours.size ** (-1 / 3))
     below, above = threshold(theirs, max(q - width, 1 / ours.size)), threshold(theirs, q + width)
     near = [np.mean((below <= b) & (b <= above)) for b in (ours, theirs)]
-    u = (ours <= height) - near[0] / near[1] * (theirs <= height)
+    u: Barriers = (ours <= height) - near[0] / near[1] * (theirs <= height)
     u = u - u.mean(0)
     # A product of two deviations from a mean over chains is too small by the factor (chains - 1) / chains.
     covariances = [float((u[:, : steps - lag] * u[:, lag:]).sum()) / (steps * (chains - 1)) for lag in range(steps)]
     pairs = [sum(covariances[lag : lag + 2]) for lag in range(0, steps, 2)]
     kept = next((i for i, pair in enumerate(pairs) if pair <= 0), len(pairs))
-    total = max(2 * sum(pairs[:kept]) - covariances[0], covariances[0])
-    variance, independent = total / ours.size, ours.size * covariances[0] / total if total else float(ours.size)
+    variance = max(2 * sum(pairs[:kept]) - covariances[0], covariances[0]) / ours.size
+    freedom = (chains - 1) * steps / max(4 * kept - 1, 1)  # stretches as long as the lags that count on both sides
     connected = np.mean(ours <= height)
     if connected in (0, 1):  # no node seen on one side: as if half a node had been
         unseen = 0.5 / (ours.size + 1)
         variance = max(variance, unseen * (1 - unseen) / ours.size)
-    return float(100 * np.sqrt(variance) * student(max(independent * (chains - 1) / chains, 1.0)) / NORMAL)
+    return float(100 * np.sqrt(variance) * student(max(freedom, 1.0)) / NORMAL)
 
 
 NORMAL = 1.959964
