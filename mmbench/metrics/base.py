@@ -30,7 +30,7 @@ class Estimate:
     stderr: float | None
     seconds: float = math.nan
     """Wall-clock cost, including results shared with other metrics."""
-    details: Mapping[str, float | list[float]] = field(default_factory=dict)
+    details: Mapping[str, float | str | list[float]] = field(default_factory=dict)
     """By-products by name; a list is a curve."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Seconds by name: of the score's parts, and of additional measurements that `seconds` leaves out."""

@@ -69,9 +69,8 @@ class TestEveryMetric(MetricContract):
         | {("sotl_e", family) for family in MODELS.names()}  # it needs the losses of a training
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "layer_width", "parameters", "random"})
-    reads_the_family = frozenset({"layer_width"})
-    scale_free = frozenset({"naswot", "weightwatcher_alpha"})
-    couples_images = frozenset({"manifold"})  # its batch norms use the statistics of all images at once
+    reads_the_family = frozenset({"layer_width", "manifold"})
+    scale_free = frozenset({"manifold", "naswot", "weightwatcher_alpha"})
 
     @classmethod
     def metrics(cls) -> Sequence[str]:
