@@ -101,6 +101,8 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
         problems.append(
             f"training.batch_size = {training.batch_size} must not be larger than dataset.train_size = {size}"
         )
+    elif training is not None and size is not None:
+        attempt(training.in_steps, size)
     if dataset is not None:
         attempt(dataset.shape)  # a missing file is reported now, not in the middle of a sweep
     if problems:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -52,6 +53,8 @@ class Component(BaseModel):
 
 C = TypeVar("C", bound=Component)
 
+_UNION_MEMBER = re.compile(r"(int|str|float|bool|constrained-\w+|(list|tuple|dict|literal|function-\w+)\[.*\])$")
+"""What pydantic adds to the place of a problem when a field may have several types."""
 ENTRY_POINTS = "mmbench.components"
 """The entry-point group in which other packages list their component modules."""
 
@@ -213,7 +216,7 @@ def unknown_name(key: str, name: str, allowed: Iterable[str]) -> str:
 
 def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     """One pydantic error as a sentence with the config key, its value and the allowed range."""
-    location = [str(part) for part in problem["loc"]]
+    location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.match(str(part))]
     path = ".".join([key, *location])
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"option {path}", location[-1], cls.model_fields)

@@ -40,6 +40,7 @@ ORDER = [
     ("sweep",),
     ("config",),
     ("tracking", "advice"),
+    ("execute",),
     ("run",),
     ("metrics",),
     ("landscape",),
@@ -124,7 +125,7 @@ def test_what_needs_no_torch_loads_none(in_fresh_python):
 
 def test_the_top_floor_is_small():
     floor = {path.stem for path in PACKAGE.glob("*.py")}
-    modules = ["config", "registry", "run", "sweep", "errors", "paths", "console", "text"]
+    modules = ["config", "registry", "run", "execute", "sweep", "errors", "paths", "console", "text"]
     assert floor == {"__init__", "__main__", *modules}
 
 

@@ -8,6 +8,7 @@ import torch
 
 from mmbench.data.digits import Digits
 from mmbench.errors import BusyError, DivergedError, StoreError
+from mmbench.execute import _SUBJECTS, execute
 from mmbench.expansions.gradmax import GradMax
 from mmbench.expansions.identity_block import IdentityBlock
 from mmbench.expansions.net2deeper import Net2Deeper
@@ -26,7 +27,7 @@ from mmbench.metrics.sharpness import Sharpness
 from mmbench.metrics.validation_loss import ValidationLoss
 from mmbench.models.mlp import MLP
 from mmbench.models.resnet import ResNet
-from mmbench.run import _SUBJECTS, Run, execute, is_final
+from mmbench.run import Run, is_final
 from mmbench.store.store import Store, key_of
 from mmbench.training.recipes import SGD
 
@@ -161,13 +162,14 @@ def test_divergence_is_a_recorded_failure_with_its_step_and_is_not_tried_again(s
 @pytest.mark.parametrize("kind", ["base", "expanded", "score", "trained"])
 def test_a_run_that_would_have_to_wait_says_so_and_leaves_no_record(store, kind):
     run = a_run()
-    with (store.root / "locks" / f"{kind}-{key_of(kind, run.stages[kind])}").open("w") as file:
+    with (store.root / "locks" / f"{kind}-{key_of(kind, dict(run.stages)[kind])}").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(BusyError):
             execute(run, store, wait=False)
     assert not store.record_ids()
     assert not store.running()
-    assert set(store.computed) == set(list(run.stages)[: list(run.stages).index(kind)]), "those before it are stored"
+    kinds = [stage for stage, _ in run.stages]
+    assert set(store.computed) == set(kinds[: kinds.index(kind)]), "those before it are stored"
     assert execute(run, store, wait=False)["status"] == "done"
 
 

@@ -35,11 +35,12 @@ from mmbench.advice.evidence import track_record
 from mmbench.advice.page import BRIEF, costs, shown, write_advice
 from mmbench.cli.compose import composed, own_keys, set_environment
 from mmbench.config import Settings, parse, prepare
+from mmbench.data.base import load_data
 from mmbench.errors import ConfigError, StoreError
 from mmbench.metrics.base import METRICS
 from mmbench.models.checkpoint import KEY, load_checkpoint
 from mmbench.records.frame import load_records
-from mmbench.run import Run, load_data
+from mmbench.run import Run
 
 OWN = ("budget", "seconds", "save", "metrics", "expansions", "evidence", KEY)
 """Keys of this command that are not part of a run's config."""

@@ -113,6 +113,9 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
         if (path.parent.name, path.name) not in kept:
             kind = path.parent.name
             yield Waste(path, STAGES[kind].results if kind in STAGES else kind)
+    for path in sorted((store.root / "moments").glob("*")):
+        if ("trained", path.name) not in kept:
+            yield Waste(path, "notes of moments")
     for path in sorted((store.root / "records").glob("*.json")):
         if path.stem not in runs:
             yield Waste(path, "records")
@@ -143,7 +146,7 @@ def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], 
             enter(sweep["folder"])
             for run_id, config in sweep["configs"].items():
                 run = recreate(run_id, config)
-                kept |= {(kind, key_of(kind, inputs)) for kind, inputs in run.stages.items()}
+                kept |= {(kind, key_of(kind, inputs)) for kind, inputs in run.stages}
         except (ConfigError, StoreError) as error:
             raise StoreError(
                 f"what the sweep {name} refers to is unknown: {error}\nTo remove the sweep: mmbench clean forget={name}"

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from mmbench import console
 from mmbench.cli.compose import hand_over, many_runs
-from mmbench.store.stages import STAGES
+from mmbench.store.stages import OPTIONAL, STAGES
 
 
 def command(arguments: list[str]) -> int:
@@ -44,6 +44,8 @@ def print_plan(runs: list[Any], settings: Any) -> None:
     table = Table("stage", "distinct", "stored", "to compute", "worker time", box=None, padding=(0, 2, 0, 0))
     for kind, description in STAGES.items():
         stage = planned.stages.get(kind, StagePlan(0, 0, 0.0, 0, 0))
+        if kind not in planned.stages and kind in OPTIONAL:
+            continue
         counts = stage.distinct, stage.distinct - stage.missing, stage.missing
         table.add_row(description.results, *map(str, counts), _cost(kind, stage))
     console.out.print(table)

@@ -180,3 +180,24 @@ def _digest(stamp: Stamp) -> str:
             return hashlib.file_digest(file, functools.partial(hashlib.blake2b, digest_size=16)).hexdigest()
     except OSError as error:
         raise DataError(f"{stamp.path} cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=2)
+def load_data(dataset: Dataset, device: torch.device | str, progress: Progress[Any] = silent) -> Data:
+    """The data on the device; cached for the next run.
+
+    Args:
+        dataset: what to load.
+        device: where the images and labels go.
+        progress: shows the progress.
+
+    Returns:
+        The data.
+
+    Raises:
+        DataError: the data do not have the shape that the data set's options state.
+    """
+    data = dataset.load(progress)
+    if data.shape != dataset.shape():
+        raise DataError(f"dataset {dataset.name!r} should have {dataset.shape()} and has {data.shape}")
+    return data.to(device)

@@ -26,7 +26,7 @@ from mmbench.launcher.local import summarise
 from mmbench.launcher.one_run import run_in
 from mmbench.launcher.outcome import Outcome, is_undefined, still_to_run
 from mmbench.launcher.schedule import grouped
-from mmbench.run import Run, is_final
+from mmbench.run import Run, is_final, note_moments
 from mmbench.store.store import Store
 from mmbench.sweep import as_json, read_job
 from mmbench.tracking.follow import following
@@ -74,6 +74,7 @@ def run_elsewhere(launcher: Any, runs: list[Run], settings: Settings) -> None:
     store.prepare()
     outcome = Outcome()
     groups = grouped([run for run in runs if not is_undefined(run)])
+    note_moments(store, runs)
     sweep = store.write_sweep({**as_json(runs), "jobs": [[run.run_id for run in group] for group in groups]})
     missing = {run.run_id for run in still_to_run(runs, store, outcome)}
     jobs = {number: rest for number, group in enumerate(groups) if (rest := missing & {run.run_id for run in group})}

@@ -16,7 +16,7 @@ from mmbench.launcher.display import COLOURS, Display
 from mmbench.launcher.outcome import Outcome
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
-from mmbench.run import Run
+from mmbench.run import Run, note_moments
 from mmbench.store.stages import computed
 from mmbench.store.store import Store
 from mmbench.sweep import as_json
@@ -41,6 +41,7 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
     """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
+    note_moments(store, runs)
     sweep = store.write_sweep(as_json(runs))
     pool = Pool(runs, store, settings, options)
     signals = Signals(pool)

@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from mmbench import console
 from mmbench.config import Settings, prepare
-from mmbench.run import Run, execute, is_final
+from mmbench.execute import execute
+from mmbench.run import Run, is_final
 from mmbench.store.stages import computed, doing
 from mmbench.store.store import Store
 from mmbench.sweep import as_json

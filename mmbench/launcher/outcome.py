@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mmbench.errors import UndefinedError
-from mmbench.run import Run, execute, is_final
+from mmbench.execute import execute
+from mmbench.run import Run, is_final
 from mmbench.store.store import Store
 
 

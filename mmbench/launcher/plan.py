@@ -14,6 +14,9 @@ from mmbench.run import Run, is_final
 from mmbench.store.files import read_json
 from mmbench.store.store import Store, key_of, look
 
+MEASURED = ("reference", "score")
+"""Stages whose cost depends on the metric."""
+
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -49,6 +52,7 @@ def plan(runs: list[Run], settings: Settings) -> Plan:
     store = Store(Path(settings.results))
     skipped: Counter[str] = Counter()
     wanted: defaultdict[str, dict[str, Run]] = defaultdict(dict)
+    """By kind the keys of the stages, each with a run that needs it."""
     recorded = 0
     for run in runs:
         try:
@@ -58,19 +62,28 @@ def plan(runs: list[Run], settings: Settings) -> Plan:
             continue
         record = look(store.root / "records" / f"{run.run_id}.json").record
         recorded += record is not None and is_final(record)
-        for kind, inputs in run.stages.items():
+        for kind, inputs in run.stages:
             wanted[kind].setdefault(key_of(kind, inputs), run)
     known = _seconds_by_stage(store)
-    stages = {kind: _stage(kind, list(needed.values()), store, known) for kind, needed in wanted.items()}
+    stages = {kind: _stage(kind, needed, store, known) for kind, needed in wanted.items()}
     return Plan(len(runs), recorded, skipped, stages)
 
 
-def _stage(kind: str, needed: list[Run], store: Store, known: dict[tuple[str, str, str], float]) -> StagePlan:
-    missing = [run for run in needed if not store.has(kind, run.stages[kind])]
-    keys = [(kind, run.model.name, run.metric.name if kind == "score" else "") for run in missing]
+def _stage(kind: str, needed: dict[str, Run], store: Store, known: dict[tuple[str, str, str], float]) -> StagePlan:
+    missing = [run for key, run in needed.items() if not store.has_key(kind, key)]
+    keys = [(kind, run.model.name, run.metric.name if kind in MEASURED else "") for run in missing]
     untimed = [run for run, key in zip(missing, keys, strict=True) if key not in known]
-    seconds = sum(known.get(key, 0.0) for key in keys)
-    return StagePlan(len(needed), len(missing), seconds, len(untimed), sum(run.training.steps for run in untimed))
+    # The training of the same run leaves the snapshots.
+    seconds = 0.0 if kind == "snapshot" else sum(known.get(key, 0.0) for key in keys)
+    return StagePlan(len(needed), len(missing), seconds, len(untimed), sum(_steps(run) for run in untimed))
+
+
+def _steps(run: Run) -> int:
+    """The length of a training; 0 if it is in epochs of a number of images that only the data know."""
+    size = getattr(run.dataset, "train_size", None)
+    if run.training.epochs is None:
+        return run.training.steps
+    return 0 if size is None else run.training.in_steps(size).steps
 
 
 def _seconds_by_stage(store: Store) -> dict[tuple[str, str, str], float]:

@@ -25,8 +25,9 @@ from pebble import ProcessExpired, ProcessPool
 
 from mmbench.config import Settings, prepare
 from mmbench.errors import BusyError, MmbenchError
+from mmbench.execute import execute, train_base
 from mmbench.launcher.schedule import Job
-from mmbench.run import Run, execute, is_final, train_base
+from mmbench.run import Run, is_final
 from mmbench.store.processes import Process, end_with, this_process
 from mmbench.store.store import Store
 

@@ -42,7 +42,7 @@ class Trained(Metric):
 
     @model_validator(mode="after")
     def _within_the_recipe(self) -> Self:
-        if self.trains and self.steps > self.training.steps:
+        if self.trains and self.training.epochs is None and self.steps > self.training.steps:
             raise ValueError(
                 f"metric.steps = {self.steps} must not be larger than training.steps = {self.training.steps}"
             )

@@ -15,6 +15,7 @@ from mmbench.data.base import Split
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
 from mmbench.registry import Component, Registry
+from mmbench.training.moments import Moment
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Metric(Component):
 
     expected_sign: ClassVar[Literal[-1, 0, 1]]
     """+1 if theory predicts a larger gain for a larger score, -1 for a smaller one, 0 if it makes no prediction."""
+
+    after: Moment = 0
+    """The moment of the expanded model's training at which it is measured: steps, or epochs such as `5epochs`."""
 
     compares: ClassVar[bool] = False
     """Whether the score compares the network with measurements of its base model: see `reference`."""
@@ -73,8 +77,8 @@ class Metric(Component):
         raise NotImplementedError
 
     def reference_options(self) -> dict[str, Any]:
-        """The options that `reference` depends on; by default all of them."""
-        return self.describe()
+        """The options that `reference` depends on; by default all but the moment."""
+        return {key: value for key, value in self.describe().items() if key != "after"}
 
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:

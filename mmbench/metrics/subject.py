@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from mmbench.data.base import Split
-from mmbench.errors import DataError, ScoreError, UndefinedError
+from mmbench.errors import UndefinedError
 from mmbench.landscape.surface import Surface
 from mmbench.metrics._ledger import Ledger
+from mmbench.metrics._sound import require_sound
 from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
 from mmbench.training.loop import train
@@ -60,6 +61,8 @@ class Subject:
         expand: Expand | None = None,
         seed: int = 0,
         images_seed: int | None = None,
+        losses: torch.Tensor | None = None,
+        epoch_steps: int | None = None,
     ) -> None:
         """A subject never changes its inputs; the model must not change while the subject is in use.
 
@@ -74,6 +77,8 @@ class Subject:
             seed: of all random draws except the choice of images.
             images_seed: of the choice of images; subjects with the same one (all expansions of a base model) are
                 measured on the same images. By default it is `seed`.
+            losses: (steps,) of the expanded model's training so far, in nats, if it has begun.
+            epoch_steps: steps per epoch of that training.
         """
         self.train, self._model = train, model
         self._validation, self._expand = validation, expand
@@ -82,6 +87,7 @@ class Subject:
         self._ledger = Ledger()
         self._place = ""
         self._references: dict[str, Mapping[str, torch.Tensor]] = {}
+        self._losses, self._epoch_steps = losses, epoch_steps
 
     @property
     def validation(self) -> Split:
@@ -89,6 +95,23 @@ class Subject:
         if self._validation is None:
             raise UndefinedError("this metric needs held-out data: give validation=(images, labels)")
         return self._validation
+
+    @property
+    def losses(self) -> torch.Tensor:
+        """Training losses (steps,) up to the moment, in nats; `UndefinedError` before the training."""
+        if self._losses is None:
+            raise UndefinedError(
+                "this metric reads the training losses, and there are none before the training: give a later moment, "
+                "such as metric.after=1epochs"
+            )
+        return self._losses
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps per epoch of the training; `UndefinedError` before it."""
+        if self._epoch_steps is None:
+            raise UndefinedError("the length of an epoch is unknown before the training: give metric.after=1epochs")
+        return self._epoch_steps
 
     @property
     def base(self) -> nn.Module:
@@ -339,55 +362,6 @@ def _copied(model: nn.Module) -> nn.Module:
         raise UndefinedError(
             f"this {type(model).__name__} cannot be copied and differentiated, so it cannot be measured: {error}"
         ) from error
-
-
-def require_sound(surface: Surface, labels: int) -> None:
-    """Raise unless the logits of a few images are finite, reproducible, and depend on the images or the weights.
-
-    Args:
-        surface: the network and the few images.
-        labels: the largest label of the data.
-
-    Raises:
-        DataError: the network does not take the images, does not give logits, or has too few classes.
-        ScoreError: the logits are not finite, or the network is dead.
-        UndefinedError: two forward passes give different logits.
-    """
-    few = surface.images
-
-    def constant(rows: torch.Tensor) -> bool:
-        return torch.equal(rows, rows[:1].expand_as(rows))
-
-    shape = tuple(few.images.shape[1:])
-    try:
-        with torch.no_grad():
-            logits, again = surface.model(few.images), surface.model(few.images)
-    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:
-        raise DataError(f"the network cannot take images of shape {shape}: {error}") from error
-    if not isinstance(logits, torch.Tensor) or logits.dim() != 2 or logits.shape[1] < 2:
-        kind = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise DataError(f"the network must return logits (N, classes) of at least two classes: it returns {kind}")
-    if labels >= logits.shape[1]:
-        raise DataError(f"label {labels} is out of range: the network has {logits.shape[1]} classes, numbered from 0")
-    if not torch.isfinite(logits).all():
-        raise ScoreError("the network has diverged: its logits are not finite numbers")
-    if not torch.allclose(logits, again, rtol=1e-3, atol=1e-5 * float(logits.abs().max())):
-        raise UndefinedError(
-            "the network returns different logits each time, so its loss has no derivative; "
-            "is there a dropout that model.eval() does not switch off?"
-        )
-    if constant(logits) and not constant(few.images):
-        # A new classifier of zeros makes all logits equal, too; but then its gradients differ between the images.
-        logits = surface.model(few.images)
-        contrast = torch.linspace(-1, 1, len(few)).to(logits)[:, None] * torch.arange(1, 1 + logits.shape[1]).to(logits)
-        gradients = [
-            torch.cat([g.flatten() for g in torch.autograd.grad(logits, surface.flat.parameters, c, True,
-                                                                 materialize_grads=True)])
-            for c in (contrast, contrast.abs())
-        ]  # fmt: skip
-        apart, size = (float(torch.linalg.vector_norm(g)) for g in gradients)
-        if apart <= 1e-5 * size:
-            raise ScoreError("the network is dead: its logits and gradients do not depend on the image")
 
 
 def _hash(*parts: object) -> int:

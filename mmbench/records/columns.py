@@ -30,6 +30,7 @@ COLUMNS = {
     "base_accuracy": "number",
     "final_accuracy": "number",
     "gain": "number",
+    "best_validation_gain": "number",
     "base_loss": "number",
     "final_loss": "number",
     "train_seconds": "number",

@@ -19,11 +19,15 @@ class Description(NamedTuple):
 
 STAGES = {
     "base": Description("base models trained", "training the base model", "training"),
+    "reference": Description("base models measured", "measuring the base model", "measuring base"),
     "expanded": Description("expansions", "expanding the base model", "expanding"),
+    "snapshot": Description("snapshots", "training the expanded model up to a moment", "training to moment"),
     "score": Description("scores", "measuring the expanded model", "measuring"),
     "trained": Description("expanded models trained", "training the expanded model", "training expanded"),
 }
 """In the order in which they are computed; `Run.stages` holds the inputs of each."""
+OPTIONAL = ("reference", "snapshot")
+"""Stages that only some metrics and moments need."""
 
 
 def computed(counts: Counter[str]) -> str:

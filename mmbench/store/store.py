@@ -46,7 +46,7 @@ Tensors = Mapping[str, Any]
 """Torch tensors by name; torch itself is loaded only when tensors are read or written."""
 Computed = tuple[dict[str, Any], dict[str, Tensors]]
 
-VERSION = 3
+VERSION = 4
 """Part of every key. Raise it when a stage's meaning changes, so that older results are not taken for new ones."""
 
 
@@ -169,7 +169,11 @@ class Store:
 
     def has(self, kind: str, inputs: dict[str, Any]) -> bool:
         """Whether the result is stored; for planning, so it is not checked."""
-        return os.path.lexists(self._folder(kind, key_of(kind, inputs)) / "result.json")
+        return self.has_key(kind, key_of(kind, inputs))
+
+    def has_key(self, kind: str, key: str) -> bool:
+        """Whether the result of that key is stored; not checked."""
+        return os.path.lexists(self._folder(kind, key) / "result.json")
 
     def load(self, kind: str, key: str) -> Stage | None:
         """The result of that key, checked.

@@ -71,7 +71,9 @@ def stacking_wins(models: Sequence[nn.Module], data: Split, recipe: Training) ->
     key = (type(models[0]), shapes, len(models), recipe.batch_size, data.images.shape[1:], data.images.device)
     if key not in _stacking_won:
         device = data.images.device
-        trial = recipe.model_copy(update={"steps": TRIED, "warmup_steps": 0, "lr": 1e-9})  # does not diverge
+        trial = recipe.model_copy(
+            update={"steps": TRIED, "epochs": None, "warmup_steps": 0, "lr": 1e-9}
+        )  # does not diverge
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             try:
                 together = _seconds(train_together, models, data, trial)
@@ -112,6 +114,7 @@ def train_together(
         DivergedError: as in `train`, for the first network in order that diverges; no network is changed then.
     """
     start, first, count = time.perf_counter(), models[0], len(models)
+    recipe = recipe.in_steps(len(data))
     size = min(recipe.batch_size, len(data))
     orders = torch.stack([_batches(len(data), size, recipe.steps, generator) for _ in models], 1)
     orders = orders.to(data.labels.device)
@@ -130,7 +133,7 @@ def train_together(
         return cross_entropy(functional_call(first, state, (images,)), labels)
 
     batched_loss = torch.vmap(loss, randomness="different")
-    update = recipe.updater(vector, gradient)
+    updater = recipe.updater(vector, gradient)
     losses = torch.zeros(recipe.steps, count, device=vector.device)
     for model in models:
         model.train()
@@ -141,7 +144,7 @@ def train_together(
         torch.cat([part.reshape(count, -1) for part in gradients], 1, out=gradient)
         losses[step] = loss_of_each.detach()
         clip(gradient, recipe.clip_norm)
-        update(recipe.learning_rate(step))
+        updater.apply(recipe.learning_rate(step))
     for own_losses, own_weights in zip(losses.T, vector, strict=True):
         require_finite(own_losses, weights=own_weights)
     with torch.no_grad():

@@ -7,8 +7,8 @@ import pytest
 from mmbench.cli import clean as clean_module
 from mmbench.cli.clean import clean, find
 from mmbench.errors import ConfigError, StoreError
+from mmbench.execute import execute
 from mmbench.launcher.outcome import Outcome, still_to_run
-from mmbench.run import execute
 from mmbench.store.files import read_json
 from mmbench.store.processes import owner
 from mmbench.store.store import Store

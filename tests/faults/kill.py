@@ -25,7 +25,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from mmbench.run import execute
+from mmbench.execute import execute
 from mmbench.store.files import read_json
 
 from .tiny import SWEEP, contents, finished, opened, several

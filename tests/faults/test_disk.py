@@ -8,8 +8,8 @@ import pytest
 
 from mmbench.cli.status import print_status
 from mmbench.errors import StoreError
+from mmbench.execute import execute
 from mmbench.records.frame import load_records
-from mmbench.run import execute
 from mmbench.store.store import Store
 
 from .kill import completed, sweep

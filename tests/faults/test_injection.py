@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmbench.errors import StoreError
-from mmbench.run import execute
+from mmbench.execute import execute
 from mmbench.store.store import Store
 
 from .tiny import contents, finished, tiny, untimed

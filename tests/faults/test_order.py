@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from mmbench.run import _SUBJECTS, execute
+from mmbench.execute import _SUBJECTS, execute
 from mmbench.store.store import Store
 
 from .kill import completed, sweep

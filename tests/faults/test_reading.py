@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mmbench.cli.status import print_status
+from mmbench.execute import execute
 from mmbench.records.frame import load_records
-from mmbench.run import execute
 from mmbench.store.files import read, write_json
 from mmbench.store.store import Store, key_of
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 
 from mmbench.data.digits import Digits
+from mmbench.execute import execute
 from mmbench.expansions.identity_block import IdentityBlock
 from mmbench.expansions.net2wider import Net2Wider
 from mmbench.expansions.zero_pad import ZeroPad
 from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
 from mmbench.models.mlp import MLP
-from mmbench.run import Run, execute
+from mmbench.run import Run
 from mmbench.store.store import Store
 from mmbench.sweep import as_json
 from mmbench.training.recipes import SGD

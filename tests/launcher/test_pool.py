@@ -16,6 +16,7 @@ import pytest
 
 from mmbench.config import Settings
 from mmbench.errors import MmbenchError, StoreError
+from mmbench.execute import execute
 from mmbench.launcher import pool as pool_module
 from mmbench.launcher.pool import Options
 from mmbench.launcher.worker import STARTS, Slot, Worker, worker_context
@@ -24,7 +25,6 @@ from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.registry import checked
-from mmbench.run import execute
 from mmbench.store.locks import lock
 from mmbench.store.store import key_of
 

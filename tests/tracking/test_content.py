@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mmbench import load_records
-from mmbench.run import execute
+from mmbench.execute import execute
 from mmbench.store.files import plain
 from mmbench.store.store import Store, look
 from mmbench.tracking.analysis import MOST_ROWS, table

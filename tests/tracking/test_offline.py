@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from mmbench.cli.track import track
+from mmbench.execute import execute
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.report.analyze import analyze
-from mmbench.run import execute
 from mmbench.store.store import Store
 from mmbench.tracking.analysis import content_of, log_analysis, tables_of
 from mmbench.tracking.content import Models, key_of_model
