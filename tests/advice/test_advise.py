@@ -89,7 +89,7 @@ def test_by_default_it_ranks_by_the_score_that_predicted_gains_best_so_far() -> 
     table = mmbench.advise(network(), data(), expansions=["net2wider", "random_pad", "zero_pad"], training=QUICK)
     assert table.attrs["metrics"] == ["injected_randomness()"]
     assert table["expansion"].iloc[0] == "random_pad"
-    assert (table.set_index("expansion")["score"] > 0).to_dict() == {"net2wider": True, "random_pad": True, "zero_pad": False}
+    assert (table["score"] > 0).all()
 
 
 def test_rounds_stop_when_the_time_is_used_up() -> None:
