@@ -75,7 +75,12 @@ def test_a_score_is_the_metric_of_the_expanded_network() -> None:
 def test_the_same_seed_gives_the_same_advice_and_a_loader_the_same_as_tensors() -> None:
     images, labels = data()
     loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(images, labels), batch_size=7)
-    options = {"metrics": "injected_randomness", "expansions": ["random_pad", "net2wider"], "training": QUICK, "seed": 3}
+    options = {
+        "metrics": "injected_randomness",
+        "expansions": ["random_pad", "net2wider"],
+        "training": QUICK,
+        "seed": 3,
+    }
     first, again, loaded = (mmbench.advise(network(), given, **options)
                             for given in ((images, labels), (images, labels), loader))  # fmt: skip
     columns = ["rank", "expansion", "axis", "score", "score_stderr", "rounds"]

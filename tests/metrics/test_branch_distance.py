@@ -110,7 +110,9 @@ def test_the_base_models_branches_are_measured_once_for_all_expansions() -> None
     metric = METRICS.create({"name": "branch_distance", "training": RECIPE, "fraction": 0.5, "unit": "none"})
     stored = metric.reference(Subject(base, data))
     assert {name.partition(".")[0] for name in stored} == {"0", "1", "2"}
-    assert all(tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in stored.values())
+    assert all(
+        tensor.is_contiguous() and tensor.untyped_storage().nbytes() == tensor.nbytes for tensor in stored.values()
+    )
     subject = Subject(large, data, base=base, expand=again)
     subject.give_reference(metric, stored)
     assert score(metric, subject).value == measured("resnet").value
