@@ -65,7 +65,7 @@ def advise(
         data: its training images (N, C, H, W) and labels (N,), or a loader of such batches.
         budget: parameters of the expanded network as a multiple of the model's.
         metrics: the metric to rank by. With several, the ranking is by the mean of their ranks, as shares of the number
-            of candidates (1 is best). By default `injected_randomness`, which predicted gains best in the sweeps so far.
+            of candidates (1 is best). By default `injected_randomness`.
         expansions: names of the operators to consider; all of them by default.
         training: the recipe for training the expanded network; metrics that train shorten it.
         validation: held-out images and labels, for metrics that need them.

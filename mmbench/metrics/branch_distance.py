@@ -1,9 +1,9 @@
-"""How far short trainings of the expanded model end from each other, beyond what the expansion alone makes of the base's.
+"""How far short trainings of the expanded model end from each other, beyond what the expansion alone would make of it.
 
-K branches leave the expanded model, each with its own order of the images (Frankle et al., 2020). K branches of the base
-model, trained in the same way and then put through the same expansion without training, give the symmetry null: widening
-alone turns one minimum into many (after Simsek et al., 2021). With the distances d_ij between expanded branches and n_ij
-between expanded branches of the base,
+K branches leave the expanded model, each with its own order of the images (Frankle et al., 2020). K branches of the
+base model, trained in the same way and then put through the same expansion without training, give the symmetry null:
+widening alone turns one minimum into many (after Simsek et al., 2021). With the distances d_ij between expanded
+branches and n_ij between expanded branches of the base,
 
     score = mean over the pairs i < j of d_ij - n_ij.
 
@@ -69,8 +69,8 @@ class BranchDistance(Metric):
         """The distance, without unit or in units of the weights.
 
         Returns:
-            The estimate. `details` hold both distances and the mean barrier between two branches, in nats, at the middle
-            of the line, with batch norms on the statistics of the images.
+            The estimate. `details` hold both distances and the mean barrier between two branches, in nats, at the
+            middle of the line, with batch norms on the statistics of the images.
         """
         models = subject.once(("branches", repr(self.reference_options())), lambda: self._branches(subject))
         apart = distances(models, by_filter=self.unit == "filter")

@@ -1,7 +1,7 @@
 """How much randomness an expansion injects: the distance between repetitions of it, before any training.
 
-K expansions of the base model, each with random draws of its own; the channels of each are put in the order in which its
-weights are closest to the first one's (weight matching, Ainsworth et al., 2023), so that mere renaming does not count;
+K expansions of the base model, each with random draws of its own; the channels of each are put in the order in which
+its weights are closest to the first one's (weight matching, Ainsworth et al., 2023), so that renaming does not count;
 
     score = mean over the pairs i < j of ||w_i - w_j||_2.
 

@@ -57,7 +57,7 @@ def test_an_operator_without_randomness_injects_none(family: str, match: bool) -
 
 @pytest.mark.parametrize("match", [True, False])
 def test_known_noise_has_its_expected_distance(match: bool) -> None:
-    """||w_i - w_j||^2 / (2 sigma^2) is chi-squared with P degrees of freedom; the noise is too small to reorder units."""
+    """||w_i - w_j||^2 / (2 sigma^2) is chi-squared with P degrees of freedom; so little noise reorders no unit."""
     base, sigma = MLP(hidden=(40, 30)).build(SHAPE).double(), 1e-3
     count = len(vector(base))
     expected = 2 * sigma * math.exp(math.lgamma((count + 1) / 2) - math.lgamma(count / 2))
@@ -114,5 +114,5 @@ def test_weights_that_are_no_numbers_are_an_error() -> None:
     broken = network("mlp", torch.float64)
     nn.init.constant_(broken.head.bias, math.nan)
     for match in (True, False):
-        with pytest.raises(ScoreError, match="not finite number|not a finite number"):
+        with pytest.raises(ScoreError, match=r"not finite number|not a finite number"):
             score(broken, noisy(0.1), match=match)
