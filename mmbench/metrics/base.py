@@ -49,8 +49,6 @@ class Metric(Component):
 
     compares: ClassVar[bool] = False
     """Whether the score compares the network with measurements of its base model: see `reference`."""
-    where_expanded: ClassVar[Mapping[str, Any]] = {}
-    """Option values used where the expansion is known: those of conf/metric and of `advise`."""
 
     @property
     def definition(self) -> str:
