@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/manifold.py [speed] [spread] [coverage] [table5] [--rounds 5] [--images 16]
 
-speed: n nodes through `Lines` (activations mixed) in units of n plain forward passes of the same batch, of mixed weights
-through `functional_call`, and of copies with mixed weights; interleaved rounds, process time, medians of ratios.
+speed: n nodes through `Lines` (activations mixed) in units of n plain forward passes of the same batch, of mixed
+weights through `functional_call`, and of copies with mixed weights; interleaved, process time, medians of ratios.
 spread: M of one expansion over seeds at n = 50, 250 and 1000, its standard deviation, the mean of the reported standard
 error, and the cost in forward passes. coverage: how often +-1.96 standard errors hold the value of very many chains,
 over 200 seeds. table5: seconds per score, in units of GradNorm. Every row is printed as soon as it is known.
@@ -15,6 +15,7 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -71,7 +72,7 @@ def noise(shape: InputShape, count: int) -> Split:
     return Split(torch.randn(size, generator=generator), torch.randint(shape.classes, (count,), generator=generator))
 
 
-def speed(rounds: int, nodes: int = 20) -> None:
+def speed(rounds: int, nodes: int = 25) -> None:
     for name, (options, shape, group, count) in SPEED.items():
         model, data = MODELS.create(options).build(shape).eval(), noise(shape, count)
         fast, table = Lines(model, data, group), table_of(model)
@@ -182,13 +183,13 @@ def table5(rounds: int, images: int) -> None:
         unit = 1.0
         for job, (metric, given) in jobs.items():
             many = 1 if "1000" in job else rounds
-            times = [seconds(lambda m=metric, g=given: score(m, model, data, g)) for _ in range(many)]
+            times = [seconds(partial(score, metric, model, data, given)) for _ in range(many)]
             unit = median(times) if job == RIVALS[0] else unit
             print(f"{name:14} {job:20} {median(times):8.3f} s = {median(times) / unit:7.1f} x {RIVALS[0]}", flush=True)
 
 
 def score(metric: str, model: nn.Module, data: Split, options: dict[str, Any]) -> None:
-    """One score. For the manifold metric the base model's barriers are given: they are measured once for all networks."""
+    """One score. For the manifold metric the base model's barriers are given, which are measured once for all."""
     chosen, subject = METRICS.create({"name": metric, **options}), subject_of(model, data, base=model)
     if isinstance(chosen, Manifold):
         subject.give_reference(chosen, {"barriers": torch.rand(1, chosen.nodes, dtype=torch.float64)})
