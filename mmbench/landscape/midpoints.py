@@ -167,20 +167,20 @@ class Lines:
         return LARGEST if self.images.images.is_cuda else 2 * surface.CHUNK
 
     def _agrees(self) -> bool:
-        """Whether the fast way gives the loss that mixed weights give, at one node and a few images."""
+        """Whether two nodes in one pass have the losses that mixed weights give, on a few images."""
         assert self.fast
         few, labels = self.images.images[:16], self.images.labels[:16]
-        order, at = torch.arange(self.table.groups[self.group].size).roll(1), torch.tensor([0.25], dtype=torch.float64)
+        straight = torch.arange(self.table.groups[self.group].size)
+        walk, at = torch.stack([straight.roll(1), straight.flip(0)]), torch.tensor([0.25, 0.5], dtype=torch.float64)
         with torch.no_grad():
-            slow = self._slowly(order, 0.25, few, labels)
+            slow = [self._slowly(order, float(a), few, labels) for order, a in zip(walk, at, strict=True)]
             try:
                 self.fast.record(few)
-                logits = self.fast.logits(few, order[None].to(few.device), at.to(few)).double()
+                logits = self.fast.logits(few, walk.to(few.device), at.to(few)).double()
             except (RuntimeError, TypeError, ValueError, AttributeError, KeyError):
                 return False
-            finally:
-                self.fast.nodes = 0
-        return torch.allclose(self.loss(logits, labels).sum(), slow, rtol=1e4 * torch.finfo(few.dtype).eps)
+        found = self.loss(logits, labels.repeat_interleave(2)).view(-1, 2).sum(0)
+        return torch.allclose(found, torch.stack(slow), rtol=1e4 * torch.finfo(few.dtype).eps)
 
 
 def _highest(height: Callable[[Tensor], Tensor], centre: Tensor, reach: float) -> Tensor:

@@ -35,7 +35,7 @@ class _ReachedError(Exception):
 class Mixed:
     """The logits of all nodes of one channel group. It changes how the modules of its network compute, for good."""
 
-    def __init__(self, model: nn.Module, writer: str, reader: str, norms: list[_BatchNorm]) -> None:
+    def __init__(self, model: nn.Module, writer: str, reader: str, norms: list[_BatchNorm], size: int) -> None:
         """Take over a network, which outside of `logits` computes what it did before.
 
         Args:
@@ -43,12 +43,12 @@ class Mixed:
             writer: name of the layer whose output is the group.
             reader: name of the layer that sums over the group.
             norms: batch norms between them.
+            size: channels of the group.
         """
-        self.model, self.norms, self.nodes = model, norms, 0
+        self.model, self.norms, self.size, self.nodes = model, norms, size, 0
         # Any: a linear layer or a convolution, each used through what both have.
         self.writer: Any = model.get_submodule(writer)
         self.reader: Any = model.get_submodule(reader)
-        self.size = len(self.writer.weight)
         self.recording, self.output = False, torch.empty(0)
         self.transposed = self.output
         self.orders, self.alphas = self.output, self.output
@@ -104,7 +104,7 @@ class Mixed:
             or columns.groups != [group]
         ):
             return None
-        return cls(model, writer, reader, norms)
+        return cls(model, writer, reader, norms, table.groups[group].size)
 
     def record(self, pixels: Tensor) -> None:
         """Compute what comes before the layer, and the layer's output.
