@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/manifold.py [speed] [spread] [coverage] [table5] [--rounds 5] [--images 16]
 
-speed: n nodes through `Lines` (activations mixed) in units of n plain forward passes of the same batch, of mixed weights
-through `functional_call`, and of copies with mixed weights; interleaved rounds, process time, medians of ratios.
+speed: n nodes through `Lines` (activations mixed) in units of n plain forward passes of the same batch, of mixed
+weights through `functional_call`, and of copies with mixed weights; interleaved, process time, medians of ratios.
 spread: M of one expansion over seeds at n = 50, 250 and 1000, its standard deviation, the mean of the reported standard
 error, and the cost in forward passes. coverage: how often +-1.96 standard errors hold the value of very many chains,
 over 200 seeds. table5: seconds per score, in units of GradNorm. Every row is printed as soon as it is known.
@@ -15,6 +15,7 @@ import argparse
 import copy
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import mean, median, stdev
 from typing import Any
 
@@ -29,7 +30,7 @@ from mmbench.data.base import InputShape, Split
 from mmbench.data.digits import Digits
 from mmbench.landscape.midpoints import Lines
 from mmbench.landscape.permutations import choose, orders, table_of, towards
-from mmbench.metrics.base import METRICS, subject_of
+from mmbench.metrics.base import METRICS, Estimate, subject_of
 from mmbench.metrics.manifold import Manifold
 from mmbench.models.base import MODELS
 from mmbench.statistics.barriers import metric_from_barriers, standard_error
@@ -37,7 +38,7 @@ from mmbench.training.loop import train
 from mmbench.training.recipes import SGD
 
 CIFAR = InputShape(3, 32, 10)
-SPEED = {
+SPEED: dict[str, tuple[dict[str, Any], InputShape, str, int]] = {
     "MLP 3072-256-256, fc1": ({"name": "mlp", "hidden": (256, 256)}, CIFAR, "fc1", 512),
     "MLP 64-256-256, fc1": ({"name": "mlp", "hidden": (256, 256)}, InputShape(1, 8, 10), "fc1", 512),
     "CNN-C10, conv1": ({"name": "cnn"}, CIFAR, "conv1", 512),
@@ -45,13 +46,13 @@ SPEED = {
     "ResNet 16-32-64, inner": ({"name": "resnet", "channels": (16, 32, 64)}, CIFAR, "stages.1.0.1", 256),
     "ResNet 16-32-64, stream": ({"name": "resnet", "channels": (16, 32, 64)}, CIFAR, "stage0", 256),
 }
-TRAINED = {
+TRAINED: dict[str, dict[str, Any]] = {
     "MLP 64-16": {"name": "mlp", "hidden": (16,)},
     "MLP 64-64": {"name": "mlp", "hidden": (64,)},
     "CNN 8-16": {"name": "cnn", "channels": (8, 16), "hidden": (32,)},
 }
 """Trained on digits."""
-PAPER = {
+PAPER: dict[str, tuple[dict[str, Any], InputShape]] = {
     "CNN-C10": ({"name": "cnn"}, CIFAR),
     "CNN-C100": ({"name": "cnn", "channels": (16, 64, 64, 64), "pools": (4,)}, InputShape(3, 32, 100)),
     "ResNet18-C10": ({"name": "resnet", "channels": (64, 128, 256, 512), "layers": (2, 2, 2, 2)}, CIFAR),
@@ -71,16 +72,16 @@ def noise(shape: InputShape, count: int) -> Split:
     return Split(torch.randn(size, generator=generator), torch.randint(shape.classes, (count,), generator=generator))
 
 
-def speed(rounds: int, nodes: int = 20) -> None:
+def speed(rounds: int, nodes: int = 25) -> None:
     for name, (options, shape, group, count) in SPEED.items():
         model, data = MODELS.create(options).build(shape).eval(), noise(shape, count)
         fast, table = Lines(model, data, group), table_of(model)
         walk = orders(table.groups[group].size, nodes, "chain", "log2", torch.Generator())
-        jobs = {
-            "ours": lambda fast=fast, walk=walk: fast.losses(walk),
-            "plain": lambda model=model, data=data: plain(model, data, nodes),
-            "functional_call": lambda m=model, d=data, w=walk, t=table, g=group: by_weights(m, d, w, t, g, functional),
-            "copies": lambda m=model, d=data, w=walk, t=table, g=group: by_weights(m, d, w, t, g, copying),
+        jobs: dict[str, Callable[[], object]] = {
+            "ours": partial(fast.losses, walk),
+            "plain": partial(plain, model, data, nodes),
+            "functional_call": partial(by_weights, model, data, walk, table, group, functional),
+            "copies": partial(by_weights, model, data, walk, table, group, copying),
         }
         taken: dict[str, list[float]] = {job: [] for job in jobs}
         for _ in range(rounds + 1):
@@ -128,16 +129,17 @@ def trained() -> Iterator[tuple[str, nn.Module, nn.Module, Split]]:
 
 def spread(seeds: int) -> None:
     for name, base, large, data in trained():
-        passes = median(
-            seconds(lambda m=large, d=data: plain(m, Split(d.images[:512], d.labels[:512]), 10)) / 10 for _ in range(5)
-        )
+        batch = Split(data.images[:512], data.labels[:512])
+        passes = median(seconds(partial(plain, large, batch, 10)) / 10 for _ in range(5))
         for nodes in (50, 250, 1000):
-            found = [
-                measure(large, (data.images, data.labels), "manifold", base=base, seed=seed, nodes=nodes)
-                for seed in range(seeds if nodes < 1000 else max(2, seeds // 2))
-            ]
+            found: list[Estimate] = []
+            taken = []
+            for seed in range(seeds if nodes < 1000 else max(2, seeds // 2)):
+                start = time.process_time()
+                found.append(measure(large, (data.images, data.labels), "manifold", base=base, seed=seed, nodes=nodes))
+                taken.append(time.process_time() - start)
             scores, errors = [e.value for e in found], [e.stderr or 0.0 for e in found]
-            cost = median(e.seconds for e in found) / passes
+            cost = median(taken) / passes
             print(
                 f"{name}, n = {nodes:4}: M = {mean(scores):5.1f}, standard deviation over seeds {stdev(scores):4.1f}, "
                 f"mean standard error {mean(errors):4.1f}, cost with the base model's {cost:.0f} passes of 512 images",
@@ -182,14 +184,17 @@ def table5(rounds: int, images: int) -> None:
         unit = 1.0
         for job, (metric, given) in jobs.items():
             many = 1 if "1000" in job else rounds
-            times = [seconds(lambda m=metric, g=given: score(m, model, data, g)) for _ in range(many)]
+            times = [seconds(partial(score, metric, model, data, given)) for _ in range(many)]
             unit = median(times) if job == RIVALS[0] else unit
             print(f"{name:14} {job:20} {median(times):8.3f} s = {median(times) / unit:7.1f} x {RIVALS[0]}", flush=True)
 
 
 def score(metric: str, model: nn.Module, data: Split, options: dict[str, Any]) -> None:
-    """One score. For the manifold metric the base model's barriers are given: they are measured once for all networks."""
-    chosen, subject = METRICS.create({"name": metric, **options}), subject_of(model, data, base=model)
+    """One score. For the manifold metric the base model's barriers are given, which are measured once for all."""
+    chosen, subject = (
+        METRICS.create({"name": metric, **options}),
+        subject_of(model, (data.images, data.labels), base=model),
+    )
     if isinstance(chosen, Manifold):
         subject.give_reference(chosen, {"barriers": torch.rand(1, chosen.nodes, dtype=torch.float64)})
     chosen.measure(subject)

@@ -32,7 +32,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, classes) in float64 and labels (n,) to the loss of each image (n,)."""
 Statistics = Literal["keep", "recompute", "fold"]
 LARGEST = 4096
-"""Images times nodes of one pass on an accelerator; on a CPU it is `surface.CHUNK`, since larger ones are no faster."""
+"""Images times nodes of one pass on an accelerator. On a CPU it is 2 `surface.CHUNK`: larger ones are no faster."""
 SEARCH = 12
 """Steps of the golden-section search; each shrinks the bracket to 0.618 of its length."""
 GOLDEN = (5**0.5 - 1) / 2
@@ -145,8 +145,7 @@ class Lines:
         if not self.fast:
             return torch.stack([self._slowly(o, float(a), pixels, labels) for o, a in zip(orders, alphas, strict=True)])
         self.fast.record(pixels)
-        largest = LARGEST if pixels.is_cuda else surface.CHUNK
-        count = max(1, largest // len(pixels))
+        count = max(1, self._largest // len(pixels))
         sums = []
         for some, at in zip(orders.split(count), alphas.split(count), strict=True):
             logits = self.fast.logits(pixels, some.to(pixels.device), at.to(pixels)).double()
@@ -159,25 +158,29 @@ class Lines:
         return self.loss(functional_call(self.model, state, (pixels,)).double(), labels).sum()
 
     def _chunks(self) -> Iterator[tuple[Tensor, Tensor]]:
-        largest = LARGEST if self.images.images.is_cuda else surface.CHUNK
-        size = self.together or largest
+        size = self.together or self._largest
         return zip(self.images.images.split(size), self.images.labels.split(size), strict=True)
 
+    @property
+    def _largest(self) -> int:
+        """Images times nodes of one pass."""
+        return LARGEST if self.images.images.is_cuda else 2 * surface.CHUNK
+
     def _agrees(self) -> bool:
-        """Whether the fast way gives the loss that mixed weights give, at one node and a few images."""
+        """Whether two nodes in one pass have the losses that mixed weights give, on a few images."""
         assert self.fast
         few, labels = self.images.images[:16], self.images.labels[:16]
-        order, at = torch.arange(self.table.groups[self.group].size).roll(1), torch.tensor([0.25], dtype=torch.float64)
+        straight = torch.arange(self.table.groups[self.group].size)
+        walk, at = torch.stack([straight.roll(1), straight.flip(0)]), torch.tensor([0.25, 0.5], dtype=torch.float64)
         with torch.no_grad():
-            slow = self._slowly(order, 0.25, few, labels)
+            slow = [self._slowly(order, float(a), few, labels) for order, a in zip(walk, at, strict=True)]
             try:
                 self.fast.record(few)
-                logits = self.fast.logits(few, order[None].to(few.device), at.to(few)).double()
+                logits = self.fast.logits(few, walk.to(few.device), at.to(few)).double()
             except (RuntimeError, TypeError, ValueError, AttributeError, KeyError):
                 return False
-            finally:
-                self.fast.nodes = 0
-        return torch.allclose(self.loss(logits, labels).sum(), slow, rtol=1e4 * torch.finfo(few.dtype).eps)
+        found = self.loss(logits, labels.repeat_interleave(2)).view(-1, 2).sum(0)
+        return torch.allclose(found, torch.stack(slow), rtol=1e4 * torch.finfo(few.dtype).eps)
 
 
 def _highest(height: Callable[[Tensor], Tensor], centre: Tensor, reach: float) -> Tensor:

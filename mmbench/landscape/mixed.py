@@ -35,7 +35,7 @@ class _ReachedError(Exception):
 class Mixed:
     """The logits of all nodes of one channel group. It changes how the modules of its network compute, for good."""
 
-    def __init__(self, model: nn.Module, writer: str, reader: str, norms: list[_BatchNorm]) -> None:
+    def __init__(self, model: nn.Module, writer: str, reader: str, norms: list[_BatchNorm], size: int) -> None:
         """Take over a network, which outside of `logits` computes what it did before.
 
         Args:
@@ -43,16 +43,15 @@ class Mixed:
             writer: name of the layer whose output is the group.
             reader: name of the layer that sums over the group.
             norms: batch norms between them.
+            size: channels of the group.
         """
-        self.model, self.norms, self.nodes = model, norms, 0
+        self.model, self.norms, self.size, self.nodes = model, norms, size, 0
         # Any: a linear layer or a convolution, each used through what both have.
         self.writer: Any = model.get_submodule(writer)
         self.reader: Any = model.get_submodule(reader)
-        self.size = len(self.writer.weight)
         self.recording, self.output = False, torch.empty(0)
         self.transposed = self.output
-        self.orders, self.inverses = torch.empty(0), torch.empty(0)
-        self.alphas = torch.empty(0)
+        self.orders, self.alphas = self.output, self.output
         self.kept: dict[nn.Module, list[Tensor]] = {}
         self.calls: Counter[nn.Module] = Counter()
         self.repeated: dict[tuple[nn.Module, int], tuple[Tensor, int]] = {}
@@ -105,7 +104,7 @@ class Mixed:
             or columns.groups != [group]
         ):
             return None
-        return cls(model, writer, reader, norms)
+        return cls(model, writer, reader, norms, table.groups[group].size)
 
     def record(self, pixels: Tensor) -> None:
         """Compute what comes before the layer, and the layer's output.
@@ -136,9 +135,7 @@ class Mixed:
         Returns:
             (N k, classes), the nodes of an image in a row.
         """
-        offsets = self.size * torch.arange(len(orders), device=orders.device)[:, None]
-        self.nodes, self.alphas, self.orders = len(orders), alphas, orders
-        self.inverses, self.calls = orders.argsort(1) + offsets, Counter()
+        self.nodes, self.alphas, self.orders, self.calls = len(orders), alphas, orders, Counter()
         try:
             logits: Tensor = self.model(pixels)
         finally:
@@ -172,13 +169,15 @@ class Mixed:
             compute = self.reader._conv_forward if isinstance(self.reader, nn.Conv2d) else linear
             output: Tensor = compute(h, weight, self.reader.bias)
             return output
+        inverses = self.orders.argsort(1)
         if h.dim() == 2 or isinstance(self.reader, nn.Conv2d):  # a flattened image has several entries per channel
             own = h.reshape(len(h) // k, k * self.size, -1)
-            back = own.index_select(1, self.inverses.reshape(-1))
+            offsets = self.size * torch.arange(k, device=h.device)[:, None]
+            back = own.index_select(1, (inverses + offsets).reshape(-1))
             weight = self.alphas.repeat_interleave(self.size)[None, :, None]
         else:
             own = h.unflatten(0, (-1, k))
-            index = (self.inverses % self.size).view(1, k, *[1] * (h.dim() - 2), self.size)
+            index = inverses.view(1, k, *[1] * (h.dim() - 2), self.size)
             back = torch.take_along_dim(own, index, -1)
             weight = self.alphas.view(1, k, *[1] * (h.dim() - 1))
         return original(torch.lerp(own, back, weight).reshape(h.shape))

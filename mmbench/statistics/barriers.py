@@ -24,6 +24,11 @@ import numpy.typing as npt
 from mmbench.errors import UndefinedError
 
 Barriers = npt.NDArray[np.float64]
+TIE = 1e-5
+"""Relative difference below which two barriers are equal up to rounding: an expansion that leaves the layer as it was
+has the base model's barriers, that at the threshold included."""
+NORMAL = 1.959964
+"""The normal distribution's 97.5 % point."""
 
 
 def first_nodes(barriers: npt.ArrayLike, n: int | None = None) -> Barriers:
@@ -71,7 +76,7 @@ def share(barriers: npt.ArrayLike, threshold: float, n: int | None = None) -> fl
     Raises:
         UndefinedError: there are fewer than n nodes.
     """
-    return float(np.mean(first_nodes(barriers, n) <= threshold))
+    return float(np.mean(first_nodes(barriers, n) <= threshold * (1 + TIE)))
 
 
 def metric_from_barriers(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float, n: int | None = None) -> float:
@@ -121,7 +126,7 @@ def standard_error(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float) -> f
         return 0.0
     if chains == 1:
         return None
-    height, width = threshold(theirs, q), min(q, 1 - q, 0.5 * ours.size ** (-1 / 3))
+    height, width = threshold(theirs, q) * (1 + TIE), min(q, 1 - q, 0.5 * ours.size ** (-1 / 3))
     below, above = threshold(theirs, max(q - width, 1 / ours.size)), threshold(theirs, q + width)
     near = [np.mean((below <= b) & (b <= above)) for b in (ours, theirs)]
     u: Barriers = (ours <= height) - near[0] / near[1] * (theirs <= height)
@@ -137,10 +142,6 @@ def standard_error(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float) -> f
         unseen = 0.5 / (ours.size + 1)
         variance = max(variance, unseen * (1 - unseen) / ours.size)
     return float(100 * np.sqrt(variance) * student(max(freedom, 1.0)) / NORMAL)
-
-
-NORMAL = 1.959964
-"""The normal distribution's 97.5 % point."""
 
 
 def student(freedom: float) -> float:
