@@ -154,3 +154,13 @@ def test_a_run_whose_metric_does_not_compare_measures_no_base(store):  # noqa: F
     record = execute(a_run(), store)
     assert record["reference_id"] is None
     assert "reference" not in store.computed
+
+
+def test_outside_a_run_there_is_no_later_moment():
+    from mmbench.errors import ConfigError
+    from mmbench.metrics.base import measure
+
+    data = load_data(a_run().dataset, "cpu").train
+    model = a_run().model.build(a_run().dataset.shape())
+    with pytest.raises(ConfigError, match=r"metric\.after = 5 is for runs"):
+        measure(model, (data.images, data.labels), "training_loss", after=5)

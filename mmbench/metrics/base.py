@@ -134,6 +134,8 @@ def measure(
     if not isinstance(metric, (str, Metric)):
         raise ConfigError(f"metric must be a name or a Metric, not {metric!r}")
     chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
+    if chosen.after:
+        raise ConfigError(f"metric.after = {chosen.after} is for runs; here, give the network as it is at that moment")
     return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand))
 
 

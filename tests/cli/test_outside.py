@@ -121,7 +121,10 @@ def test_it_is_found_by_name_wherever_ours_are(mine, mmbench_here):
     ("arguments", "said"),
     [
         (["run", "metric=mean_powr"], ["metric = 'mean_powr' is unknown; did you mean 'mean_power'?", "sharpness"]),
-        (["run", "metric=mean_power", "metric.pwer=1"], ["metric.pwer", "did you mean 'power'? (allowed: power)"]),
+        (
+            ["run", "metric=mean_power", "metric.pwer=1"],
+            ["metric.pwer", "did you mean 'power'? (allowed: after, power)"],
+        ),
         (["run", "metric=mean_power", "metric.power=0"], ["metric.power = 0 is not allowed: must be a number > 0"]),
         (["run", "metric=of_rank"], ["metric.rank is missing: an integer >= 1"]),
         (["plan", "expansion=my_pda,none"], ["'my_pda' is unknown; did you mean 'my_pad'?"]),

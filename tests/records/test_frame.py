@@ -12,7 +12,7 @@ from mmbench.store.store import VERSION, Store
 CONTRACT = [
     *("run_id", "status", "error", "model", "dataset", "expansion", "axis", "factor", "budget", "training", "seed"),
     *("metric", "expected_sign", "score", "score_stderr", "metric_seconds", "parameters", "base_parameters"),
-    *("base_accuracy", "final_accuracy", "gain", "base_loss", "final_loss", "train_seconds"),
+    *("base_accuracy", "final_accuracy", "gain", "best_validation_gain", "base_loss", "final_loss", "train_seconds"),
 ]
 TEXT = {"run_id", "status", "error", "model", "dataset", "expansion", "axis", "training", "metric"}
 
