@@ -1,0 +1,91 @@
+"""The paper's metric from the barriers of an expanded model and of its base model, for any quantile and node count.
+
+Malviya et al. (2025, arXiv:2405.15895), algorithm 1 and equation 2. With the barriers b of the n nodes of a network,
+
+    m(theta, lambda, n) = #{i <= n: b_i(theta) <= lambda} / n
+    lambda              = the q-quantile of the base model's barriers: the ceil(q n)-th smallest
+    M(theta, phi*)      = m(theta, lambda, n) - m(phi*, lambda, n), in percent
+
+The quantile is an order statistic, not interpolated between two: so at least a share q of the base model's nodes lies at
+or below it, and m(phi*, lambda, n) = ceil(q n) / n unless barriers are tied. lambda at q = 1 is the largest barrier.
+
+Barriers are arrays (chains, nodes per chain). The first n nodes are the first of every chain, then the second of every
+chain, and so on; so the nodes of a smaller n are among those of a larger one, and every n of a grid can be read off one
+run.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from mmbench.errors import UndefinedError
+
+Barriers = npt.NDArray[np.float64]
+
+
+def first_nodes(barriers: npt.ArrayLike, n: int | None = None) -> Barriers:
+    """The barriers of the first n nodes, chains in turn: (n,); of all nodes by default."""
+    listed = np.atleast_2d(np.asarray(barriers, dtype=np.float64)).T.reshape(-1)
+    if n is not None and not 1 <= n <= listed.size:
+        raise UndefinedError(f"{n} nodes were asked for, but barriers of {listed.size} nodes are known: set metric.nodes")
+    return listed[:n]
+
+
+def threshold(base: npt.ArrayLike, q: float, n: int | None = None) -> float:
+    """lambda: the ceil(q n)-th smallest barrier of the base model.
+
+    Args:
+        base: (chains, nodes per chain) barriers of the base model, nats.
+        q: in (0, 1].
+        n: nodes that count; all of them by default.
+
+    Returns:
+        The threshold in nats.
+
+    Raises:
+        UndefinedError: q is not in (0, 1], or there are fewer than n nodes.
+    """
+    if not 0 < q <= 1:
+        raise UndefinedError(f"the quantile must lie above 0 and not above 1: got {q}")
+    nodes = np.sort(first_nodes(base, n))
+    rank = math.ceil(q * nodes.size - 1e-9)  # 0.07 * 100 is 7.000000000000001
+    return float(nodes[rank - 1])
+
+
+def share(barriers: npt.ArrayLike, threshold: float, n: int | None = None) -> float:
+    """m: the share of the first n nodes whose barrier is at most the threshold.
+
+    Args:
+        barriers: (chains, nodes per chain), nats.
+        threshold: lambda, nats.
+        n: nodes that count; all of them by default.
+
+    Returns:
+        Between 0 and 1.
+
+    Raises:
+        UndefinedError: there are fewer than n nodes.
+    """
+    return float(np.mean(first_nodes(barriers, n) <= threshold))
+
+
+def metric_from_barriers(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float, n: int | None = None) -> float:
+    """M: how many more nodes of the expanded model than of its base model are connected.
+
+    Args:
+        candidate: (chains, nodes per chain) barriers of the expanded model, nats.
+        base: those of its base model.
+        q: the quantile, in (0, 1].
+        n: nodes that count; all of them by default.
+
+    Returns:
+        In percent: from -100 q up to 100 (1 - q), apart from ties.
+
+    Raises:
+        UndefinedError: q is not in (0, 1], or there are fewer than n nodes.
+    """
+    height = threshold(base, q, n)
+    return 100 * (share(candidate, height, n) - share(base, height, n))
