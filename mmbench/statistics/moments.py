@@ -32,7 +32,7 @@ COLUMNS = {
     **dict.fromkeys(("n", "n_configurations"), "int64"),
     **dict.fromkeys(("kendall", "spearman", "ci_low", "ci_high", "seconds", "cost_fraction"), "float64"),
     **dict.fromkeys(("kendall_low", "kendall_high", "kendall_within", "within_low", "within_high"), "float64"),
-    "n_base_models": "int64",
+    **{"n_base_models": "int64", "moment": "string"},
 }
 
 
@@ -76,12 +76,12 @@ def tau_of(score: NDArray[np.float64], target: NDArray[np.float64]) -> float:
 
 
 def averaged(taus: NDArray[np.float64]) -> Within:
-    """The mean of the taus of several base models, with Student's t interval; at most 1 in size."""
+    """The mean of the taus of several base models, with Student's t interval; none if they are few, or all equal."""
     n = len(taus)
     if not n:
         return Within()
     mean = float(taus.mean())
-    if n < MIN_BASES:
+    if n < MIN_BASES or np.ptp(taus) == 0:
         return Within(mean, bases=n)
     half = t_quantile(n - 1) * float(taus.std(ddof=1)) / math.sqrt(n)
     return Within(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
@@ -93,7 +93,7 @@ def moments_table(runs: pd.DataFrame) -> pd.DataFrame:
     * after, after_epochs: the moment in optimiser steps and epochs after the expansion, the mean where data sets differ.
     * seconds: mean seconds of one score, with the training up to the moment; cost_fraction: as a share of the training.
     * spearman, ci_low, ci_high, kendall_low, kendall_high: see correlation.py; the other columns: see the head of this
-      file. n_base_models: the trained base models of kendall_within.
+      file. n_base_models: the trained base models of kendall_within; moment: in words, empty right after the expansion.
 
     Args:
         runs: all runs, as of `configurations.prepare`.
@@ -136,4 +136,11 @@ def _row(samples: Samples, metric: str, runs: pd.DataFrame) -> dict[str, object]
         "within_low": within.low,
         "within_high": within.high,
         "n_base_models": within.bases,
+        "moment": runs["moment"].iloc[0],
     }
+
+
+def shown_tau(table: pd.DataFrame) -> tuple[str, str, str]:
+    """The columns of tau and of its interval that figures and tables show: within base models if there are several."""
+    several = bool((table["n_base_models"] >= MIN_BASES).any())
+    return ("kendall_within", "within_low", "within_high") if several else ("kendall", "kendall_low", "kendall_high")
