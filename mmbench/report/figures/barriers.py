@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
 from mmbench.report.figures.candidates import candidates, largest_cell
@@ -113,7 +113,7 @@ def _barrier_axis(axes: Axes, edges: NDArray[np.float64], zeros: bool) -> None:
         labels = [f"{tick:g}" for tick in ticks]
     left = [float(np.sqrt(edges[0] * edges[1]))]
     axes.set_xticks([*left, *ticks], ["0" if zeros else "less", *labels])
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 

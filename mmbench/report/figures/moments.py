@@ -45,9 +45,9 @@ def tau_along(moments: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(WIDTH, 3.4 + 0.17 * -(-len(names) // 2)))
     axes = figure.subplots()
     axes.axhline(0, color=RULE, linewidth=1, zorder=1)
-    for metric, line in rows.groupby("metric"):
-        place = names.index(str(metric)) if metric in names else None
-        _line(axes, line, along, (tau, low, high), place)
+    for metric in [*names, *(name for name in rows["metric"].unique() if name not in names)]:
+        place = names.index(metric) if metric in names else None
+        _line(axes, rows[rows["metric"] == metric], along, (tau, low, high), place)
     if len(names) < rows["metric"].nunique():
         axes.plot([], [], color="#CFCFCF", linewidth=0.9, label="all other metrics")
     axes.set_ylabel("Kendall's τ with the " + ("best gain" if target == ALONG[0] else "gain"))
@@ -91,13 +91,12 @@ def _line(axes: Axes, line: pd.DataFrame, along: str, columns: tuple[str, str, s
         axes.plot(line[along], line[tau], color="#CFCFCF", linewidth=0.9, zorder=1.5)
         return
     ink, metric = PALETTE[place % len(PALETTE)], str(line["metric"].iloc[0])
-    subject = metric_name(metric) == SUBJECT
+    subject = place == 0
     if len(line) == 1:  # measured once: what it reaches, for comparison
         axes.axhline(line[tau].iloc[0], color=ink, linewidth=1, linestyle=":", zorder=1.8)
-    if line[low].notna().any():
-        axes.fill_between(line[along], line[low], line[high], color=ink, alpha=0.16 if subject else 0.07, linewidth=0,
-                          zorder=1.6)  # fmt: skip
-    axes.plot(line[along], line[tau], color=ink, marker=MARKERS[place % len(MARKERS)], markersize=5 if subject else 4,
+    if place == 0:  # the bands of several lines would hide each other
+        axes.fill_between(line[along], line[low], line[high], color=ink, alpha=0.14, linewidth=0, zorder=1.6)
+    axes.plot(line[along], line[tau], color=ink, linestyle=":" if len(line) == 1 else "-", marker=MARKERS[place % len(MARKERS)], markersize=5 if subject else 4,
               linewidth=2.2 if subject else 1.4, label=shortened(metric), zorder=4 if subject else 3)  # fmt: skip
 
 

@@ -40,10 +40,10 @@ sections use each metric's first moment{{ later }}.
         target, columns = target_along(moments), shown_tau(moments)
         within = columns[0] == "kendall_within"
         how = (
-            "τ is that among the expansions of one trained base model, averaged over base models; bands: 95 % intervals "
-            "over them."
+            "τ is that among the expansions of one trained base model, averaged over base models; the band is "
+            "the 95 % interval over them."
             if within
-            else "τ is over configurations, averaged over seeds; bands: 95 % intervals."
+            else "τ is over configurations, averaged over seeds; the band is its 95 % interval."
         )
         return {
             "figure": results.drawings.get("tau_along"),
