@@ -19,9 +19,9 @@ def root() -> Path:
 
 
 def choices(group: str) -> list[str]:
-    """The names that a config group offers: its YAML files."""
+    """The names that a config group offers: its YAML files, those in a folder as `folder/name`."""
     folder = root() / group if group == "sweeps" else root() / "conf" / group
-    return sorted(path.stem for path in folder.glob("*.yaml"))
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def options(group: str, arguments: list[str]) -> list[str]:

@@ -21,6 +21,7 @@ from mmbench import console
 from mmbench.cli import sources
 from mmbench.errors import ConfigError, MmbenchError, StoreError
 from mmbench.paths import GROUP_NAMES, root
+from mmbench.text import moments_written_out
 from mmbench.tracking.options import Wandb, logging, tracker_of
 
 MULTIRUN = ("-m", "--multirun")
@@ -30,12 +31,15 @@ WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-cn", "-
 
 
 def split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Flags (each with its value) and overrides; Hydra's parser needs the overrides to be contiguous."""
+    """Flags (each with its value) and overrides, as Hydra's parser needs them: contiguous, without `epochs(...)`."""
     flags: list[str] = []
     overrides: list[str] = []
     for position, argument in enumerate(arguments):
         is_value = position > 0 and arguments[position - 1] in WITH_VALUE and "=" not in argument
-        (flags if argument.startswith("-") or is_value else overrides).append(argument)
+        if argument.startswith("-") or is_value:
+            flags.append(argument)
+        else:
+            overrides.append(moments_written_out(argument))
     return flags, overrides
 
 

@@ -31,7 +31,9 @@ def problems_of(error: Exception, arguments: list[str]) -> list[str]:
     if match := re.search(r"Could not find '(hydra/\w+|\w+)/([^']+)'", text):
         if extra := EXTRAS.get(match[2]):
             return [f"{match[1]}={match[2]} needs an extra: pip install 'mmbench[{extra}]'"]
-        return [unknown_name(match[1], match[2], re.findall(r"^\t(\S+)$", text, re.MULTILINE))]
+        names = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
+        # Hydra leaves out what is in folders of the group.
+        return [unknown_name(match[1], match[2], sorted({*names, *choices(match[1])}))]
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
         return [_unknown_key(match[1], arguments)]
     override = getattr(error, "override", None)

@@ -55,7 +55,7 @@ def print_plan(runs: list[Any], settings: Any) -> None:
 
 def _cost(kind: str, stage: Any) -> str:
     """Seconds on one CPU thread if the store has timings; else the training steps."""
-    if kind == "expanded" or not stage.missing:
+    if kind in ("expanded", "snapshot") or not stage.missing:
         return "-"
     parts = [f"{stage.seconds:.2g} s"] if stage.seconds else []
     if stage.untimed:

@@ -5,6 +5,7 @@ It is registered by mmbench's own commands only, so that no other Hydra applicat
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from hydra.core.object_type import ObjectType
@@ -30,8 +31,11 @@ class Sources(ConfigSource):
         return True
 
     def is_group(self, config_path: str) -> bool:
-        """Whether the path is a config group that this source knows."""
-        return config_path.rstrip("/") in (*COMPONENT_GROUPS, "sweeps")
+        """Whether the path is a config group that this source knows: a folder of sweeps is one, too."""
+        group, _, folder = config_path.rstrip("/").partition("/")
+        if group == "sweeps":
+            return (root() / "sweeps" / folder).is_dir()
+        return group in COMPONENT_GROUPS and not folder
 
     def is_config(self, config_path: str) -> bool:
         """Whether the path, such as `metric/mine` or `sweeps/vit`, is a config of this source."""
@@ -65,14 +69,16 @@ class Sources(ConfigSource):
         return ConfigResult(self.provider, self.full_path(), config, {"package": package})
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
-        """The configs of a group; warns about packages that cannot be loaded."""
+        """The configs and groups in a group; warns about packages that cannot be loaded."""
         group = config_path.strip("/")
         if not group:
             return [] if results_filter == ObjectType.CONFIG else sorted((*COMPONENT_GROUPS, "sweeps"))
-        if not self.is_group(group) or results_filter == ObjectType.GROUP:
+        if not self.is_group(group):
             return []
-        if group == "sweeps":
-            return sorted(path.stem for path in (root() / "sweeps").glob("*.yaml"))
+        if group.partition("/")[0] == "sweeps":
+            return _sweeps(root() / group, results_filter)
+        if results_filter == ObjectType.GROUP:
+            return []
         from mmbench.registry import load_outside, outside
 
         for problem in load_outside():
@@ -86,6 +92,13 @@ class SearchPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: Any) -> None:
         """Called by Hydra."""
         search_path.append("mmbench", "mmbench://")
+
+
+def _sweeps(folder: Path, results_filter: ObjectType | None) -> list[str]:
+    """The sweeps and folders in a folder of sweeps."""
+    files = [] if results_filter == ObjectType.GROUP else [path.stem for path in folder.glob("*.yaml")]
+    folders = [] if results_filter == ObjectType.CONFIG else [path.name for path in folder.iterdir() if path.is_dir()]
+    return sorted({*files, *folders})
 
 
 def register() -> None:

@@ -22,6 +22,7 @@ from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.registry import unknown_name
+from mmbench.text import moments_written_out
 
 Config = dict[str, Any]
 Rule = dict[str, list[Any]]
@@ -46,7 +47,8 @@ class Composer:
         self._parts = lru_cache(maxsize=None)(self._compose_by_parts)
 
     def _parse_anew(self, text: str) -> Override:
-        return self._parser.parse_overrides([text])[0]  # parse_override would not know where glob() looks
+        # `parse_override` would not know where glob() looks.
+        return self._parser.parse_overrides([moments_written_out(text)])[0]
 
     def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
         """The cartesian product of the arguments' values; if a key is given twice, the later one counts.
@@ -63,7 +65,7 @@ class Composer:
             ConfigError: a value cannot be swept, or the columns of a pair differ in length.
         """
         axes: dict[str, list[tuple[str, ...]]] = {}
-        for override in self._parser.parse_overrides(list(arguments)):
+        for override in map(self._parse, arguments):
             axes[override.get_key_element()] = [(value,) for value in self._values(override)]
         for pair in pairs:
             columns = [self._values(self._written(key, value), repeats=True) for key, value in pair.items()]

@@ -71,10 +71,11 @@ def plan(runs: list[Run], settings: Settings) -> Plan:
 
 def _stage(kind: str, needed: dict[str, Run], store: Store, known: dict[tuple[str, str, str], float]) -> StagePlan:
     missing = [run for key, run in needed.items() if not store.has_key(kind, key)]
+    if kind == "snapshot":  # left by the trainings of the same runs, at no further cost
+        return StagePlan(len(needed), len(missing), 0.0, 0, 0)
     keys = [(kind, run.model.name, run.metric.name if kind in MEASURED else "") for run in missing]
     untimed = [run for run, key in zip(missing, keys, strict=True) if key not in known]
-    # The training of the same run leaves the snapshots.
-    seconds = 0.0 if kind == "snapshot" else sum(known.get(key, 0.0) for key in keys)
+    seconds = sum(known.get(key, 0.0) for key in keys)
     return StagePlan(len(needed), len(missing), seconds, len(untimed), sum(_steps(run) for run in untimed))
 
 

@@ -2,6 +2,9 @@
 
 Abdelfattah et al. (2021) compute proxies at random weights, which ignore what an expansion inherited. So each proxy
 has three states: the network just expanded, a freshly initialised copy, and the network after a few training steps.
+
+Their code, like that of Mellor et al. (2021), leaves the network in training mode, so that its batch norms use the
+statistics of the batch. That is `batch_norm = batch`; it makes a difference only to networks that have batch norms.
 """
 
 from __future__ import annotations
@@ -9,11 +12,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
+from mmbench.landscape.surface import Surface
 from mmbench.metrics._options import Trained
 from mmbench.metrics.base import Estimate
 from mmbench.metrics.subject import State, Subject
@@ -37,6 +42,35 @@ class Proxy(Trained):
     @abstractmethod
     def look(self, subject: Subject) -> Estimate:
         """The proxy at the subject's weights."""
+
+
+class OnOneBatch(Proxy):
+    """Base of the proxies that are computed on one batch of training images."""
+
+    images: int = Field(256, ge=1)
+    """Training images used."""
+    batch_norm: Literal["running", "batch"] = "running"
+    """Statistics that batch norms use: the `running` ones, or those of the `batch` of all images, as in the published
+    code."""
+
+    def surface(self, subject: Subject) -> Surface:
+        """The loss on the images; `UndefinedError` if the batch is too small for statistics."""
+        running = subject.surface(self.images)
+        if self.batch_norm == "running":
+            return running
+        images = running.images
+        if len(images) < 2:
+            raise UndefinedError("metric.batch_norm = 'batch' needs the statistics of at least two images")
+        key = "surface with batch statistics", len(images)
+        return subject.once(key, lambda: Surface(subject.network(), images, batch_statistics=True))
+
+    def gradients(self, subject: Subject) -> dict[str, Tensor]:
+        """The gradient of the loss by the name of the parameter; shared by all proxies of these images."""
+        surface = self.surface(subject)
+        key = "gradient", self.images, self.batch_norm
+        _, gradient = subject.once(key, surface.loss_and_gradient)
+        names = (name for name, _ in surface.model.named_parameters())
+        return dict(zip(names, surface.flat.views(gradient), strict=True))
 
 
 def is_kernel(name: str, parameter: Tensor) -> bool:

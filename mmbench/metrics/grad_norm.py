@@ -1,30 +1,34 @@
-"""Norm of the loss's gradient: ||g||_2, g = grad L(w), L the mean cross-entropy.
+"""Norm of the loss's gradient (Abdelfattah et al., 2021); L is the mean cross-entropy.
 
-A network with a steep loss learns fast, so the expected sign is +1 (Abdelfattah et al., 2021, who add up the norms of
-single layers: a larger number, which depends on how the parameters are split into tensors). All parameters count.
+`norm = whole` is ||grad L||_2 over all parameters. `norm = layers` is the sum over linear layers and convolutions of
+||dL/dW||_2, W a layer's kernel: the score of the published code, which leaves out biases and normalisation layers. At
+equal ||grad L|| it grows with the number of layers. A network with a steep loss learns fast: expected sign +1.
 """
 
 from __future__ import annotations
 
-import torch
-from pydantic import Field
+from typing import Literal
 
-from mmbench.metrics._proxy import Proxy
+import torch
+
+from mmbench.metrics._proxy import OnOneBatch, kernels
 from mmbench.metrics.base import METRICS, Estimate
 from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("grad_norm")
-class GradNorm(Proxy):
+class GradNorm(OnOneBatch):
     """Norm of the gradient in evaluation mode; exact, given the images."""
 
     expected_sign = 1
 
-    images: int = Field(256, ge=1)
-    """Training images used."""
+    norm: Literal["whole", "layers"] = "whole"
+    """Norm of the `whole` gradient, or the sum of the norms of the `layers`' kernels, as in the published code."""
 
     def look(self, subject: Subject) -> Estimate:
         """The norm, in nats per parameter unit."""
-        surface = subject.surface(self.images)
-        _, gradient = subject.once(("gradient", self.images), surface.loss_and_gradient)
-        return Estimate(float(torch.linalg.vector_norm(gradient, dtype=torch.float64)), 0.0)
+        gradients = self.gradients(subject)
+        if self.norm == "layers":
+            gradients = {name: gradients[name] for name in kernels(self.surface(subject).model)}
+        norms = torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients.values()])
+        return Estimate(float(norms.sum() if self.norm == "layers" else norms.norm()), 0.0)

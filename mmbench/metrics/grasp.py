@@ -6,32 +6,29 @@ kernels are scaled up, the score is positive where larger weights would flatten 
 
 Mind the sign. As a pruning rule, GraSP keeps the weights with the largest w (Hg), whose removal would reduce the
 gradient most, so by its theory a small score is good. Abdelfattah et al. reversed the sign after they saw the
-accuracies. The score and its expected sign +1 are theirs: this tests the published proxy, not a theory.
+accuracies. The score and its expected sign +1 are theirs: this tests the published proxy, not a theory. With
+`batch_norm = batch` it is that of their code, which has no temperature; Wang et al. divide the logits by 200.
 """
 
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from mmbench.metrics._proxy import Proxy, kernels
+from mmbench.metrics._proxy import OnOneBatch, kernels
 from mmbench.metrics.base import METRICS, Estimate
 from mmbench.metrics.subject import Subject
 
 
 @METRICS.register("grasp")
-class GraSP(Proxy):
+class GraSP(OnOneBatch):
     """-w' H g in evaluation mode; exact, given the images."""
 
     expected_sign = 1
 
-    images: int = Field(256, ge=1)
-    """Training images used."""
-
     def look(self, subject: Subject) -> Estimate:
         """The sum over kernel weights of -w (Hg), in squared nats per squared parameter unit."""
-        surface = subject.surface(self.images)
+        surface = self.surface(subject)
         weights = list(kernels(surface.model).values())
         gradient, product = ([torch.zeros_like(w) for w in weights] for _ in range(2))
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative

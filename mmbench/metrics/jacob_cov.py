@@ -7,18 +7,17 @@ their paper; `naswot` is that of the last.
 
 With N images of D pixels, at most D - 1 eigenvalues can differ from zero. The score is over the min(N, D - 1) largest:
 the published score where N < D, and without a constant of -(1e5 - 11.5) per further image otherwise. An image at which
-the network is constant correlates with none, not even itself. Batch norms use their running statistics; otherwise the
-J_n would depend on each other.
+the network is constant correlates with none, not even itself. Batch norms use their running statistics by default; with
+those of the batch, as published, J_n is the gradient of the sum of all images' logits.
 """
 
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from mmbench.errors import UndefinedError
-from mmbench.metrics._proxy import Proxy
+from mmbench.metrics._proxy import OnOneBatch
 from mmbench.metrics.base import METRICS, Estimate
 from mmbench.metrics.subject import Subject
 
@@ -26,17 +25,14 @@ K = 1e-5
 
 
 @METRICS.register("jacob_cov")
-class JacobCov(Proxy):
+class JacobCov(OnOneBatch):
     """Score of the correlations of input Jacobians in evaluation mode; exact, given the images."""
 
     expected_sign = 1
 
-    images: int = Field(256, ge=1)
-    """Training images used."""
-
     def look(self, subject: Subject) -> Estimate:
         """The score; at most -1 for each eigenvalue."""
-        surface, rows = subject.surface(self.images), []
+        surface, rows = self.surface(subject), []
         for images in surface.images.images.split(surface.chunk):
             pixels = images.detach().requires_grad_()
             (jacobian,) = torch.autograd.grad(surface.model(pixels).sum(), pixels, materialize_grads=True)

@@ -8,7 +8,7 @@ For that, f must be linear with positive coefficients. Normalisation layers (bat
 left out with their scales and shifts, as published for batch norms. Activations (ReLU, GELU, SiLU, ...) return their
 input, as a ReLU does for a positive one. Attention weighs all tokens equally, as softmax does at equal scores, so
 queries and keys have no effect. Biases, tokens, position tables and layer scales stay. Published code handles ReLU and
-batch norm only; the rest is our extension.
+batch norm only; the rest is our extension. Abdelfattah et al. report the sum without the logarithm: the same ranks.
 
 R is 1e30 and more in common networks, so everything is in float64, and the gradient is that of log R. Where R would
 still overflow, the image and all biases, tokens and tables are scaled down, which only scales R.

@@ -21,6 +21,7 @@ import pytest
         (["run", "dataset=parquet"], ["dataset.path is needed"]),
         (["run", "dataset=parquet", "dataset.path=nowhere"], ["dataset.path = 'nowhere'"]),
         (["run", "-m", "sweeps=quickstrat"], ["'quickstrat' is unknown; did you mean 'quickstart'?"]),
+        (["run", "-m", "sweeps=paper/smal"], ["'paper/smal' is unknown; did you mean 'paper/small'?"]),
         (["run", "results="], ["results = ''"]),
         (["run", "seed=[1"], ["seed=[1"]),
         (["run", "sweeps=quickstart"], ["add -m"]),

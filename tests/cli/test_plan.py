@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 
 def test_an_option_that_some_choices_lack_applies_to_the_others(mmbench_here):
     plan = mmbench_here("plan", "expansion=none,zero_pad", "expansion.factor=2,3", "metric=parameters")
@@ -26,3 +28,9 @@ def test_an_axis_counts_for_the_operators_that_have_it(mmbench_here):
         "plan", "expansion=none,scratch,net2wider,net2deeper", "expansion.axis=width,depth", "model=mlp"
     )
     assert "5 runs: 5 defined" in plan.stdout, plan.stdout + plan.stderr
+
+
+@pytest.mark.parametrize("moments", ["epochs(0,1,2)", "0epochs,epochs(1,2)"])
+def test_moments_may_be_given_in_epochs(moments, mmbench_here):
+    plan = mmbench_here("plan", "metric=parameters", f"metric.after={moments}", "seed=0,1")
+    assert "6 runs: 6 defined" in plan.stdout, plan.stderr

@@ -99,6 +99,16 @@ def test_a_sweep_is_composed_as_hydra_composes_it(hydra, composer, sweep):
         assert config == resolved(by_hydra(hydra, [text for text in job if text not in without_meaning])), job
 
 
+def test_moments_in_epochs_are_written_out_wherever_a_sweep_names_them(composer):
+    """On the command line, among params (which become such arguments), in pairs and in exclude."""
+    expected = [["metric.after=0"], ["metric.after=1epochs"], ["metric.after=2epochs"]]
+    assert composer.jobs(["metric.after=0,epochs(1,2)"]) == expected
+    assert composer.jobs([], [{"metric.after": "0,epochs(1,2)"}]) == expected
+    assert composer.jobs([], [{"metric.after": [0, "epochs(1,2)"]}]) == expected
+    assert composer.rules([{"metric.after": "epochs(1,2)"}]) == [{"metric.after": ["1epochs", "2epochs"]}]
+    assert composer.jobs(["metric.after=epochs(3)"]) == [["metric.after=3epochs"]]
+
+
 @pytest.mark.parametrize(
     ("size", "header"), [(1000, ""), (128, ""), (1000, "defaults: [override /dataset: teacher]\n")]
 )

@@ -48,8 +48,10 @@ SIGNS = {
     "distance_from_expansion": -1,
     "flops": 1,
     "l2_norm": -1,
+    "layer_width": 1,
     "margin": 1,
     "path_norm": -1,
+    "sotl_e": -1,
     "spectral_norm": -1,
     "training_loss": -1,
     "validation_loss": -1,
@@ -64,8 +66,10 @@ class TestEveryMetric(MetricContract):
     undefined = frozenset(
         {("path_norm", family) for family in ("vit", "mixer", "convnext")}
         | {("weightwatcher_alpha", family) for family in WITHOUT_A_FIT}
+        | {("sotl_e", family) for family in MODELS.names()}  # it needs the losses of a training
     )
-    without_weights = frozenset({"base_accuracy", "depth", "flops", "parameters", "random"})
+    without_weights = frozenset({"base_accuracy", "depth", "flops", "layer_width", "parameters", "random"})
+    reads_the_family = frozenset({"layer_width"})
     scale_free = frozenset({"naswot", "weightwatcher_alpha"})
     couples_images = frozenset({"manifold"})  # its batch norms use the statistics of all images at once
 

@@ -1,4 +1,4 @@
-"""More trivial metrics: `flops`, `depth`, `base_accuracy`, `training_loss`, `validation_loss`."""
+"""More trivial metrics: `flops`, `depth`, `layer_width`, `base_accuracy`, `training_loss`, `validation_loss`."""
 
 from __future__ import annotations
 
@@ -47,6 +47,39 @@ def test_flops_count_attention() -> None:
     t, c, hidden = 5, 6, 8
     block = 2 * (t * c * 3 * c + 2 * t * t * c + t * c * c + 2 * t * c * hidden)
     assert estimate(model, "flops").value == block + 2 * (4 * 16 * c) + 2 * (c * 3)
+
+
+# -- layer_width -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "truth"),
+    [
+        ({"name": "mlp", "hidden": (6, 5)}, 6),
+        ({"name": "mlp", "hidden": (5, 9)}, 5),
+        ({"name": "mlp", "hidden": (3, 7, 9)}, 7),
+        ({"name": "mlp", "hidden": (4, 7)}, 4),
+        ({"name": "resnet", "channels": (3, 8), "layers": (1, 1)}, 8),
+        ({"name": "resnet", "channels": (5, 8), "layers": (1, 1)}, 5),
+    ],
+)
+def test_layer_width_is_that_of_the_first_layer_of_four_units(model: dict[str, object], truth: int) -> None:
+    assert estimate(MODELS.create(model).build(SHAPE), "layer_width").value == truth
+
+
+def test_layer_width_grows_with_the_layer() -> None:
+    small = network("mlp")
+    wider = expand(small, "net2wider", factor=2.0)
+    assert estimate(small, "layer_width").value == 6
+    assert estimate(wider, "layer_width").value == 12
+    assert estimate(network("vit"), "layer_width").value == 8, "the feed-forward layer, not the residual stream of 6"
+
+
+def test_layer_width_is_undefined_without_such_a_layer() -> None:
+    with pytest.raises(UndefinedError, match="4 units"):
+        estimate(MODELS.create({"name": "mlp", "hidden": (3, 2)}).build(SHAPE), "layer_width")
+    with pytest.raises(UndefinedError):
+        estimate(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), "layer_width")
 
 
 # -- depth -------------------------------------------------------------------------------------------------------------
