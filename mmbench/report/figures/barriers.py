@@ -65,7 +65,7 @@ def histogram(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> Figure:
     figure = Figure(figsize=(WIDTH, 4.9 + 0.17 * -(-(len(lines) + 1) // 2)))
     upper, lower = figure.subplots(2, 1, sharex=True)
     for values, look in lines:
-        raised = np.maximum(values, zero)  # zeros stand in a bin of their own at the left end
+        raised = _raised(values, zero, edges)
         shares = np.histogram(raised, edges)[0] / len(values)
         filled = look["label"] == "base model"
         if filled:
@@ -95,9 +95,15 @@ def _edges(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
     if (values <= 0).any() or high > 10 * low:
         edges = np.geomspace(low, high * 1.0001, BINS + 1)
         ratio = edges[1] / edges[0]
-        # A gap parts the zeros, and whatever lies below the axis, from the rest.
+        # A gap parts the zeros, and the few barriers below the axis, from the rest.
         return float(edges[0] / ratio**2.5), np.array([edges[0] / ratio**3, edges[0] / ratio**2, *edges])
     return 0.0, np.linspace(0.0, high * 1.0001, BINS + 1)
+
+
+def _raised(values: NDArray[np.float64], zero: float, edges: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values, with zeros and what lies below a logarithmic axis in the bin at the left end."""
+    floor = edges[2] if zero > 0 and len(edges) > 2 else edges[0]
+    return np.where(values < floor, zero, values) if len(edges) > 2 else np.full_like(values, zero)
 
 
 def _barrier_axis(axes: Axes, edges: NDArray[np.float64], zeros: bool) -> None:

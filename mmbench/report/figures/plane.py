@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from mmbench.report.figures.style import INK, WIDTH
-from mmbench.text import shortened
+from mmbench.text import MINUS, shortened
 
 Array = NDArray[np.float64]
 LEVELS = 14
@@ -67,6 +67,9 @@ def planes(panels: Sequence[Panel], names: Sequence[str]) -> Figure:
         for limits, values in ((axes.set_xlim, panel.x), (axes.set_ylim, panel.y)):
             middle = (values[0] + values[-1]) / 2
             limits(middle - span / 2, middle + span / 2)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(5))
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
         axes.set_aspect("equal")
         axes.grid(visible=False)
         axes.tick_params(labelsize=7)
