@@ -77,7 +77,9 @@ def _chosen(root: Path, own: dict[str, str]) -> Any:
     if own.get("expansion"):
         known = sorted(done["expansion"].dropna().unique())
         if own["expansion"] not in known:
-            raise ConfigError(f"expansion = {own['expansion']!r}: {root} has finished runs of {', '.join(known) or 'none'}")
+            raise ConfigError(
+                f"expansion = {own['expansion']!r}: {root} has finished runs of {', '.join(known) or 'none'}"
+            )
         done = done[done["expansion"] == own["expansion"]]
     runs = done if {"run", "expansion"} & own.keys() or "arm" not in done else done[done["arm"] != "control"]
     runs = runs.drop_duplicates(["configuration", *keys, "seed"])
@@ -93,7 +95,9 @@ def _chosen(root: Path, own: dict[str, str]) -> Any:
     runs = runs[(runs[keys] == first).all(axis=1)]
     shared = set.intersection(*(set(group["seed"]) for _, group in runs.groupby("configuration")))
     if len(shared) < 3:
-        raise StoreError(f"the expansions of {root} share only {len(shared)} seeds; three are needed: name one expansion")
+        raise StoreError(
+            f"the expansions of {root} share only {len(shared)} seeds; three are needed: name one expansion"
+        )
     runs = runs[runs["seed"].isin(sorted(shared)[:3])].sort_values(["parameters", "expansion", "configuration", "seed"])
     names = list(dict.fromkeys(runs["configuration"]))
     if len(names) > MOST:

@@ -35,9 +35,7 @@ def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
         b: the network at alpha = 1.
         alpha: any number.
     """
-    set_place(
-        surface, Place(torch.lerp(a.parameters, b.parameters, alpha), torch.lerp(a.buffers, b.buffers, alpha))
-    )
+    set_place(surface, Place(torch.lerp(a.parameters, b.parameters, alpha), torch.lerp(a.buffers, b.buffers, alpha)))
 
 
 def set_place(surface: Surface, at: Place) -> None:

@@ -40,7 +40,7 @@ def read_gains(frame: pd.DataFrame) -> list[GainCurve]:
     Raises:
         StoreError: the frame does not say which folder it was loaded from.
     """
-    if frame.empty or not NEEDED <= set(frame.columns):
+    if frame.empty or not set(frame.columns) >= NEEDED:
         return []
     rows = frame[(frame["status"] == "done") & frame[[*NEEDED]].notna().all(axis=1)]
     rows = rows.drop_duplicates("trained_id").sort_values("trained_id", kind="stable")[:READ]

@@ -2,8 +2,9 @@
 
 A configuration is everything in a run but its metric and its seed. Score and target are averaged over seeds first;
 otherwise three seeds of ten networks would count as thirty networks. A metric taken at another moment of the expanded
-model's training is another score, with a name of its own: `snip after 5 epochs`. A cell is a group of configurations of equal
-budget (data set, base model, budget) or of equal architecture (data set, base model, parameters, depth, operations).
+model's training is another score, with a name of its own: `snip after 5 epochs`. A cell is a group of configurations of
+equal budget (data set, base model, budget) or of equal architecture (data set, base model, parameters, depth,
+operations).
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ def at_start(runs: pd.DataFrame) -> pd.DataFrame:
     """The prepared runs of each metric at its first moment: right after the expansion, if it was measured then.
 
     A metric that is undefined there, such as `sotl_e`, counts at the first moment at which it has a score.
+
+    Returns:
+        These runs, as of `prepare`.
     """
     if not (runs["after"] > 0).any():
         return runs
@@ -146,10 +150,7 @@ def number_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The runs of a frame that count for a target: done, with a finite score and target; missing columns are null.
-
-    Each metric at its first moment.
-    """
+    """The runs of a frame that count for a target: done, with a finite score and target, each metric's first moment."""
     return scored(at_start(prepare(frame)), target)
 
 

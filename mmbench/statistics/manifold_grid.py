@@ -91,7 +91,8 @@ def grid_of(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> Grid:
         The tables; empty without barriers. Settings with more nodes than are stored are left out.
     """
     known = runs[runs["run_id"].isin(barriers.keys())]
-    rows, choices = [], []
+    rows: list[dict[str, object]] = []
+    choices: list[dict[str, object]] = []
     for target in ALONG:
         for metric, members in scored(known, target).groupby("metric"):
             scores = _scores([barriers[str(run_id)] for run_id in members["run_id"]])
@@ -113,9 +114,7 @@ def _scores(pairs: list[Barriers]) -> dict[tuple[float, int], Array]:
     """The metric in percent at each setting that at least one pair has the nodes for; NaN for the other pairs."""
     most = max((pair.nodes for pair in pairs), default=0)
     return {
-        (q, n): np.array(
-            [metric_from_barriers(*pair.flat(n), q, n) if pair.nodes >= n else math.nan for pair in pairs]
-        )
+        (q, n): np.array([metric_from_barriers(*pair.flat(n), q, n) if pair.nodes >= n else math.nan for pair in pairs])
         for q, n in product(QUANTILES, NODES)
         if n <= most
     }

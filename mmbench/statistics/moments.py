@@ -90,7 +90,7 @@ def averaged(taus: NDArray[np.float64]) -> Within:
 def moments_table(runs: pd.DataFrame) -> pd.DataFrame:
     """The correlations of every metric at every moment; empty if no metric was taken at a later moment.
 
-    * after, after_epochs: the moment in optimiser steps and epochs after the expansion, the mean where data sets differ.
+    * after, after_epochs: the moment in optimiser steps and in epochs, the mean where data sets differ.
     * seconds: mean seconds of one score, with the training up to the moment; cost_fraction: as a share of the training.
     * spearman, ci_low, ci_high, kendall_low, kendall_high: see correlation.py; the other columns: see the head of this
       file. n_base_models: the trained base models of kendall_within; moment: in words, empty right after the expansion.

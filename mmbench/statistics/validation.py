@@ -27,8 +27,8 @@ def validation_table(runs: pd.DataFrame) -> pd.DataFrame:
     """The best validation gain against the gain in test accuracy, over trainings.
 
     * n, n_base_models: trainings of expanded models that have both, and the trained base models under them.
-    * best_validation_gain, gain: their means; flattery: the mean difference, with Student's t interval over the means of
-      the trained base models, whose errors all their expansions share (from three base models on).
+    * best_validation_gain, gain: their means; flattery: the mean difference, with Student's t interval over the means
+      of the trained base models, whose errors all their expansions share (from three base models on).
     * spearman, kendall: between both, over configurations averaged over seeds.
 
     Args:
@@ -38,7 +38,7 @@ def validation_table(runs: pd.DataFrame) -> pd.DataFrame:
         One row per data set, model and training recipe.
     """
     both = ["best_validation_gain", "gain"]
-    known = runs[runs["done"] & np.isfinite(runs[both]).all(axis=1)]
+    known = runs[runs["done"] & runs[both].abs().lt(np.inf).all(axis=1)]
     cell = ["dataset", "model", "training"]
     # One training has a record for each metric, but counts once.
     trained = known.groupby([*cell, *TRAINED_BASE[1:], "number"], dropna=False)[both].mean().reset_index()
@@ -56,7 +56,7 @@ def validation_table(runs: pd.DataFrame) -> pd.DataFrame:
             {
                 **dict(zip(cell, names, strict=True)),
                 **{"n": len(members), "n_base_models": len(by_base)},
-                **members[both].mean().to_dict(),
+                **{name: members[name].mean() for name in both},
                 **{"flattery": by_base.mean(), "flattery_low": by_base.mean() - half},
                 **{"flattery_high": by_base.mean() + half, "spearman": spearman(validation, test)},
                 "kendall": kendall(validation, test) if len(means) > 2 else math.nan,

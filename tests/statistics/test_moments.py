@@ -117,7 +117,7 @@ def test_the_interval_over_base_models_covers_the_mean():
 def test_choosing_on_validation_flatters_by_what_was_planted(points):
     rows = []
     for metric in ("manifold", "random"):  # one training, two metrics
-        rows += [record for record in along(points, (0,), metric=metric)]
+        rows += along(points, (0,), metric=metric)
     table = judge(pd.DataFrame(rows)).validation
     assert len(table) == 1
     found = table.iloc[0]

@@ -1,4 +1,4 @@
-"""The distribution of the barriers of one base model and its expansions, with the threshold that the base model sets."""
+"""The barriers of one base model and its expansions, with the threshold that the base model sets."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ def _barrier_axis(axes: Axes, edges: NDArray[np.float64], zeros: bool) -> None:
 
 def histogram_alt(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> str:
     """The figure in words: the median barrier of the base model and of each expansion."""
-    looks, texts = candidates(runs), []
+    looks = candidates(runs)
+    texts: list[str] = []
     for row in runs.to_dict("records"):
         if int(row["number"]) in looks:
             pair = barriers[str(row["run_id"])]

@@ -26,7 +26,7 @@ def largest_cell(runs: pd.DataFrame) -> tuple[Any, Any, Any] | None:
     if known.empty:
         return None
     sizes = known.groupby(keys)[["number", "seed"]].apply(lambda group: len(group.drop_duplicates()))
-    return sizes.sort_values(ascending=False, kind="stable").index[0]  # type: ignore[no-any-return]
+    return sizes.sort_values(ascending=False, kind="stable").index[0]
 
 
 def candidates(runs: pd.DataFrame) -> dict[int, dict[str, Any]]:

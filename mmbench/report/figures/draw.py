@@ -22,7 +22,17 @@ from mmbench.statistics.configurations import at_start, configurations, prepare,
 from mmbench.statistics.judge import Judgement, ranked
 from mmbench.text import file_stem
 
-NAMES = ("overview", "equal_budget", "regret", "training", "branches", "barriers", "manifold_grid", "tau_along", "gains")
+NAMES = (
+    "overview",
+    "equal_budget",
+    "regret",
+    "training",
+    "branches",
+    "barriers",
+    "manifold_grid",
+    "tau_along",
+    "gains",
+)
 """Stems of the figures that are not scatters."""
 
 

@@ -14,8 +14,9 @@ from mmbench.text import signed
 
 
 def grid_of_target(grid: Grid) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows and the choices that are drawn: of the paper's target, if the records hold it, and of the first set of
-    options.
+    """The rows and the choices that are drawn.
+
+    They are of the paper's target, if the records hold it, and of the first set of options.
 
     Returns:
         Both tables; empty if there are none.
@@ -55,16 +56,22 @@ def heat_map(grid: Grid) -> Figure:
     for side in axes.spines.values():
         side.set_visible(False)
     handles = []
-    for name, style, label, inset in (("fixed", "-", "fixed beforehand", 0.07), ("best", ":", "best of the grid", 0.14)):
+    for name, style, label, inset in (
+        ("fixed", "-", "fixed beforehand", 0.07),
+        ("best", ":", "best of the grid", 0.14),
+    ):
         for row in choices[choices["choice"] == name].to_dict("records"):
-            corner = list(cells.columns).index(row["n"]) - 0.5 + inset / 2, list(cells.index).index(row["q"]) - 0.5 + inset
+            corner = (
+                list(cells.columns).index(row["n"]) - 0.5 + inset / 2,
+                list(cells.index).index(row["q"]) - 0.5 + inset,
+            )
             frame = Rectangle(corner, 1 - inset, 1 - 2 * inset, fill=False, edgecolor="#000000", linewidth=1.8,
                               linestyle=style, label=label)  # fmt: skip
             axes.add_patch(frame)
             handles.append(frame)
     bar = figure.colorbar(image, ax=axes, pad=0.02, ticks=[-1, 0, 1])
     bar.ax.set_yticklabels([signed(-1)[:2], "0", "1"])
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("Kendall's τ")
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure

@@ -1,4 +1,4 @@
-"""Along the training: how well each metric ranks the gains, and how the manifold metric and the gains themselves run."""
+"""Along the training: how well each metric ranks the gains, and how the manifold metric and the gains run."""
 
 from __future__ import annotations
 
@@ -96,8 +96,9 @@ def _line(axes: Axes, line: pd.DataFrame, along: str, columns: tuple[str, str, s
         axes.axhline(line[tau].iloc[0], color=ink, linewidth=1, linestyle=":", zorder=1.8)
     if place == 0:  # the bands of several lines would hide each other
         axes.fill_between(line[along], line[low], line[high], color=ink, alpha=0.14, linewidth=0, zorder=1.6)
-    axes.plot(line[along], line[tau], color=ink, linestyle=":" if len(line) == 1 else "-", marker=MARKERS[place % len(MARKERS)], markersize=5 if subject else 4,
-              linewidth=2.2 if subject else 1.4, label=shortened(metric), zorder=4 if subject else 3)  # fmt: skip
+    axes.plot(line[along], line[tau], color=ink, linestyle=":" if len(line) == 1 else "-",
+              marker=MARKERS[place % len(MARKERS)], markersize=5 if subject else 4, linewidth=2.2 if subject else 1.4,
+              label=shortened(metric), zorder=4 if subject else 3)  # fmt: skip
 
 
 # -- the manifold metric and the gains themselves ----------------------------------------------------------------------
@@ -168,7 +169,12 @@ def gains_along(runs: pd.DataFrame, gains: Sequence[GainCurve]) -> pd.DataFrame:
     """number, seed, time (epochs) and value of the gains along the training of these runs."""
     known = runs.drop_duplicates("run_id").set_index("run_id")[["number", "seed"]]
     rows: list[dict[str, Any]] = [
-        {"number": known.at[curve.run_id, "number"], "seed": known.at[curve.run_id, "seed"], "time": time, "value": gain}
+        {
+            "number": known.at[curve.run_id, "number"],
+            "seed": known.at[curve.run_id, "seed"],
+            "time": time,
+            "value": gain,
+        }
         for curve in gains
         if curve.run_id in known.index
         for time, gain in zip(curve.epochs, curve.gains, strict=True)

@@ -68,7 +68,9 @@ def _table(rows: pd.DataFrame, tau: str, target: str) -> Table:
     for row in rows.to_dict("records"):
         by_metric.setdefault(str(row["metric"]), {})[row["moment"]] = _cell(row, tau)
     cells = [[metric, *(known.get(label, DASH) for label in labels)] for metric, known in by_metric.items()]
-    caption = f"τ with the {target}, and the cost up to there as a share of the training; all moments are in moments.csv"
+    caption = (
+        f"τ with the {target}, and the cost up to there as a share of the training; all moments are in moments.csv"
+    )
     return Table(["metric", *(label or "at once" for label in labels)], cells, caption)
 
 

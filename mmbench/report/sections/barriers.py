@@ -19,8 +19,8 @@ class BarriersSection(Section):
 {% call beside(figure) %}
 {{ cell }}. Each network is joined to {{ nodes }} copies of itself, whose units are permuted, and |b| is the barrier on
 the line. The threshold is the base model's {{ q }} quantile. The lower panel shows the share of nodes at or below a
-barrier: at the threshold, the manifold metric is the height of an expansion's line above the dotted one. Exact zeros,
-as between duplicated or dead units, stand at the left.
+barrier: at the threshold, the manifold metric at this quantile is the height of an expansion's line above the dotted
+one. Zeros, as between duplicated or dead units, stand at the left.
 {% endcall %}
 """
 

@@ -47,8 +47,8 @@ beforehand.
             for row in choices.to_dict("records")
         ]
         caption = (
-            f"By chance and p: {SHUFFLES:,} times the gains are shuffled among the expansions of each base model, and the "
-            "choice is made anew"
+            f"By chance and p: {SHUFFLES:,} times the gains are shuffled among the expansions of each base model, and "
+            "the choice is made anew"
         )
         headings = ["setting", "target", "q", "n", "τ", "by chance", "p", "base models"]
         return {"figure": results.drawings.get("manifold_grid"), "choices": Table(headings, rows, caption, running={1})}
