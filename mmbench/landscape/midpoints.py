@@ -140,9 +140,7 @@ class Lines:
     def _sums(self, orders: Tensor, alphas: Tensor, pixels: Tensor, labels: Tensor) -> Tensor:
         """The summed loss of the images at each node (n,)."""
         if not self.fast:
-            return torch.stack(
-                [self._slowly(o, float(a), pixels, labels) for o, a in zip(orders, alphas, strict=True)]
-            )
+            return torch.stack([self._slowly(o, float(a), pixels, labels) for o, a in zip(orders, alphas, strict=True)])
         self.fast.record(pixels)
         largest = LARGEST if pixels.is_cuda else surface.CHUNK
         count = max(1, largest // len(pixels))
@@ -194,4 +192,3 @@ def _highest(height: Callable[[Tensor], Tensor], centre: Tensor, reach: float) -
         at_left, at_right = torch.where(leftwards, value, at_right), torch.where(leftwards, at_left, value)
         best = torch.maximum(best, value)
     return best
-

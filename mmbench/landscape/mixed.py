@@ -86,7 +86,9 @@ class Mixed:
             return None
         (rows, _), (_, columns) = (table.tensors[name][:2] for _, name in weights)
         writer, reader = (name.removesuffix(".weight") for _, name in weights)
-        names = {name.rpartition(".")[0] for name, axes in table.tensors.items() if any(group in a.groups for a in axes)}
+        names = {
+            name.rpartition(".")[0] for name, axes in table.tensors.items() if any(group in a.groups for a in axes)
+        }
         others = [model.get_submodule(name) for name in sorted(names - {writer, reader})]
         norms = [module for module in others if isinstance(module, _BatchNorm)]
         layers = [model.get_submodule(name) for name in (writer, reader)]

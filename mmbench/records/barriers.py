@@ -31,6 +31,9 @@ def manifold_grid(
     (0.4, 1000), fixed beforehand, and the best of the grid with the p-value that accounts for choosing it; see
     mmbench/statistics/manifold_grid.py.
 
+    Args:
+        records: a results folder, or several, or a frame as of `load_records`.
+
     Returns:
         One row per metric (with its set of options), target, q and n; no row where no barriers are stored.
 

@@ -30,7 +30,9 @@ def first_nodes(barriers: npt.ArrayLike, n: int | None = None) -> Barriers:
     """The barriers of the first n nodes, chains in turn: (n,); of all nodes by default."""
     listed = np.atleast_2d(np.asarray(barriers, dtype=np.float64)).T.reshape(-1)
     if n is not None and not 1 <= n <= listed.size:
-        raise UndefinedError(f"{n} nodes were asked for, but barriers of {listed.size} nodes are known: set metric.nodes")
+        raise UndefinedError(
+            f"{n} nodes were asked for, but barriers of {listed.size} nodes are known: set metric.nodes"
+        )
     return listed[:n]
 
 

@@ -35,7 +35,7 @@ def test_help_of_run_lists_every_choice(mmbench_here):
 def test_every_command_is_listed_with_what_it_does(capsys):
     command_line.main(["--help"])
     shown = capsys.readouterr().out
-    names = ["run", "plan", "status", "retry", "clean", "analyze", "advise", "dashboard", "track"]
+    names = ["run", "plan", "status", "retry", "clean", "analyze", "advise", "dashboard", "plane", "track"]
     assert list(command_line.commands()) == names
     assert [line.split()[0] for line in shown.splitlines()[2:11]] == names
     assert "  plan      what a sweep would do: jobs, what is stored" in shown

@@ -68,7 +68,13 @@ def candidates(runs: pd.DataFrame) -> dict[int, dict[str, Any]]:
 
 
 def training_axis(axes: Axes, last: float, unit: str) -> None:
-    """An x axis that shows 0 and spreads the first epochs (or steps): logarithmic beyond 1, if it is long enough."""
+    """An x axis that shows 0 and spreads the first epochs (or steps): logarithmic beyond 1, if it is long enough.
+
+    Args:
+        axes: whose x axis it is.
+        last: the latest moment.
+        unit: `epochs` or `steps`.
+    """
     axes.set_xlabel(f"{unit} after the expansion")
     if last <= 12:
         axes.set_xlim(-0.02 * last, 1.02 * last)
