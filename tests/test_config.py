@@ -10,12 +10,12 @@ from mmbench.paths import choices, root
 FILES = [(group, name) for group in GROUPS for name in choices(group)]
 
 
-def composed(**changes):
-    """The default config as a plain dict, with dotted changes."""
+def composed(overrides=(), **changes):
+    """The config of some overrides as a plain dict, with dotted changes."""
     from hydra import compose, initialize_config_dir
 
     with initialize_config_dir(str(root() / "conf"), version_base="1.3"):
-        config = compose("config")
+        config = compose("config", list(overrides))
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
     return OmegaConf.to_container(config, resolve=True)
@@ -25,14 +25,18 @@ def test_the_default_config_is_a_run():
     run, settings = parse({k: v for k, v in composed().items() if k != "sweeps"})
     assert (run.model.name, run.dataset.name, run.metric.name, run.seed) == ("mlp", "digits", "manifold", 0)
     assert settings.results == "results"
-    assert run.metric.training == run.training, "a metric trains by the run's recipe"
+
+
+def test_a_metric_trains_by_the_runs_recipe():
+    run, _ = parse({k: v for k, v in composed(overrides=["metric=branch_distance"]).items() if k != "sweeps"})
+    assert run.metric.training == run.training
 
 
 def test_everything_wrong_is_told_at_once_with_its_key():
-    config = composed(**{"metric.fraction": 3, "seed": -1, "device": "gpu", "training.lr": 0, "model.hidden": []})
+    config = composed(**{"metric.images": 0, "seed": -1, "device": "gpu", "training.lr": 0, "model.hidden": []})
     with pytest.raises(ConfigError) as caught:
         parse(config)
-    for key in ("metric.fraction = 3", "seed = -1", "device = 'gpu'", "training.lr = 0", "model.hidden = []"):
+    for key in ("metric.images = 0", "seed = -1", "device = 'gpu'", "training.lr = 0", "model.hidden = []"):
         assert key in str(caught.value)
 
 
@@ -71,8 +75,7 @@ def test_a_yaml_file_holds_exactly_the_options_of_its_component(group, name):
     values = {key: value for key, value in content.items() if value != "${training}"}
     made = GROUPS[group].create(values)
     if group == "metric":
-        assert made == component(**{**component.where_expanded, "training": made.training} if "training" in content else
-                                 component.where_expanded)  # fmt: skip
+        assert made == component(**({"training": made.training} if "training" in content else {}))
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -76,8 +76,8 @@ def test_a_name_is_registered_once():
 
 
 def test_a_recipe_inside_a_metric_keeps_its_kind_and_options():
-    metric = METRICS.create({"name": "manifold", "training": {"name": "adamw", "beta2": 0.9}})
+    metric = METRICS.create({"name": "branch_distance", "training": {"name": "adamw", "beta2": 0.9}})
     assert metric.training == AdamW(beta2=0.9)
     assert metric.describe()["training"]["name"] == "adamw"
     with pytest.raises(ConfigError, match=r"training\.lr = -1"):
-        METRICS.create({"name": "manifold", "training": {"name": "adamw", "lr": -1}})
+        METRICS.create({"name": "branch_distance", "training": {"name": "adamw", "lr": -1}})

@@ -47,6 +47,7 @@ CHEAP: dict[str, Any] = {
     "steps": 20,
     "burn_in": 20,
     "fraction": 0.5,
+    "minus_null": False,  # the change is no expansion that could be repeated
     "training": SGD(steps=40, warmup_steps=4, batch_size=32),
 }
 """Options that make metrics cheap, for those that have them."""

@@ -32,8 +32,8 @@ from mmbench.models.reading import architecture_of, configuration
 from mmbench.training.loop import train
 from mmbench.training.recipes import SGD, Training
 
-DEFAULT = ("manifold",)
-"""The metrics that rank by default; see docs/evidence.md."""
+DEFAULT = ("injected_randomness",)
+"""The metrics that rank by default: what predicted gains best in the sweeps so far; see injected_randomness.py."""
 ROUNDS = 4
 """The largest number of rounds in which a candidate is measured."""
 DRAWS_PER_ROUND = 1000
@@ -65,7 +65,7 @@ def advise(
         data: its training images (N, C, H, W) and labels (N,), or a loader of such batches.
         budget: parameters of the expanded network as a multiple of the model's.
         metrics: the metric to rank by. With several, the ranking is by the mean of their ranks, as shares of the number
-            of candidates (1 is best). By default those that docs/evidence.md supports.
+            of candidates (1 is best). By default `injected_randomness`.
         expansions: names of the operators to consider; all of them by default.
         training: the recipe for training the expanded network; metrics that train shorten it.
         validation: held-out images and labels, for metrics that need them.
@@ -139,12 +139,12 @@ def _checked(metrics: Any, training: Training | None, budget: float, seconds: fl
 
 
 def metric_for_advice(metric: str | Metric, training: Training | None = None) -> Metric:
-    """A metric by its name, with its options for a known expansion (`Metric.where_expanded`)."""
+    """A metric by its name, with the recipe of the training if it trains."""
     if isinstance(metric, Metric):
         return metric
     cls = METRICS[metric]
     recipe = {"training": training} if training and "training" in cls.model_fields else {}
-    return METRICS.create({"name": metric, **cls.where_expanded, **recipe})
+    return METRICS.create({"name": metric, **recipe})
 
 
 def tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:

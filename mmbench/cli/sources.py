@@ -115,12 +115,11 @@ def defaults(group: str, component: Any) -> dict[str, Any]:
         component: the class.
 
     Returns:
-        Name and options with their defaults; `???` for an option without one. A metric gets its `where_expanded`
-        options, and trains with the run's recipe.
+        Name and options with their defaults; `???` for an option without one. A metric trains with the
+        run's recipe.
     """
     required = {key: "???" for key, field in component.model_fields.items() if field.is_required()}
     options = {**component.model_construct().options(), **required}
     if group == "metric":
-        options |= component.where_expanded
         options |= {"training": "${training}"} if "training" in options else {}
     return options

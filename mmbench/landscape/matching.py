@@ -30,7 +30,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from mmbench.errors import UndefinedError
+from mmbench.errors import ScoreError, UndefinedError
 from mmbench.models.base import Architecture
 from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
@@ -62,7 +62,8 @@ def match(reference: nn.Module, model: nn.Module, generator: torch.Generator, re
         Group name -> (A's channels,) indices among B's channels, none of them twice.
 
     Raises:
-        UndefinedError: the networks differ in more than their widths, B is narrower, or weights are not finite.
+        UndefinedError: the networks differ in more than their widths, or B is narrower.
+        ScoreError: weights are not finite.
     """
     pair = Pair(reference, model)
     starts = [pair.sorted_start(), pair.start(), *(pair.start(generator) for _ in range(restarts))]
@@ -269,7 +270,7 @@ def _weights(model: nn.Module, table: Table) -> dict[str, Tensor]:
     for name, tensor in model.state_dict().items():
         if name not in table.buffers and any(axis.groups for axis in table.tensors[name]):
             if not tensor.isfinite().all():
-                raise UndefinedError(f"tensor {name!r} is not finite everywhere; matching needs finite weights")
+                raise ScoreError(f"the network has diverged: tensor {name!r} holds values that are not finite numbers")
             weights[name] = _by_part(tensor.cpu().double(), table, name)
     return weights
 

@@ -26,6 +26,7 @@ from mmbench.landscape.mixed import Mixed
 from mmbench.landscape.permutations import table_of, towards
 from mmbench.landscape.surface import evaluating
 from mmbench.models.copies import copied
+from mmbench.models.table import Table
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, classes) in float64 and labels (n,) to the loss of each image (n,)."""
@@ -56,11 +57,12 @@ class Lines:
         batch: int | None = None,
         loss: Loss = entropy,
         fast: bool = True,
+        table: Table | None = None,
     ) -> None:
         """Prepare a copy of the network.
 
         Args:
-            model: of one of the families in `mmbench.models`.
+            model: of one of the families in `mmbench.models`, unless a table is given.
             images: on which the loss is taken.
             group: the channel group whose units are permuted.
             statistics: of the batch norms between the ends: running ones interpolated like weights (`keep`), those of
@@ -68,8 +70,9 @@ class Lines:
             batch: images whose statistics `recompute` takes together; all of them by default.
             loss: of each image.
             fast: False mixes weights even where activations could be mixed.
+            table: the network's axis table; that of its family by default.
         """
-        self.table, self.group, self.loss, self.images = table_of(model), group, loss, images
+        self.table, self.group, self.loss, self.images = table or table_of(model), group, loss, images
         self.model = evaluating(copied(model))
         self.together = (batch or len(images)) if statistics == "recompute" else None
         if statistics == "fold":

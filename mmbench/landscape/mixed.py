@@ -21,14 +21,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm
+from torch.nn.functional import batch_norm, linear
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmbench.landscape.permutations import weights_of
 from mmbench.models.table import Table
 
 
-class _Stop(Exception):
+class _ReachedError(Exception):
     """The layer is reached; the rest of the pass is not needed."""
 
 
@@ -44,16 +44,20 @@ class Mixed:
             reader: name of the layer that sums over the group.
             norms: batch norms between them.
         """
-        self.model, self.writer, self.norms, self.nodes = model, model.get_submodule(writer), norms, 0
-        self.size = self.writer.weight.shape[0]
+        self.model, self.norms, self.nodes = model, norms, 0
+        # Any: a linear layer or a convolution, each used through what both have.
+        self.writer: Any = model.get_submodule(writer)
+        self.reader: Any = model.get_submodule(reader)
+        self.size = len(self.writer.weight)
         self.recording, self.output = False, torch.empty(0)
+        self.transposed = self.output
         self.orders, self.inverses = torch.empty(0), torch.empty(0)
         self.alphas = torch.empty(0)
         self.kept: dict[nn.Module, list[Tensor]] = {}
         self.calls: Counter[nn.Module] = Counter()
         self.repeated: dict[tuple[nn.Module, int], tuple[Tensor, int]] = {}
         _wrap(self.writer, self._write)
-        _wrap(model.get_submodule(reader), self._read)
+        _wrap(self.reader, self._read)
         for module in model.modules():
             if isinstance(module, _BatchNorm) and (module in norms or module.running_mean is None):
                 _wrap(module, partial(self._normalise, module))
@@ -115,7 +119,7 @@ class Mixed:
         self.kept, self.repeated, self.recording = {}, {}, True
         try:
             self.model(pixels)
-        except _Stop:
+        except _ReachedError:
             return
         finally:
             self.recording = False
@@ -144,23 +148,31 @@ class Mixed:
     def _write(self, original: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
         if self.recording:
             self.output = original(*inputs)
-            raise _Stop
+            self.transposed = self.output.T.contiguous() if self.output.dim() == 2 else self.output
+            raise _ReachedError
         if not self.nodes:
             return original(*inputs)
         z, k = self.output, self.nodes
-        if z.dim() in (2, 4):
+        if k == 1 and z.dim() == 2:  # whole rows of the transpose move, not single numbers
+            rows = self.transposed
+            return torch.lerp(rows, rows.index_select(0, self.orders[0]), self.alphas).T
+        if z.dim() == 2 or isinstance(self.writer, nn.Conv2d):
             mixed = z.index_select(1, self.orders.reshape(-1)).unflatten(1, (k, self.size))
-            own, weight = z.unsqueeze(1), self.alphas.view(1, k, *[1] * (z.dim() - 1))
         else:  # channels last: (N, T, l) to (N, k, T, l)
             mixed = z[..., self.orders].movedim(-2, 1)
-            own, weight = z.unsqueeze(1), self.alphas.view(1, k, *[1] * (z.dim() - 1))
-        return torch.lerp(own, mixed, weight).flatten(0, 1)
+        return torch.lerp(z.unsqueeze(1), mixed, self.alphas.view(1, k, *[1] * (z.dim() - 1))).flatten(0, 1)
 
     def _read(self, original: Callable[..., Tensor], h: Tensor) -> Tensor:
         if not self.nodes:
             return original(h)
         k = self.nodes
-        if h.dim() in (2, 4):  # a flattened image has several entries per channel
+        if k == 1 and self.reader.weight.numel() < h.numel():  # then weights are cheaper to mix than activations
+            columns = self.reader.weight.unflatten(1, (self.size, -1))
+            weight = torch.lerp(columns, columns.index_select(1, self.orders[0]), self.alphas).flatten(1, 2)
+            compute = self.reader._conv_forward if isinstance(self.reader, nn.Conv2d) else linear
+            output: Tensor = compute(h, weight, self.reader.bias)
+            return output
+        if h.dim() == 2 or isinstance(self.reader, nn.Conv2d):  # a flattened image has several entries per channel
             own = h.reshape(len(h) // k, k * self.size, -1)
             back = own.index_select(1, self.inverses.reshape(-1))
             weight = self.alphas.repeat_interleave(self.size)[None, :, None]

@@ -30,7 +30,7 @@ class Estimate:
     stderr: float | None
     seconds: float = math.nan
     """Wall-clock cost, including results shared with other metrics."""
-    details: Mapping[str, float | list[float]] = field(default_factory=dict)
+    details: Mapping[str, float | str | list[float]] = field(default_factory=dict)
     """By-products by name; a list is a curve."""
     costs: Mapping[str, float] = field(default_factory=dict)
     """Seconds by name: of the score's parts, and of additional measurements that `seconds` leaves out."""
@@ -49,8 +49,6 @@ class Metric(Component):
 
     compares: ClassVar[bool] = False
     """Whether the score compares the network with measurements of its base model: see `reference`."""
-    where_expanded: ClassVar[Mapping[str, Any]] = {}
-    """Option values used where the expansion is known: those of conf/metric and of `advise`."""
 
     @property
     def definition(self) -> str:

@@ -124,11 +124,6 @@ class Subject:
             raise UndefinedError("this metric needs the network before its expansion: give base=model")
         return self._base
 
-    @property
-    def knows_its_expansion(self) -> bool:
-        """Whether both the base network and the expansion were given."""
-        return self._base is not None and self._expand is not None
-
     def expanded(self, small: nn.Module, draw: int = 0) -> nn.Module:
         """`small`, a network like the base, expanded as the base was; draw 0 repeats the original random draws."""
         if self._expand is None:
@@ -153,16 +148,10 @@ class Subject:
         Returns:
             Images and labels.
         """
-        return self._drawn(self.train, count, "images")
-
-    def held_out_images(self, count: int) -> Split:
-        """The same of the validation images; `UndefinedError` if there are none."""
-        return self._drawn(self.validation, count, "held-out images")
-
-    def _drawn(self, split: Split, count: int, name: str) -> Split:
+        split = self.train
         if count >= len(split):
             return split
-        generator = torch.Generator().manual_seed(_hash(self._images_seed, name))
+        generator = torch.Generator().manual_seed(_hash(self._images_seed, "images"))
         chosen = torch.randperm(len(split), generator=generator)[:count].to(split.labels.device)
         return Split(split.images[chosen], split.labels[chosen])
 
@@ -276,21 +265,6 @@ class Subject:
         start = time.perf_counter()
         result = measure(self)
         return result, time.perf_counter() - start + self._ledger.saved
-
-    def aside(self, compute: Callable[[], T]) -> tuple[T, float]:
-        """Compute something that is reported with a score but not part of it, without charging it to the metric.
-
-        Args:
-            compute: called once.
-
-        Returns:
-            Its result, and the seconds it took.
-        """
-        start, saved = time.perf_counter(), self._ledger.saved
-        result = compute()
-        seconds, self._ledger.saved = time.perf_counter() - start, saved
-        self._ledger.saved -= seconds
-        return result, seconds
 
     def _largest_label(self) -> int:
         held_out = [] if self._validation is None else [self._validation]

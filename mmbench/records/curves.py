@@ -30,7 +30,7 @@ PARTS = ("model", "dataset", "expansion", "training", "metric")
 
 @dataclass(frozen=True)
 class Curve:
-    """The loss of one training (or branch, or line), thinned."""
+    """The loss of one training, thinned."""
 
     dataset: str
     model: str
@@ -45,10 +45,6 @@ class Traces:
     """What the stage results of some stores hold."""
 
     curves: list[Curve] = field(default_factory=list)
-    along: list[Curve] = field(default_factory=list)
-    """The training loss along the manifold metric's branches."""
-    between: list[Curve] = field(default_factory=list)
-    """The loss on the lines that join the ends of the branches."""
     settings: dict[str, list[str]] = field(default_factory=lambda: {part: [] for part in PARTS})
     """Each distinct model, dataset, ... with all its options, as JSON text, sorted."""
     left_out: int = 0
@@ -93,8 +89,6 @@ def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -
     if traces.barriers:
         traces.grid = grid_of(at_start(prepare(frame)), traces.barriers)
     traces.settings = {part: sorted(texts) for part, texts in settings.items()}
-    traces.along = list(_listed(frame, "manifold_losses", "manifold_steps"))
-    traces.between = list(_listed(frame, "manifold_line"))
     return traces
 
 
@@ -140,24 +134,3 @@ def thinned(losses: np.ndarray[Any, Any]) -> tuple[tuple[float, ...], tuple[floa
     means = np.add.reduceat(losses, edges[:-1]) / np.diff(edges)
     centres = (edges[:-1] + edges[1:]) / 2
     return tuple(centres.tolist()), tuple(means.tolist())
-
-
-def _listed(frame: pd.DataFrame, values: str, steps: str | None = None) -> Iterator[Curve]:
-    """Curves that records hold as lists; the frame has them as JSON text."""
-    wanted = [name for name in (values, steps) if name]
-    if not set(wanted) <= set(frame.columns):
-        return
-    rows = frame[frame[values].notna()]
-    for row in rows[["dataset", "model", "expansion", *wanted]].to_dict("records"):
-        losses = _numbers(row[values])
-        positions = _numbers(row[steps]) if steps else list(np.linspace(0, 1, len(losses)))
-        if len(losses) == len(positions) >= 2 and np.isfinite(losses).all():
-            names = str(row["dataset"]), str(row["model"]), str(row["expansion"])
-            yield Curve(*names, tuple(positions), tuple(losses))
-
-
-def _numbers(text: Any) -> list[float]:
-    try:
-        return [float(number) for number in json.loads(text)]
-    except (TypeError, ValueError):
-        return []

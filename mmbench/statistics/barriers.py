@@ -6,8 +6,8 @@ Malviya et al. (2025, arXiv:2405.15895), algorithm 1 and equation 2. With the ba
     lambda              = the q-quantile of the base model's barriers: the ceil(q n)-th smallest
     M(theta, phi*)      = m(theta, lambda, n) - m(phi*, lambda, n), in percent
 
-The quantile is an order statistic, not interpolated between two: so at least a share q of the base model's nodes lies at
-or below it, and m(phi*, lambda, n) = ceil(q n) / n unless barriers are tied. lambda at q = 1 is the largest barrier.
+The quantile is an order statistic, not interpolated between two: so at least a share q of the base model's nodes lies
+at or below it, and m(phi*, lambda, n) = ceil(q n) / n unless barriers are tied. At q = 1 it is the largest barrier.
 
 Barriers are arrays (chains, nodes per chain). The first n nodes are the first of every chain, then the second of every
 chain, and so on; so the nodes of a smaller n are among those of a larger one, and every n of a grid can be read off one
@@ -91,3 +91,60 @@ def metric_from_barriers(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float
     """
     height = threshold(base, q, n)
     return 100 * (share(candidate, height, n) - share(base, height, n))
+
+
+def standard_error(candidate: npt.ArrayLike, base: npt.ArrayLike, q: float) -> float | None:
+    """Standard error of M over the random walks of both networks, of which chains are independent repetitions.
+
+    To first order, M varies like the mean over nodes of
+
+        u = [b(theta) <= lambda] - r [b(phi*) <= lambda],    r = f_theta(lambda) / f_phi*(lambda),
+
+    where the second term is the error of lambda and r the ratio of the densities of barriers at lambda, both counted
+    between the base model's quantiles q - w and q + w. Walk c of both networks may have the same draws, so its u is one
+    number per step. The nodes of a chain are correlated: the variance of the mean is the sum of the autocovariances of
+    u up to the first lag at which they turn negative (in pairs of lags: Geyer, 1992). They are taken around the mean
+    over chains at each step, since a chain's first nodes lie near its start. The error is widened by Student's t for
+    the number of independent stretches, so that +-1.96 of it cover 95 %.
+
+    Args:
+        candidate: (chains, nodes per chain) barriers of the expanded model.
+        base: those of its base model, of the same shape.
+        q: the quantile, in (0, 1].
+
+    Returns:
+        In percentage points; None for one chain, 0 for equal barriers. It leaves out the choice of images.
+    """
+    ours, theirs = np.atleast_2d(np.asarray(candidate, float)), np.atleast_2d(np.asarray(base, float))
+    chains, steps = ours.shape
+    if np.array_equal(ours, theirs):
+        return 0.0
+    if chains == 1:
+        return None
+    height, width = threshold(theirs, q), min(q, 1 - q, 0.5 * ours.size ** (-1 / 3))
+    below, above = threshold(theirs, max(q - width, 1 / ours.size)), threshold(theirs, q + width)
+    near = [np.mean((below <= b) & (b <= above)) for b in (ours, theirs)]
+    u: Barriers = (ours <= height) - near[0] / near[1] * (theirs <= height)
+    u = u - u.mean(0)
+    # A product of two deviations from a mean over chains is too small by the factor (chains - 1) / chains.
+    covariances = [float((u[:, : steps - lag] * u[:, lag:]).sum()) / (steps * (chains - 1)) for lag in range(steps)]
+    pairs = [sum(covariances[lag : lag + 2]) for lag in range(0, steps, 2)]
+    kept = next((i for i, pair in enumerate(pairs) if pair <= 0), len(pairs))
+    variance = max(2 * sum(pairs[:kept]) - covariances[0], covariances[0]) / ours.size
+    freedom = (chains - 1) * steps / max(4 * kept - 1, 1)  # stretches as long as the lags that count on both sides
+    connected = np.mean(ours <= height)
+    if connected in (0, 1):  # no node seen on one side: as if half a node had been
+        unseen = 0.5 / (ours.size + 1)
+        variance = max(variance, unseen * (1 - unseen) / ours.size)
+    return float(100 * np.sqrt(variance) * student(max(freedom, 1.0)) / NORMAL)
+
+
+NORMAL = 1.959964
+"""The normal distribution's 97.5 % point."""
+
+
+def student(freedom: float) -> float:
+    """The 97.5 % point of Student's t distribution."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, freedom))

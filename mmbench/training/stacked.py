@@ -1,8 +1,8 @@
 """Train networks of one architecture together with stacked weights, or one after the other if that is faster.
 
 On a GPU, launching kernels dominates a step of a small network, and K networks with stacked weights need no more
-launches than one. On a CPU the arithmetic dominates, and stacking gains nothing (`benchmarks/manifold.py`). So on a GPU
-both methods are timed, and the faster one is used.
+launches than one. On a CPU the arithmetic dominates, and stacking gains nothing. So on a GPU both methods are timed,
+and the faster one is used.
 """
 
 from __future__ import annotations

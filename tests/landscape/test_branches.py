@@ -71,7 +71,7 @@ def test_each_branch_begins_at_the_start_with_its_own_order() -> None:
 def test_a_shortened_recipe_is_a_recipe(
     name: str, steps: int, warmup: int, fraction: float, expected: tuple[int, int]
 ) -> None:
-    recipe = TRAININGS[name](steps=steps, warmup_steps=warmup)
+    recipe = TRAININGS[name](steps=steps, epochs=None, warmup_steps=warmup, schedule="cosine")
     short = shortened(recipe, fraction)
     assert (short.steps, short.warmup_steps) == expected
     assert type(recipe).model_validate(short.model_dump()) == short  # its own checks hold

@@ -12,7 +12,7 @@ from torch import nn
 
 from mmbench import expand
 from mmbench.data.base import InputShape, Split
-from mmbench.errors import UndefinedError
+from mmbench.errors import ScoreError, UndefinedError
 from mmbench.landscape.matching import Pair, gathered, match, permuted
 from mmbench.landscape.paths import barrier, place
 from mmbench.landscape.surface import Surface
@@ -302,7 +302,7 @@ def test_weights_that_are_not_finite_are_refused() -> None:
     model = network("mlp")
     with torch.no_grad():
         model.get_parameter("fc2.bias")[1] = math.nan
-    with pytest.raises(UndefinedError, match=r"tensor 'fc2\.bias' is not finite"):
+    with pytest.raises(ScoreError, match=r"tensor 'fc2\.bias' holds values that are not finite"):
         match(network("mlp"), model, torch.Generator())
 
 

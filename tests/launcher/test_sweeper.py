@@ -129,9 +129,9 @@ def test_what_a_sweep_sets_counts_for_every_choice(hydra, tmp_path, size, header
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["metric=manifold", "training=adamw", "training.steps=77"],
-        ["training.steps=77", "metric=manifold", "training=adamw"],
-        ["metric=manifold", "training.lr=0.5", "metric.images=77"],
+        ["metric=branch_distance", "training=adamw", "training.steps=77"],
+        ["training.steps=77", "metric=branch_distance", "training=adamw"],
+        ["metric=branch_distance", "training.lr=0.5", "metric.images=77"],
         ["model.hidden=[3,4,5]", "training.clip_norm=null"],
         ["results='a b'", "seed=9", "device=cpu"],
         ["+metric.extra=1"],
@@ -146,8 +146,8 @@ def test_options_are_set_and_referred_to_as_hydra_does(hydra, composer, override
 
 
 def test_jobs_share_nothing_that_one_could_change_for_another(composer):
-    first, _ = composer.compose(["training.steps=7", "metric=manifold"])
-    second, _ = composer.compose(["metric=manifold"])
+    first, _ = composer.compose(["training.steps=7", "metric=branch_distance"])
+    second, _ = composer.compose(["metric=branch_distance"])
     assert first["training"]["steps"] == first["metric"]["training"]["steps"] == 7
     assert second["training"]["steps"] == second["metric"]["training"]["steps"] == 300
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -45,7 +46,9 @@ SIGNS = {
     "top_eigenvalue": -1,
     "base_accuracy": -1,
     "depth": 1,
+    "branch_distance": 1,
     "distance_from_expansion": -1,
+    "injected_randomness": 1,
     "flops": 1,
     "l2_norm": -1,
     "layer_width": 1,
@@ -69,13 +72,18 @@ class TestEveryMetric(MetricContract):
         | {("sotl_e", family) for family in MODELS.names()}  # it needs the losses of a training
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "layer_width", "parameters", "random"})
-    reads_the_family = frozenset({"layer_width"})
-    scale_free = frozenset({"naswot", "weightwatcher_alpha"})
-    couples_images = frozenset({"manifold"})  # its batch norms use the statistics of all images at once
+    reads_the_family = frozenset({"layer_width", "manifold"})
+    scale_free = frozenset({"manifold", "naswot", "weightwatcher_alpha"})
+    options: ClassVar[Mapping[str, Any]] = {"match": False}
 
     @classmethod
     def metrics(cls) -> Sequence[str]:
         return METRICS.names()
+
+
+class TestMatchedExpansions(MetricContract):
+    metric = "injected_randomness"
+    test_a_parameter_without_influence_does_no_harm = None  # matching reads networks of known families alone
 
 
 each_metric = pytest.mark.parametrize("metric", METRICS.names())
@@ -92,7 +100,7 @@ def test_its_config_holds_exactly_its_options_and_their_defaults(metric: str) ->
     assert options.keys() == {"name", *METRICS[metric].model_fields}
     if "training" in options:
         assert options.pop("training") == "${training}"
-    assert METRICS.create(options) == METRICS[metric](**METRICS[metric].where_expanded)
+    assert METRICS.create(options) == METRICS[metric]()
 
 
 def test_every_config_is_of_a_metric() -> None:

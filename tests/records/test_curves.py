@@ -68,18 +68,6 @@ def test_a_large_store_is_sampled_and_says_so(stages, monkeypatch):
     assert (found.curves, found.left_out) == ([], 3)
 
 
-def test_curves_of_branches_come_from_the_records():
-    lists = {"manifold_losses": "[2.0, 1.0]", "manifold_steps": "[0.5, 1.5]", "manifold_line": "[1.0, 3.0, 1.0]"}
-    found = read_traces([], frame(**lists))
-    assert [(curve.steps, curve.losses) for curve in found.along] == [((0.5, 1.5), (2.0, 1.0))]
-    assert [(curve.steps, curve.losses) for curve in found.between] == [((0.0, 0.5, 1.0), (1.0, 3.0, 1.0))]
-
-
-@pytest.mark.parametrize("text", ["[1.0]", "[1.0, null]", "nonsense", "3"])
-def test_what_is_no_curve_is_none(text):
-    assert read_traces([], frame(manifold_line=text)).between == []
-
-
 def test_long_curves_are_thinned_to_means_of_equal_shares():
     steps, losses = thinned(np.arange(6000.0))
     assert len(steps) == len(losses) == module.POINTS

@@ -33,7 +33,7 @@ def sweep_table(judged):
 @pytest.fixture(scope="session")
 def traces():
     line = Curve("digits", "mlp", "net2wider", (0.0, 1.0), (2.0, 1.0))
-    return Traces(curves=[line], along=[line], between=[line])
+    return Traces(curves=[line])
 
 
 @pytest.fixture(scope="session")

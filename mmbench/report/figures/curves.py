@@ -1,4 +1,4 @@
-"""Training curves of base and expanded models, and the loss along and between the manifold metric's branches."""
+"""Training curves of base and expanded models."""
 
 from __future__ import annotations
 
@@ -32,29 +32,7 @@ def training_curves(curves: Sequence[Curve], looks: Looks) -> Figure:
         _panel(axes, [curve for curve in curves if (curve.dataset, curve.model) == panel], looks)
         axes.set_title(shortened(", ".join(panel), 50), loc="left")
     axes.set_xlabel("step")
-    _add_legend(figure, looks, base=True)
-    return figure
-
-
-def branch_curves(along: Sequence[Curve], between: Sequence[Curve], looks: Looks) -> Figure:
-    """Two panels: training loss along the branches, and loss on the straight lines that join their ends.
-
-    Args:
-        along: the loss along each branch, over its steps.
-        between: the loss on each line, over alpha from 0 to 1.
-        looks: colours of the operators.
-
-    Returns:
-        The figure. A panel without curves is left out.
-    """
-    figure = Figure(figsize=(WIDTH, 5.2 + 0.1 * len(looks.operators)))
-    parts = [(along, "along the branches", "step of the branch"), (between, "between the branches", "α on the line")]
-    shown = [part for part in parts if part[0]]
-    for axes, (curves, title, label) in zip(_stack(figure, len(shown)), shown, strict=True):
-        _panel(axes, curves, looks)
-        axes.set_title(title, loc="left")
-        axes.set_xlabel(label)
-    _add_legend(figure, looks, base=False)
+    _add_legend(figure, looks)
     return figure
 
 
@@ -90,8 +68,8 @@ def _grouped(curves: Sequence[Curve]) -> dict[tuple[str, tuple[float, ...]], lis
     return groups
 
 
-def _add_legend(figure: Figure, looks: Looks, *, base: bool) -> None:
-    handles = [Line2D([], [], color="#000000", linestyle=":", linewidth=2, label="base model")] if base else []
+def _add_legend(figure: Figure, looks: Looks) -> None:
+    handles = [Line2D([], [], color="#000000", linestyle=":", linewidth=2, label="base model")]
     for name in looks.operators:
         line = Line2D([], [], color=looks.of(name).colour, linewidth=1.6, label=name)
         line.set_linestyle("--" if name in CONTROLS else "-")

@@ -10,7 +10,7 @@ from matplotlib import rc_context
 
 from mmbench.records.curves import Traces
 from mmbench.report.figures.barriers import histogram, histogram_alt, one_base
-from mmbench.report.figures.curves import branch_curves, panels_of, training_curves
+from mmbench.report.figures.curves import panels_of, training_curves
 from mmbench.report.figures.equal_budget import equal_budget, equal_budget_alt
 from mmbench.report.figures.forest import forest, forest_alt
 from mmbench.report.figures.manifold_grid import heat_map, heat_map_alt
@@ -22,17 +22,7 @@ from mmbench.statistics.configurations import at_start, configurations, prepare,
 from mmbench.statistics.judge import Judgement, ranked
 from mmbench.text import file_stem
 
-NAMES = (
-    "overview",
-    "equal_budget",
-    "regret",
-    "training",
-    "branches",
-    "barriers",
-    "manifold_grid",
-    "tau_along",
-    "gains",
-)
+NAMES = ("overview", "equal_budget", "regret", "training", "barriers", "manifold_grid", "tau_along", "gains")
 """Stems of the figures that are not scatters."""
 
 
@@ -122,9 +112,3 @@ def _of_traces(traces: Traces, folder: Path, looks: Looks) -> Iterator[Drawing]:
             f"{', '.join(looks.operators) or 'no expansion'}."
         )
         yield saved(training_curves(traces.curves, looks), folder, "training", "Training curves", alt)
-    if traces.along or traces.between:
-        alt = (
-            "Mean training loss along the branches of the manifold metric, and on the straight lines between their "
-            f"ends, for {', '.join(looks.operators)}."
-        )
-        yield saved(branch_curves(traces.along, traces.between, looks), folder, "branches", "Branches", alt)
