@@ -3,6 +3,7 @@
 frame = mmbench.load_records("results")
 table = mmbench.correlate(frame)
 tables = mmbench.judge(frame)
+grid = mmbench.manifold_grid(frame)
 large = mmbench.expand(model, "net2wider", factor=2.0)
 again = mmbench.build(mmbench.configuration(large))
 trace = mmbench.measure(model, (images, labels), "hessian_trace", probes=64)

@@ -91,8 +91,8 @@ def shortened(name: Any, length: int = 30) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric's registered name, without the `@ID` that distinguishes its sets of options."""
-    return metric.partition("@")[0]
+    """A metric's registered name, without the `@ID` of its set of options and without its moment (`after 5 epochs`)."""
+    return re.split("@| after ", metric, maxsplit=1)[0]
 
 
 def file_stem(name: str) -> str:

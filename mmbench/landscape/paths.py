@@ -35,11 +35,15 @@ def move(surface: Surface, a: Place, b: Place, alpha: float) -> None:
         b: the network at alpha = 1.
         alpha: any number.
     """
-    torch.lerp(a.parameters, b.parameters, alpha, out=surface.point)
-    statistics = torch.lerp(a.buffers, b.buffers, alpha)
+    set_place(surface, Place(torch.lerp(a.parameters, b.parameters, alpha), torch.lerp(a.buffers, b.buffers, alpha)))
+
+
+def set_place(surface: Surface, at: Place) -> None:
+    """Set the surface's model to these parameters and buffers."""
+    surface.point.copy_(at.parameters)
     with torch.no_grad():
         buffers = _buffers(surface.model)
-        for buffer, values in zip(buffers, statistics.split([b.numel() for b in buffers]), strict=True):
+        for buffer, values in zip(buffers, at.buffers.split([b.numel() for b in buffers]), strict=True):
             buffer.copy_(values.view_as(buffer))
 
 

@@ -14,6 +14,10 @@ import pandas as pd
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from mmbench.records.barriers import read_barriers
+from mmbench.records.gains import GainCurve, read_gains
+from mmbench.statistics.configurations import at_start, prepare
+from mmbench.statistics.manifold_grid import Barriers, Grid, grid_of
 from mmbench.store.files import read_json
 from mmbench.store.store import key_of
 
@@ -45,6 +49,12 @@ class Traces:
     """Each distinct model, dataset, ... with all its options, as JSON text, sorted."""
     left_out: int = 0
     """Stage results that were not read, because there are too many."""
+    gains: list[GainCurve] = field(default_factory=list)
+    """The gain in validation accuracy along each training."""
+    barriers: dict[str, Barriers] = field(default_factory=dict)
+    """The manifold metric's barriers by the id of the run."""
+    grid: Grid = field(default_factory=Grid)
+    """The manifold metric over its quantiles and numbers of nodes."""
 
 
 def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -> Traces:
@@ -75,6 +85,9 @@ def read_traces(stores: Sequence[str | os.PathLike[str]], frame: pd.DataFrame) -
                     if part in parts:
                         settings[part].add(json.dumps(parts[part], sort_keys=True, ensure_ascii=False))
                 traces.curves += _history(path.parent, parts, names)
+    traces.gains, traces.barriers = read_gains(frame), read_barriers(frame)
+    if traces.barriers:
+        traces.grid = grid_of(at_start(prepare(frame)), traces.barriers)
     traces.settings = {part: sorted(texts) for part, texts in settings.items()}
     return traces
 

@@ -56,9 +56,10 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     try:
         folder.mkdir(exist_ok=True)
         write_records(frame, folder)
-        for name, table in judgement.tables.items():
-            write_table(table, folder / f"{name}.csv")
         traces = read_traces(folders(results), frame)
+        grid = {"manifold_grid": traces.grid.table, "manifold_grid_choices": traces.grid.choices}
+        for name, table in {**judgement.tables, **grid}.items():
+            write_table(table, folder / f"{name}.csv")
         drawings = draw(frame, judgement, folder / "figures", traces)
         report = write_report(frame, judgement, folder, drawings, traces)
     except OSError as error:

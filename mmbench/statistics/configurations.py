@@ -1,12 +1,15 @@
 """From runs to configurations: which runs count, what is averaged, and which configurations may be compared.
 
 A configuration is everything in a run but its metric and its seed. Score and target are averaged over seeds first;
-otherwise three seeds of ten networks would count as thirty networks. A cell is a group of configurations of equal
-budget (data set, base model, budget) or of equal architecture (data set, base model, parameters, depth, operations).
+otherwise three seeds of ten networks would count as thirty networks. A metric taken at another moment of the expanded
+model's training is another score, with a name of its own: `snip after 5 epochs`. A cell is a group of configurations of
+equal budget (data set, base model, budget) or of equal architecture (data set, base model, parameters, depth,
+operations).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,11 +24,12 @@ CONTROLS = ("none", "scratch", MATCHED)
 
 _TEXT = [
     *("run_id", "status", "error", "metric", "metric_id", "configuration", "base_configuration", "expansion", "arm"),
-    *("dataset", "model", "axis", "training", "store"),
+    *("dataset", "model", "axis", "training", "store", "definition"),
 ]
 _NUMBERS = [
     *("seed", "factor", "budget", "expected_sign", "score", "metric_seconds", "train_seconds", "parameters", "depth"),
     *("flops", "base_accuracy", "gain", "final_accuracy", "base_loss", "final_loss", "final_train_loss"),
+    *("best_validation_gain", "after", "after_epochs", "after_seconds"),
 ]
 _CONFIGURATION = ("dataset", "model", "expansion", "axis", "factor", "budget", "training", "parameters")
 _IDENTITY = ("configuration", "base", *KEYS, "expansion", "arm")
@@ -35,11 +39,13 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs with the columns that statistics read, one dtype each, and the targets; missing columns are null.
 
     Missing values of `arm`, `base` and `configuration` are derived from other columns. A metric with several sets of
-    options (metric_id) becomes several metrics, named `metric@` and the start of the id: they are different scores.
-    If a run id occurs several times (in two stores), one run counts, a done one if possible.
+    options (metric_id) becomes several metrics, named `metric@` and the start of the id: they are different scores. So
+    is a metric at a later moment, named `metric after 5 epochs` or `metric after 100 steps`; its seconds include the
+    training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible.
 
     Returns:
-        One row per run; `number` is that of its configuration.
+        One row per run. `number` is that of its configuration; `measured` is the metric without its moment, and
+        `moment` the moment in words, empty right after the expansion.
     """
     frame = frame.copy(deep=False)
     frame.attrs = {}  # pandas copies them, with their lists of files, whenever a column is taken
@@ -51,7 +57,11 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
         values = pd.to_numeric(frame[name], errors="coerce") if name in frame else pd.Series(np.nan, range(n))
         columns[name] = values.to_numpy(dtype=float, na_value=np.nan)
     table = pd.DataFrame(columns, index=range(n))
-    table["metric"] = _metric_with_options(table)
+    table["after"] = table["after"].fillna(0)
+    table["moment"] = _moments(table)
+    table["measured"] = _metric_with_options(table)
+    table["metric"] = table["measured"].str.cat(table["moment"], " ").str.rstrip()
+    table["metric_seconds"] += table["after_seconds"].where(table["after"] > 0).fillna(0)
     arm = table["expansion"].isin(CONTROLS).map({True: "control", False: "expansion"}).astype("string")
     table["arm"] = table["arm"].fillna(arm)
     table["base"] = _filled(table, "base_configuration", ("model", "training"))
@@ -64,6 +74,23 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     table = table[~repeated].reset_index(drop=True)
     table["number"] = table.groupby(list(_IDENTITY), dropna=False).ngroup()
     return with_targets(table)
+
+
+def at_start(runs: pd.DataFrame) -> pd.DataFrame:
+    """The prepared runs of each metric at its first moment: right after the expansion, if it was measured then.
+
+    A metric that is undefined there, such as `sotl_e`, counts at the first moment at which it has a score.
+
+    Returns:
+        These runs, as of `prepare`.
+    """
+    if not (runs["after"] > 0).any():
+        return runs
+    without = ~(runs["done"] & np.isfinite(runs["score"]))
+    ordered = runs.assign(without=without).sort_values(["without", "after"], kind="stable")
+    first = ordered.drop_duplicates("measured").set_index("measured")["moment"]
+    kept = runs["moment"] == runs["measured"].map(first)
+    return runs[kept.fillna(True).astype(bool)].reset_index(drop=True)
 
 
 def scored(runs: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -123,8 +150,8 @@ def number_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def runs(frame: pd.DataFrame, target: str) -> pd.DataFrame:
-    """The runs of a frame that count for a target: done, with a finite score and target; missing columns are null."""
-    return scored(prepare(frame), target)
+    """The runs of a frame that count for a target: done, with a finite score and target, each metric's first moment."""
+    return scored(at_start(prepare(frame)), target)
 
 
 def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
@@ -145,10 +172,30 @@ def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:
     return sorted(table.loc[repeated, "metric"].unique())
 
 
+def _moments(table: pd.DataFrame) -> pd.Series:
+    """The moment of each run in words: epochs where it is a whole number of them; empty right after the expansion."""
+    epochs = table["after_epochs"].round()
+    whole = (table["after_epochs"] - epochs).abs() < 1e-6
+    unit = whole.map({True: "epoch", False: "step"})
+    number = epochs.where(whole, table["after"]).fillna(0).astype(int)
+    text = "after " + number.astype("string") + " " + unit + (number != 1).map({True: "s", False: ""})
+    return text.where(table["after"] > 0, "").astype("string")
+
+
 def _metric_with_options(table: pd.DataFrame) -> pd.Series:
-    ids = table.groupby("metric")["metric_id"].transform("nunique")
-    several = (ids > 1).fillna(False) & table["metric_id"].notna()
-    return table["metric"].mask(several, table["metric"] + "@" + table["metric_id"].str[:6])
+    """The metric, followed by its set of options if it has several; the moment is none of them."""
+    definition = table["definition"].fillna("").str.replace(_MOMENT, "", regex=True)
+    table = table.assign(options=definition, some_training=table["training"].fillna(""))
+    # Moments of one set of options have ids of their own, and take the first one's.
+    groups = table.sort_values("after", kind="stable").groupby(["metric", "options", "some_training"])
+    at_once = table.groupby(["metric", "options", "some_training", "moment"])["metric_id"].transform("nunique")
+    several = at_once.groupby([table["metric"], table["options"], table["some_training"]]).transform("max") > 1
+    ids = table["metric_id"].where(several.fillna(True), groups["metric_id"].transform("first"))
+    counts = ids.groupby(table["metric"]).transform("nunique")
+    return table["metric"].mask((counts > 1).fillna(False) & ids.notna(), table["metric"] + "@" + ids.str[:6])
+
+
+_MOMENT = re.compile(r"(?:, )?\bafter=[^,)]*")
 
 
 def _filled(table: pd.DataFrame, column: str, parts: Sequence[str]) -> pd.Series:

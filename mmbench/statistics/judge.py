@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mmbench.statistics.configurations import KEYS, prepare
+from mmbench.statistics.configurations import KEYS, at_start, prepare
 from mmbench.statistics.controls import DERIVED
 from mmbench.statistics.correlation import false_discovery_rate
 from mmbench.statistics.differences import difference_table
 from mmbench.statistics.exclusions import exclusion_table
+from mmbench.statistics.moments import moments_table
 from mmbench.statistics.one_choice import FIXED
 from mmbench.statistics.regret import regret_at, split
 from mmbench.statistics.reliability import ceiling
@@ -29,6 +30,7 @@ from mmbench.statistics.sample import EQUAL_SIZE, Samples
 from mmbench.statistics.summary import COLUMNS, Summaries
 from mmbench.statistics.target import TARGETS
 from mmbench.statistics.transfer import transfer_table
+from mmbench.statistics.validation import validation_table
 
 Flags = NDArray[np.bool_]
 
@@ -74,6 +76,10 @@ class Judgement:
     """Regret against cost; see regret.py."""
     reliability: pd.DataFrame
     """How reproducible each target is; see reliability.py."""
+    moments: pd.DataFrame
+    """The correlations along the training; see moments.py."""
+    validation: pd.DataFrame
+    """How far choosing on validation flatters; see validation.py."""
     exclusions: pd.DataFrame
     """What is excluded, and why."""
     remarks: list[str]
@@ -96,7 +102,8 @@ def judge(frame: pd.DataFrame) -> Judgement:
     Returns:
         The tables; see the fields of `Judgement`.
     """
-    runs = prepare(frame)
+    everything = prepare(frame)
+    runs = at_start(everything)
     samples = [Samples(runs, target) for target in TARGETS]
     granulated, sign_errors = _one_choice_tables(samples)
     reliabilities = _reliability_table(samples)
@@ -109,13 +116,18 @@ def judge(frame: pd.DataFrame) -> Judgement:
         transfer=transfer_table(samples),
         regret_curve=_regret_curve(samples),
         reliability=reliabilities,
-        exclusions=exclusion_table(frame, runs),
+        moments=moments_table(everything),
+        validation=validation_table(runs),
+        exclusions=exclusion_table(frame, everything),
         remarks=on_sweep(runs, reliabilities, frame.attrs.get("unfinished", {})),
     )
 
 
 def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     """Judge every metric: one row per (metric, target, group) that has a record; the contract's columns come first.
+
+    A metric that was taken at several moments of the training has rows for the first one alone, which is right after
+    the expansion, if it was measured then; see moments.py for all of them.
 
     Groups are `all`, `key=value` for each data set, model, axis, budget, training and (if several) store, and
     `arm=expansion`, which is all without the controls. The derived controls `lookup_table` and `second_training` (see
@@ -135,7 +147,8 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
       frequent one).
     * regret_at_1 and similar columns: see regret.py, in the target's own unit, averaged over base models with at least
       2 configurations. An expected sign of 0 or null counts as +1.
-    * seconds: mean metric_seconds of a run. cost_fraction: summed metric_seconds over summed train_seconds.
+    * seconds: mean metric_seconds of a run, and of the training up to the moment of the score. cost_fraction: their
+      sum over summed train_seconds.
     * expected_sign: the sign expected of this correlation, the metric's times the target's `DIRECTIONS`. sign_agrees:
       whether spearman has it; null where one of the two is 0 or null, false for rho = 0.
     * target_reliability, score_reliability, noise_ceiling: see reliability.py.
@@ -146,7 +159,7 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         The rows, sorted: group `all` first, then groups by name; targets in their order; larger |spearman| first.
     """
-    runs = prepare(frame)
+    runs = at_start(prepare(frame))
     return _correlation_table(runs, [Samples(runs, target) for target in TARGETS])
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 TARGETS = {
     "gain": "gain in test accuracy",
+    "best_validation_gain": "best gain in validation accuracy",
     "final_accuracy": "final test accuracy",
     "gain_over_scratch": "gain over compute-matched scratch",
     "test_loss_gain": "gain in test loss",
@@ -15,6 +16,9 @@ TARGETS = {
 """The targets and their names for people.
 
 * gain, final_accuracy: columns of the record.
+* best_validation_gain: the best validation accuracy of the expanded model's training minus that of the base model's, a
+  column of the record. This is the target G* of the paper (arXiv:2405.15895); it is chosen on the images that it is
+  computed on.
 * gain_over_scratch: final accuracy minus that of `scratch_matched`, the large network trained from scratch for the
   compute of base and expanded model together, on the same data set, base model, budget and seed (the mean over axes,
   where several were trained). Null for `scratch_matched` itself and where none was trained.

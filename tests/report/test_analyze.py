@@ -30,7 +30,7 @@ def test_a_part_of_a_sweep_becomes_tables_figures_and_a_report(stored, sweep, ca
     files = {str(path.relative_to(analysis.folder)) for path in analysis.folder.rglob("*") if path.is_file()}
     figures = ("overview", "equal_budget", "regret", "scatter_manifold", "scatter_random")
     tables = {"records.parquet", "records.csv", "correlations.tex", "report.html"}
-    tables |= {f"{name}.csv" for name in analysis.judgement.tables}
+    tables |= {f"{name}.csv" for name in (*analysis.judgement.tables, "manifold_grid", "manifold_grid_choices")}
     assert files == tables | {f"figures/{stem}.{kind}" for stem in figures for kind in ("png", "svg")}
     assert len(analysis.frame) == len(pd.read_csv(analysis.folder / "records.csv")) == len(kept)
     assert analysis.judgement.exclusions["reason"].tolist()[0] == f"left out by where: {where}"

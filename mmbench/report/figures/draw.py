@@ -9,17 +9,20 @@ import pandas as pd
 from matplotlib import rc_context
 
 from mmbench.records.curves import Traces
+from mmbench.report.figures.barriers import histogram, histogram_alt, one_base
 from mmbench.report.figures.curves import panels_of, training_curves
 from mmbench.report.figures.equal_budget import equal_budget, equal_budget_alt
 from mmbench.report.figures.forest import forest, forest_alt
+from mmbench.report.figures.manifold_grid import heat_map, heat_map_alt
+from mmbench.report.figures.moments import scores_and_gains, tau_along, tau_along_alt
 from mmbench.report.figures.regret import regret, regret_alt
 from mmbench.report.figures.scatter import scatter, summary
 from mmbench.report.figures.style import STYLE, Drawing, Looks, saved
-from mmbench.statistics.configurations import configurations, runs
+from mmbench.statistics.configurations import at_start, configurations, prepare, runs
 from mmbench.statistics.judge import Judgement, ranked
 from mmbench.text import file_stem
 
-NAMES = ("overview", "equal_budget", "regret", "training")
+NAMES = ("overview", "equal_budget", "regret", "training", "barriers", "manifold_grid", "tau_along", "gains")
 """Stems of the figures that are not scatters."""
 
 
@@ -41,7 +44,13 @@ def draw(frame: pd.DataFrame, judgement: Judgement, folder: Path, traces: Traces
     folder.mkdir(parents=True, exist_ok=True)
     with rc_context(STYLE):
         looks = Looks.of_runs(frame)
-        drawings = [*_of_metrics(frame, judgement, folder, looks), *_of_traces(traces or Traces(), folder, looks)]
+        traces = traces or Traces()
+        drawings = [
+            *_of_metrics(frame, judgement, folder, looks),
+            *_of_barriers(frame, traces, folder),
+            *_along_training(frame, judgement, traces, folder),
+            *_of_traces(traces, folder, looks),
+        ]
     written = {path for drawing in drawings for path in (drawing.png, drawing.svg)}
     for stem in ("scatter_*", *NAMES):
         for path in {*folder.glob(f"{stem}.png"), *folder.glob(f"{stem}.svg")} - written:
@@ -71,6 +80,28 @@ def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: 
             figure = scatter(chosen, points[points["metric"] == metric], row, looks)
             alt = f"Score against gain for {metric}, one point per configuration: {summary(row)}."
             yield saved(figure, folder, f"scatter_{file_stem(metric)}", metric, alt)
+
+
+def _of_barriers(frame: pd.DataFrame, traces: Traces, folder: Path) -> Iterator[Drawing]:
+    if traces.barriers:
+        chosen = one_base(at_start(prepare(frame)), traces.barriers)
+        if len(chosen):
+            alt = histogram_alt(chosen, traces.barriers)
+            yield saved(histogram(chosen, traces.barriers), folder, "barriers", "Barriers", alt)
+    if traces.grid.table["kendall_within"].notna().any():
+        alt = heat_map_alt(traces.grid)
+        yield saved(heat_map(traces.grid), folder, "manifold_grid", "Quantile and nodes", alt)
+
+
+def _along_training(frame: pd.DataFrame, judgement: Judgement, traces: Traces, folder: Path) -> Iterator[Drawing]:
+    if len(judgement.moments):
+        alt = tau_along_alt(judgement.moments)
+        yield saved(tau_along(judgement.moments), folder, "tau_along", "Along the training", alt)
+    if traces.gains or len(judgement.moments):
+        figure = scores_and_gains(prepare(frame), traces.gains)
+        if figure is not None:
+            alt = "The manifold metric and the gain in validation accuracy against the epoch, a line per expansion."
+            yield saved(figure, folder, "gains", "Score and gain", alt)
 
 
 def _of_traces(traces: Traces, folder: Path, looks: Looks) -> Iterator[Drawing]:

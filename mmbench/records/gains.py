@@ -1,0 +1,62 @@
+"""The gain in validation accuracy along the training of each expanded model: the paper's G_t (arXiv:2405.15895)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from mmbench.records.barriers import located
+
+NEEDED = {"trained_id", "base_best_validation_accuracy", "epoch_steps", "status"}
+READ = 2000
+"""At most this many trainings are read, however large the store: the first by their id, which is a hash."""
+
+
+@dataclass(frozen=True)
+class GainCurve:
+    """G_t of one training: validation accuracy after t epochs, minus the best of its base model."""
+
+    run_id: str
+    """Of one of the runs of this training."""
+    epochs: tuple[float, ...]
+    gains: tuple[float, ...]
+
+
+def read_gains(frame: pd.DataFrame) -> list[GainCurve]:
+    """The gains along the trainings of a frame; trainings without a stored curve are skipped.
+
+    Args:
+        frame: as of `load_records`.
+
+    Returns:
+        One curve per training of an expanded model.
+
+    Raises:
+        StoreError: the frame does not say which folder it was loaded from.
+    """
+    if frame.empty or not set(frame.columns) >= NEEDED:
+        return []
+    rows = frame[(frame["status"] == "done") & frame[[*NEEDED]].notna().all(axis=1)]
+    rows = rows.drop_duplicates("trained_id").sort_values("trained_id", kind="stable")[:READ]
+    return list(_curves(located(rows))) if len(rows) else []
+
+
+def _curves(rows: pd.DataFrame) -> Iterator[GainCurve]:
+    for row in rows.to_dict("records"):
+        folder = Path(row["store"]) / "stages" / "trained" / str(row["trained_id"])
+        try:
+            stored = load_file(folder / "history.safetensors")
+            steps, accuracies = stored["validation_steps"], stored["validation_accuracy"].astype(float)
+        except (OSError, KeyError, SafetensorError):
+            continue
+        if len(steps) != len(accuracies) or len(steps) < 2 or not np.isfinite(accuracies).all():
+            continue
+        epochs = steps / max(float(row["epoch_steps"]), 1.0)
+        gains = accuracies - float(row["base_best_validation_accuracy"])
+        yield GainCurve(str(row["run_id"]), tuple(epochs.tolist()), tuple(gains.tolist()))
