@@ -178,5 +178,7 @@ def _taus(scores: Array, gains: Array) -> Array:
     """Kendall's tau-b of every row of scores (s, k) with every row of gains (g, k): (s, g); 0 for equal scores."""
     first, second = np.triu_indices(scores.shape[1], 1)
     up, gain = (np.sign(values[:, first] - values[:, second]).astype(np.float32) for values in (scores, gains))
-    untied = np.sqrt((up**2).sum(axis=1)[:, None] * (gain**2).sum(axis=1)[None])
-    return np.asarray(np.divide(up @ gain.T, untied, out=np.zeros_like(untied), where=untied > 0), dtype=float)
+    # Whole numbers, exact in float32; their ratio is not.
+    concordant, pairs = (up @ gain.T).astype(float), [(v**2).sum(axis=1).astype(float) for v in (up, gain)]
+    untied = np.sqrt(pairs[0][:, None] * pairs[1])
+    return np.divide(concordant, untied, out=np.zeros_like(untied), where=untied > 0)

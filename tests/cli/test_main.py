@@ -37,7 +37,7 @@ def test_every_command_is_listed_with_what_it_does(capsys):
     shown = capsys.readouterr().out
     names = ["run", "plan", "status", "retry", "clean", "analyze", "advise", "dashboard", "plane", "track"]
     assert list(command_line.commands()) == names
-    assert [line.split()[0] for line in shown.splitlines()[2:11]] == names
+    assert [line.split()[0] for line in shown.splitlines()[2:12]] == names
     assert "  plan      what a sweep would do: jobs, what is stored" in shown
 
 
