@@ -32,7 +32,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """Logits (n, classes) in float64 and labels (n,) to the loss of each image (n,)."""
 Statistics = Literal["keep", "recompute", "fold"]
 LARGEST = 4096
-"""Images times nodes of one pass on an accelerator. On a CPU it is 2 `surface.CHUNK`: larger ones are no faster."""
+"""Images times nodes of one pass on an accelerator; fewer on a CPU."""
 SEARCH = 12
 """Steps of the golden-section search; each shrinks the bracket to 0.618 of its length."""
 GOLDEN = (5**0.5 - 1) / 2
@@ -164,7 +164,11 @@ class Lines:
     @property
     def _largest(self) -> int:
         """Images times nodes of one pass."""
-        return LARGEST if self.images.images.is_cuda else 2 * surface.CHUNK
+        if self.images.images.is_cuda:
+            return LARGEST
+        # On a CPU, images of a convolution are to stay in the cache; vectors are too small to be worth a pass.
+        spatial = self.fast is not None and isinstance(self.fast.writer, nn.Conv2d)
+        return max(1, surface.CHUNK // 4) if spatial else 2 * surface.CHUNK
 
     def _agrees(self) -> bool:
         """Whether two nodes in one pass have the losses that mixed weights give, on a few images."""
