@@ -67,8 +67,8 @@ class Manifold(Metric):
     """Independent walks, which share the nodes evenly and give the standard error."""
 
     def reference_options(self) -> dict[str, Any]:
-        """All but the quantile, which is read off the barriers."""
-        return {key: value for key, value in self.describe().items() if key != "quantile"}
+        """All but the quantile, which is read off the barriers, and the moment."""
+        return {key: value for key, value in super().reference_options().items() if key != "quantile"}
 
     def reference(self, base: Subject) -> Mapping[str, Tensor]:
         """The base model's barriers.
