@@ -22,8 +22,8 @@ class Deepening(Sized):
     """Depth only."""
 
     def because(self, base: Architecture) -> str:
-        """The layers of an MLP are not residual blocks."""
-        return ", which has no residual blocks (net2deeper inserts layers)" if base.name == "mlp" else ""
+        """The layers of a plain network are not residual blocks."""
+        return ", which has no residual blocks (net2deeper inserts layers)" if base.plain else ""
 
 
 class Repeating(Deepening):

@@ -6,9 +6,9 @@ added to. For orthonormal v the norm of the gradient is largest if the v are the
 largest singular values. Each v gets the mean length of the old outgoing weights. If there are more new units than
 singular vectors, the remaining v are random.
 
-The function is kept since phi(0) = 0. The gradient needs phi'(0) != 0, which holds for GELU but not for ReLU. In an MLP
-with ReLU, a new unit therefore gets a bias of one, and its constant output v is subtracted from the bias of the next
-layer. With batch norm between the convolutions of a residual block this is not possible: the operator is not defined
+The function is kept since phi(0) = 0. The gradient needs phi'(0) != 0, which holds for GELU but not for ReLU. In a
+plain network with ReLU, a new unit therefore gets a bias of one, and its constant output v is subtracted from the bias
+of the next layer. With batch norm between the convolutions of a residual block this is not possible: the operator is not defined
 there.
 """
 
@@ -33,7 +33,7 @@ class GradMax(Sized):
     """New hidden units with the largest gradient."""
 
     preserves = "exact"
-    families = ("mlp", "vit", "mixer", "convnext")
+    families = ("mlp", "cnn", "vit", "mixer", "convnext")
     needs_data = True
 
     axis: Literal["hidden"] = "hidden"
@@ -56,7 +56,7 @@ class GradMax(Sized):
             f"{layers[group][1]}.weight": _outgoing(growth, f"{layers[group][1]}.weight", group, moment)
             for group, moment in moments.items()
         }
-        on = 1.0 if growth.base.name == "mlp" else 0.0
+        on = 1.0 if growth.base.plain else 0.0
         for name, fresh in growth.fresh.items():
             axes = list(zip(growth.old.tensors[name], growth.new.tensors[name], strict=True))
             kept = [kept_entries(*pair, growth.old, growth.new) for pair in axes]

@@ -17,10 +17,10 @@ from mmbench.models.table import Axis
 
 @EXPANSIONS.register("kernel_pad")
 class KernelPad(Padding):
-    """A border of zeros around every kernel inside the blocks."""
+    """A border of zeros around every kernel inside the blocks; of a CNN, around every kernel."""
 
     preserves = "exact"
-    families = ("resnet", "convnext")
+    families = ("cnn", "resnet", "convnext")
 
     axis: Literal["kernel"] = "kernel"
     """Sides of the kernels only; they stay odd: a factor of 2 turns 3 into 7."""

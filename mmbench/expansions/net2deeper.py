@@ -1,48 +1,102 @@
 """`net2deeper`: insert layers that are the identity (Chen, Goodfellow and Shlens, 2016, arXiv:1511.05641).
 
-A new layer has the identity matrix as its weight and a bias of zero. It follows a ReLU and is followed by one, and
-ReLU(ReLU(x)) = ReLU(x), so the function is kept exactly. The operator is for plain networks: a GELU applied twice is
-not one GELU, and in a residual network the layer would have to be inside a block.
+A new layer has the identity matrix as its weight and a bias of zero; a new convolution copies every channel, with the
+identity at the centre of the kernel and zeros around it. The layer follows a ReLU and is followed by one, and
+ReLU(ReLU(x)) = ReLU(x), so the function is kept exactly. It stands before the pool that follows the old convolution.
+
+The operator is for plain networks: a GELU applied twice is not one GELU, and in a residual network the layer would have
+to be inside a block. A new layer is as wide as the one before it; `expansion=net2net` reaches other widths as well.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import Field, Strict, model_validator
 
-from mmbench.expansions.base import EXPANSIONS, Filled, Growth
+from mmbench.data.base import InputShape
+from mmbench.errors import UndefinedError
+from mmbench.expansions.base import EXPANSIONS, Arrangement, Filled, Growth
 from mmbench.expansions.sized import Sized
-from mmbench.models.base import Architecture, interleaved
-from mmbench.models.table import Table
+from mmbench.models.base import Architecture
+from mmbench.models.plain import Plain, aligned, origins, places_after
+
+After = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False), Field(min_length=1)]
 
 
 @EXPANSIONS.register("net2deeper")
 class Net2Deeper(Sized):
-    """More layers, the identity before training, each as wide as the old layer that it follows."""
+    """More layers, the identity before training, each as wide as the layer that it follows."""
 
     preserves = "exact"
-    families = ("mlp",)
+    families = ("cnn", "mlp")
 
     axis: Literal["depth"] = "depth"
-    """Depth only."""
+    """Depth only: of a CNN, its convolutions."""
+    after: After | None = None
+    """The layers of the base model, from 1, that the new ones follow: one for all, or one for each; null to spread
+    them evenly or, with `to`, to place them where the widths fit best."""
+
+    @model_validator(mode="after")
+    def _places_are_known(self) -> Self:
+        if self.after is not None and (self.budget is not None or self.match is not None):
+            raise ValueError("expansion.after goes with expansion.factor or expansion.to, not with budget or match")
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """Without `after` where the operator chooses."""
+        return {key: value for key, value in super().describe().items() if key != "after" or value is not None}
+
+    @property
+    def label(self) -> str:
+        """Size and places."""
+        return super().label + ("" if self.after is None else f" after {','.join(map(str, self.after))}")
 
     def because(self, base: Architecture) -> str:
         """The layers of residual networks are in blocks."""
         return ", whose layers are in residual blocks (expansion=identity_block inserts those)"
 
-    def arrange(self, old: list[str], new: list[str], tables: tuple[Table, Table]) -> list[str | None]:
-        """Put new layers evenly among the old ones.
+    def grown(self, base: Architecture, factor: float) -> Architecture:
+        """More layers at the places of `after`, or spread evenly."""
+        even = super().grown(base, factor)
+        if self.after is None or even == base:
+            return even
+        assert isinstance(base, Plain)
+        (name,) = base.axes[self.axis]
+        old, new = len(base.sizes()[name]), len(even.sizes()[name])
+        return base.deepened(name, places_after(self.after, old, new - old))
+
+    def resized(self, base: Architecture, sizes: dict[str, Any]) -> Architecture:
+        """The base with other sizes, and new layers at the places of `after`."""
+        assert isinstance(base, Plain)
+        return base.resized(sizes, self.after)
+
+    def arrangement(self, base: Architecture, target: Architecture, shape: InputShape) -> Arrangement:
+        """New layers where their widths are those of the layers before them.
 
         Args:
-            old: the small network's layers, in forward order.
-            new: the larger network's.
-            tables: the axis tables of both.
+            base: the small architecture.
+            target: the larger one.
+            shape: not used.
 
         Returns:
-            For each layer in `new` the layer in `old` that it continues, or None.
+            For each layer of the larger network the one of the small network that it continues, or None.
+
+        Raises:
+            UndefinedError: a layer has another width than the one that it continues or follows.
         """
-        return [None if origin is None else old[origin] for origin in interleaved(len(old), len(new))]
+        found: dict[str, str | None] = {}
+        for name, old, new in zip(base.plain, base.blocks(), target.blocks(), strict=True):
+            widths, wider = base.sizes()[name], target.sizes()[name]
+            places = aligned(widths, wider, self.after if name in base.axes[self.axis] else None)
+            if any(wider[p] != widths[origin] for p, origin in enumerate(origins(places))):
+                raise UndefinedError(
+                    f"net2deeper inserts layers that are as wide as the ones that they follow, and leaves all others: "
+                    f"model.{name} = {[*widths]} cannot become {[*wider]}; use expansion=net2net"
+                )
+            found |= {layer: None if p is None else old[p] for layer, p in zip(new, places, strict=True)}
+        return found
 
     def fill(self, growth: Growth) -> Filled:
         """Old layers at their new places, identities between them."""
@@ -50,7 +104,9 @@ class Net2Deeper(Sized):
             source = growth.source(name)
             if source is not None:
                 yield name, growth.small[source]
-            elif fresh.dim() == 2:
-                yield name, torch.eye(len(fresh), dtype=fresh.dtype)
-            else:
-                yield name, fresh.zero_()
+                continue
+            fresh.zero_()
+            if fresh.dim() > 1:
+                centre = tuple(side // 2 for side in fresh.shape[2:])
+                fresh[(..., *centre)] = torch.eye(len(fresh), dtype=fresh.dtype)
+            yield name, fresh

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from mmbench.data.base import InputShape
 from mmbench.expansions.base import EXPANSIONS, Filled, Growth
 from mmbench.expansions.sized import Sized
+from mmbench.models.base import Architecture
 
 
 @EXPANSIONS.register("scratch")
@@ -18,9 +20,26 @@ class Scratch(Sized):
     preserves = "no"
     arm = "control"
 
-    axis: Literal["width", "stream", "hidden", "heads", "head_dim", "depth", "kernel"] = "width"
-    """What is larger than in the base model: all channels, those of the residual stream, the units inside the blocks,
-    the attention heads, the channels of each head, the number of blocks, or the convolution kernels."""
+    axis: Literal["width", "first", "convolutions", "stream", "hidden", "heads", "head_dim", "depth", "kernel"] = (
+        "width"
+    )
+    """What is larger than in the base model: all channels, those of the first layer, of the convolutions or of the
+    residual stream, the units inside the blocks, the attention heads, the channels of each head, the number of blocks,
+    or the convolution kernels."""
+
+    def settled(self, base: Architecture, architecture: Architecture, shape: InputShape) -> Architecture:
+        """Any architecture that differs in size; no weights have to fit.
+
+        Args:
+            base: the small architecture.
+            architecture: the larger one.
+            shape: what the networks are built for.
+
+        Returns:
+            The architecture.
+        """
+        self.check(base.table(shape), architecture.table(shape))
+        return architecture
 
     def fill(self, growth: Growth) -> Filled:
         """The larger network's own initialisation."""

@@ -1,4 +1,4 @@
-"""Expansions along an axis: by a factor, to a parameter budget, or to another operator's parameter count."""
+"""Expansions along an axis: by a factor, to a parameter budget, to another operator's count, or to exact sizes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Target
 from mmbench.expansions.budget import LARGEST_FACTOR, Grow, solve
+from mmbench.expansions.exact import To, changed, ratio, refuse_smaller, text, wanted
 from mmbench.models.base import Architecture
 from mmbench.models.table import Table
 from mmbench.registry import unknown_name
@@ -32,6 +33,8 @@ class Sized(Expansion):
     """Name of an operator whose parameter count is matched: its count with `factor` and its default options."""
     tolerance: float = Field(0.01, ge=0, le=0.05)
     """Largest relative difference between the actual and the target parameter count."""
+    to: To = ()
+    """Exact sizes of the larger network by name, as `to.channels=[10,32]`; instead of axis, factor, budget and match."""
 
     @field_validator("match")
     @classmethod
@@ -45,30 +48,80 @@ class Sized(Expansion):
     def _one_goal(self) -> Self:
         if self.budget is not None and self.match is not None:
             raise ValueError("expansion.budget and expansion.match both set the size of the network; give one of them")
+        for option in ("factor", "budget", "match", "depth_factor") if self.to else ():
+            if option in type(self).model_fields and getattr(self, option) != type(self).model_fields[option].default:
+                raise ValueError(
+                    f"expansion.to and expansion.{option} both set the size of the network; give one of them"
+                )
         return self
 
     def describe(self) -> dict[str, Any]:
-        """The options that the result depends on: without the tolerance, and without a factor that is solved for."""
-        without = {"tolerance", "factor"} if self.budget is not None else {"tolerance"}
+        """The options that the result depends on: without the tolerance, and without what another option decides."""
+        without = {"tolerance"} if self.to else {"tolerance", "to"}
+        if self.budget is not None or self.to:
+            without |= {"factor"}
+        if self.to:
+            without |= {"axis", "budget", "match"}
         return {key: value for key, value in super().describe().items() if key not in without}
 
     @property
     def label(self) -> str:
         """Name, axis if there are several, and size."""
+        if self.to:
+            return f"{self.name} to {text(self.to)}"
         axis = f" {self.axis}" if len(self.axes()) > 1 else ""
         size = f"{self.budget:g}x" if self.budget else f"={self.match}" if self.match else f"f={self.factor:g}"
         return f"{self.name}{axis} {size}"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """The base grown by the factor, or to the target parameter count."""
+        """The base grown by the factor, to the target parameter count, or to exact sizes."""
         self.refuse_other_families(base)
+        if self.to:
+            architecture = self.exactly(base)
+            settled = self.settled(base, architecture, shape)
+            return Target(settled, "+".join(changed(base, architecture)), ratio(base, architecture))
         factor, goal = self.factor, self.goal(base, shape)
         if goal is None:
-            architecture = base.grown(self.axis, factor)
+            architecture = self.grown(base, factor)
         else:
             architecture = self.reach(base, shape, goal)
             factor = round(architecture.extent(self.axis) / base.extent(self.axis), 4)
         return Target(self.settled(base, architecture, shape), self.axis, factor)
+
+    def grown(self, base: Architecture, factor: float) -> Architecture:
+        """The base grown along the axis by a factor."""
+        return base.grown(self.axis, factor)
+
+    def exactly(self, base: Architecture) -> Architecture:
+        """The architecture with the sizes of `to`.
+
+        Args:
+            base: the architecture that grows.
+
+        Returns:
+            The larger architecture.
+
+        Raises:
+            UndefinedError: the family lacks a size, a size shrinks, or this operator does not grow one of them.
+        """
+        architecture = self.resized(base, wanted(base, self.to))
+        refuse_smaller(base, architecture)
+        for name, axes in changed(base, architecture).items():
+            if not axes & {*self.reaches()}:
+                what = "more layers" if name in base.plain and axes == {"depth"} else name
+                raise UndefinedError(
+                    f"expansion.to needs {what} (expansion.axis = {' or '.join(sorted(axes))}), and {self.name} grows "
+                    f"{', '.join(self.reaches())} only; use another operator, or expansion=net2net for width and depth"
+                )
+        return architecture
+
+    def reaches(self) -> tuple[str, ...]:
+        """The axes whose sizes `to` may change."""
+        return self.axes()
+
+    def resized(self, base: Architecture, sizes: dict[str, Any]) -> Architecture:
+        """The base with other sizes."""
+        return base.resized(sizes)
 
     def reach(
         self,
@@ -117,7 +170,9 @@ class Sized(Expansion):
         self.refuse_other_families(base)
         architecture = self.adapted(base, architecture)
         self.check(base.table(shape), architecture.table(shape))
-        self.arrangement(base, architecture, shape)
+        arrangement = self.arrangement(base, architecture, shape)
+        if difference := base.not_inherited(architecture, arrangement, exactly=self.preserves != "no"):
+            raise UndefinedError(f"{self.name} cannot carry the weights over: {difference}")
         return architecture
 
     def goal(self, base: Architecture, shape: InputShape) -> tuple[int, str] | None:
@@ -157,7 +212,8 @@ class Sized(Expansion):
     def check(self, old: Table, new: Table) -> None:
         """Raise `UndefinedError` if the operator cannot fill the larger network."""
         if new.parameters() == old.parameters():
-            raise UndefinedError(f"expansion.factor = {self.factor:g} rounds to the base model's own size; raise it")
+            size = "expansion.to gives" if self.to else f"expansion.factor = {self.factor:g} rounds to"
+            raise UndefinedError(f"{size} the base model's own size; raise it")
         if self.copies:
             for name in grown_coupled_groups(old, new):
                 group, small = new.groups[name], old.groups[name].size

@@ -16,15 +16,16 @@ from mmbench.expansions.base import Filled, Growth
 from mmbench.expansions.sized import Sized
 from mmbench.models.table import Axis, Table
 
-WidthAxis = Literal["width", "stream", "hidden", "heads", "head_dim"]
+WidthAxis = Literal["width", "first", "convolutions", "stream", "hidden", "heads", "head_dim"]
 
 
 class Widening(Sized):
     """Base of the operators that add channels to groups."""
 
     axis: WidthAxis = "width"
-    """`width`: all channels; `stream`: the residual stream only; `hidden`: the units inside the blocks only; `heads`:
-    attention heads only; `head_dim`: the channels of every head only."""
+    """`width`: all channels; `first`: those of the first layer only; `convolutions`: those of all convolutions only;
+    `stream`: the residual stream only; `hidden`: the units inside the blocks (of a CNN, of the fully connected layers)
+    only; `heads`: attention heads only; `head_dim`: the channels of every head only."""
 
 
 class Padding(Sized):

@@ -24,9 +24,9 @@ class ZeroPad(Widening, Padding):
 
     preserves = "exact"
 
-    axis: Literal["width", "stream", "hidden", "heads"] = "width"
-    """`width`: all channels; `stream`: the residual stream only; `hidden`: the units inside the blocks only; `heads`:
-    attention heads only."""
+    axis: Literal["width", "first", "convolutions", "stream", "hidden", "heads"] = "width"
+    """`width`: all channels; `first`: those of the first layer only; `convolutions`: those of all convolutions only;
+    `stream`: the residual stream only; `hidden`: the units inside the blocks only; `heads`: attention heads only."""
 
     def check(self, old: Table, new: Table) -> None:
         """Raise for new channels under a LayerNorm or in attention, where they would change the result of old ones."""

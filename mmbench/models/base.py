@@ -23,7 +23,12 @@ class Architecture(Component):
     """Base of all network families: the sizes of a network, except those that the data set determines."""
 
     axes: ClassVar[Mapping[str, tuple[str, ...]]]
-    """For each axis of growth, the sizes that grow along it."""
+    """For each axis of growth, the sizes that grow along it; along `first` only the first entry of each."""
+    plain: ClassVar[Mapping[str, str]] = {}
+    """Of a plain network: each size that holds one width per layer, with the prefix of the layers' names."""
+
+    placed: ClassVar[tuple[str, ...]] = ()
+    """Sizes on no axis that say where something stands; an expansion to exact sizes may give them, too."""
 
     @abstractmethod
     def table(self, shape: InputShape) -> Table:
@@ -55,8 +60,12 @@ class Architecture(Component):
         Raises:
             UndefinedError: a size is out of range, or the sizes contradict each other.
         """
+        return cls._checked(sizes)
+
+    @classmethod
+    def _checked(cls, options: Sizes) -> Self:
         try:
-            return cls(**sizes)
+            return cls(**options)
         except ValidationError as error:
             first = error.errors()[0]
             if not first["loc"]:  # the sizes contradict each other
@@ -73,7 +82,25 @@ class Architecture(Component):
     def grown(self, axis: str, factor: float) -> Self:
         """The architecture with the sizes along an axis multiplied by `factor` and rounded; no size shrinks."""
         fields, sizes = self._fields(axis), self.sizes()
-        return self.of({**sizes, **{name: self.scaled(name, sizes[name], factor) for name in fields}})
+        larger = {name: self.scaled(name, sizes[name], factor) for name in fields}
+        if axis == "first":
+            larger = {name: (size[0], *sizes[name][1:]) for name, size in larger.items()}
+        return self.of({**sizes, **larger})
+
+    def resized(self, sizes: Sizes) -> Self:
+        """The architecture with some of its sizes replaced.
+
+        Args:
+            sizes: the sizes to replace. Optional ones that are not given, and that follow others now, go on doing so.
+
+        Returns:
+            The architecture, which may be smaller than this one.
+
+        Raises:
+            UndefinedError: a size is out of range, or the sizes contradict each other.
+        """
+        changed = self._checked({**dict(self.of(self.sizes())), **sizes})
+        return changed.of(changed.sizes())
 
     def increments(self, axis: str, units: int = 1) -> Iterator[Self]:
         """The architectures that are larger by `units` in a single stage or layer.
@@ -90,7 +117,7 @@ class Architecture(Component):
         sizes = self.sizes()
         for name in self._fields(axis):
             if isinstance(sizes[name], tuple):
-                for i, size in enumerate(sizes[name]):
+                for i, size in enumerate(sizes[name][: 1 if axis == "first" else None]):
                     larger = (*sizes[name][:i], size + units * self.unit(name), *sizes[name][i + 1 :])
                     with contextlib.suppress(UndefinedError):  # at its largest
                         yield self.of({**sizes, name: larger})
@@ -98,6 +125,8 @@ class Architecture(Component):
     def extent(self, axis: str) -> int:
         """The sum of the sizes that grow along an axis."""
         values = [self.sizes()[name] for name in self._fields(axis)]
+        if axis == "first":
+            return sum(value[0] for value in values)
         return sum(sum(value) if isinstance(value, tuple) else value for value in values)
 
     def scaled(self, name: str, size: Any, factor: float) -> Any:
@@ -134,11 +163,13 @@ class Architecture(Component):
             "heads": "it has no attention heads",
             "head_dim": "it has no attention heads",
             "kernel": "it has no convolution kernels that can grow around their centre",
+            "first": "its first layer writes into the stream, which all blocks share",
+            "convolutions": "it has no convolutions with channels of their own",
         }
         return reasons.get(axis, "there is no such axis")
 
     def blocks(self) -> list[list[str]]:
-        """Per stage, the state-dict prefixes of its residual blocks (for an MLP, its layers) in forward order."""
+        """Per stage, the state-dict prefixes of its residual blocks (of a plain network, its layers) in forward order."""
         return []
 
     def silencers(self) -> tuple[str, ...]:
@@ -148,6 +179,19 @@ class Architecture(Component):
             The names without the block's prefix; empty if the family has no residual blocks.
         """
         return ()
+
+    def not_inherited(self, target: Architecture, arrangement: Mapping[str, str | None], exactly: bool) -> str:
+        """Why a larger network cannot carry on this one's weights, although no tensor shrinks.
+
+        Args:
+            target: the larger architecture.
+            arrangement: for each of its blocks the one of this network that it continues; None for a new one.
+            exactly: whether it must compute the same function.
+
+        Returns:
+            The reason, as a clause; empty if there is none.
+        """
+        return ""
 
     def depth(self) -> int:
         """The number of residual blocks or, for a plain network, of hidden layers."""

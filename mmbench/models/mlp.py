@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
 from typing import Annotated, ClassVar, Self
 
 from pydantic import Field, Strict
 from torch import nn
 
 from mmbench.data.base import InputShape
-from mmbench.models.base import MODELS, Architecture, interleaved, scaled
+from mmbench.models.base import MODELS
+from mmbench.models.plain import Plain
 from mmbench.models.table import Group, Table, fixed, into, out
 
 Widths = Annotated[
@@ -19,10 +19,16 @@ Widths = Annotated[
 
 
 @MODELS.register("mlp")
-class MLP(Architecture):
+class MLP(Plain):
     """Hidden layers `fc1`, `fc2`, ... with ReLU, then `head`. Every hidden layer has its own channel group."""
 
-    axes: ClassVar[dict[str, tuple[str, ...]]] = {"width": ("hidden",), "hidden": ("hidden",), "depth": ("hidden",)}
+    axes: ClassVar[dict[str, tuple[str, ...]]] = {
+        "width": ("hidden",),
+        "first": ("hidden",),
+        "hidden": ("hidden",),
+        "depth": ("hidden",),
+    }
+    plain: ClassVar[dict[str, str]] = {"hidden": "fc"}
 
     hidden: Widths = (8, 8)
     """Widths of the hidden layers."""
@@ -47,27 +53,6 @@ class MLP(Architecture):
             previous = width
         layers["head"] = nn.Linear(previous, shape.classes)
         return nn.Sequential(layers)
-
-    def grown(self, axis: str, factor: float) -> Self:
-        """Wider hidden layers; along depth, more of them, each new one as wide as the layer before it."""
-        if axis != "depth":
-            return super().grown(axis, factor)
-        widths: list[int] = []
-        for origin in interleaved(len(self.hidden), scaled(len(self.hidden), factor)):
-            widths.append(widths[-1] if origin is None else self.hidden[origin])
-        return self.of({"hidden": tuple(widths)})
-
-    def increments(self, axis: str, units: int = 1) -> Iterator[Self]:
-        """More units in one layer; none along depth, where layers are added evenly."""
-        return iter(()) if axis == "depth" else super().increments(axis, units)
-
-    def extent(self, axis: str) -> int:
-        """The sum of the widths, or the number of layers."""
-        return len(self.hidden) if axis == "depth" else super().extent(axis)
-
-    def blocks(self) -> list[list[str]]:
-        """The hidden layers `fc1`, `fc2`, ... as one stage."""
-        return [[f"fc{i}" for i, _ in enumerate(self.hidden, 1)]]
 
     @classmethod
     def read(cls, model: nn.Module) -> tuple[Self, InputShape] | None:

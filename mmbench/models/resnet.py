@@ -24,11 +24,14 @@ class ResNet(Architecture):
     """Stem, stages of residual blocks (every stage after the first halves the image), average pooling, a classifier.
 
     Channel groups: one residual stream per stage (the stem writes into the first; before bottlenecks it has its own
-    group), and the inner widths of each block.
+    group), and the inner widths of each block. The axis `first` is the first stage's stream, stem included; the axis
+    `convolutions` is every convolution, as `width`.
     """
 
     axes: ClassVar[dict[str, tuple[str, ...]]] = {
         "width": ("channels", "inner"),
+        "first": ("channels",),
+        "convolutions": ("channels", "inner"),
         "stream": ("channels",),
         "hidden": ("inner",),
         "depth": ("layers",),

@@ -31,6 +31,7 @@ from mmbench.models.table import Table
 SHAPE = InputShape(channels=2, image_size=8, classes=3)
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (7, 5)},
+    "cnn": {"channels": (3, 5), "pools": (2,), "hidden": (7,)},
     "resnet": {"channels": (3, 5), "layers": (1, 2)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 7, "layers": 2, "patch_size": 4},
     "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 7, "layers": 2, "patch_size": 4},
@@ -38,6 +39,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 OTHERS: dict[str, dict[str, Any]] = {
     "mlp of equal layers": {"name": "mlp", "hidden": (8, 8, 8)},
+    "cnn of equal layers": {"name": "cnn", "channels": (4, 4, 4), "pools": (1, 3), "hidden": (6, 6, 6)},
     "resnet of more blocks": {"name": "resnet", "channels": (3, 4), "layers": (2, 3)},
     "resnet of bottlenecks": {
         **{"name": "resnet", "block": "bottleneck", "channels": (2, 3), "layers": (1, 3), "inner": (3, 4)}
@@ -312,7 +314,8 @@ class ModelContract:
             assert larger.parameters(shape) > base.parameters(shape)
             assert larger.extent(axis) == base.extent(axis) + step
             grown.append((changed, stage))
-        stages = [(n, i) for n in base.axes[axis] if isinstance(before[n], tuple) for i, _ in enumerate(before[n])]
+        several = {n: before[n] for n in base.axes[axis] if isinstance(before[n], tuple)}
+        stages = [(n, i) for n, size in several.items() for i in range(1 if axis == "first" else len(size))]
         assert grown == stages or (axis == "depth" and not grown)
 
     def test_an_axis_that_the_family_lacks_is_refused_with_the_reason(self, case: Case) -> None:

@@ -14,6 +14,7 @@ from mmbench.models.base import MODELS
 
 SMALL: dict[str, dict[str, Any]] = {
     "mlp": {"hidden": (6, 5)},
+    "cnn": {"channels": (3, 4), "hidden": (6,)},
     "resnet": {"channels": (3, 4), "layers": (1, 1)},
     "vit": {"embed_dim": 6, "heads": 2, "hidden": 8, "layers": 1, "patch_size": 4},
     "mixer": {"embed_dim": 6, "token_hidden": 5, "channel_hidden": 8, "layers": 1, "patch_size": 4},

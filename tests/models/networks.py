@@ -7,11 +7,16 @@ from mmbench.models.base import MODELS
 from mmbench.testing.cells import FAMILIES
 from mmbench.testing.models import NETWORKS, SHAPE, SMALL
 
-MLP, RESNET, VIT, MIXER, CONVNEXT = (SMALL[family] for family in ("mlp", "resnet", "vit", "mixer", "convnext"))
+RESNET, VIT, MIXER, CONVNEXT = (SMALL[family] for family in ("resnet", "vit", "mixer", "convnext"))
 SEVEN = {"channels": (6, 8, 10, 12), "layers": (1, 2, 1, 1), "stem": "7x7"}
 LARGE = InputShape(channels=2, image_size=32, classes=3)
 VARIANTS = {
     "MLP of four layers": (MODELS["mlp"](hidden=(9, 6, 5, 4)), SHAPE),
+    "CNN with two pools": (MODELS["cnn"](channels=(3, 4, 2), pools=(1, 3), hidden=(5, 4)), SHAPE),
+    "CNN of 5x5 convolutions without pools": (
+        MODELS["cnn"](channels=(4, 3), pools=(), hidden=(5,), kernel_size=5),
+        SHAPE,
+    ),
     "ResNet with wide blocks": (MODELS["resnet"](channels=(3, 5), layers=(1, 2), inner=(4, 7)), SHAPE),
     "ResNet with 5x5 blocks": (MODELS["resnet"](channels=(3, 2), layers=(2, 1), kernel_size=5), SHAPE),
     "ResNet of bottlenecks": (MODELS["resnet"](block="bottleneck", channels=(3, 2), layers=(1, 2)), SHAPE),

@@ -24,6 +24,9 @@ SIZES = {
     "wide vit": (MODELS["vit"](embed_dim=176, heads=11, hidden=403, layers=1, patch_size=4), COLOUR),
     "resnet of six stages": (MODELS["resnet"](channels=(2, 3, 2, 3, 2, 3), layers=(1, 1, 2, 1, 1, 1)), DIGITS),
     "mlp of one unit for one pixel": (MODELS["mlp"](hidden=(1,)), DOT),
+    "cnn of one channel for one pixel": (MODELS["cnn"](channels=(1,), pools=(), hidden=(1,), kernel_size=1), DOT),
+    "cnn without hidden layers": (MODELS["cnn"](channels=(3, 2), hidden=()), DIGITS),
+    "cnn whose halvings leave a rest": (MODELS["cnn"](channels=(3, 2), pools=(1, 2)), InputShape(1, 15, 2)),
     "resnet of one channel for one pixel": (MODELS["resnet"](channels=(1,), layers=(1,), kernel_size=1), DOT),
     "bottleneck of one channel": (MODELS["resnet"](block="bottleneck", channels=(1,), layers=(1,)), DOT),
     "7x7 stem on one pixel": (MODELS["resnet"](channels=(2, 1, 1, 1), layers=(1, 1, 1, 1), stem="7x7"), DOT),
@@ -56,7 +59,14 @@ class TestUnusualSizes(ModelContract):
 GROWTHS = [(family, axis) for family in FAMILIES for axis in MODELS[family].axes]
 GROWING = {
     ("mlp", "width"): r"fc\d+",
+    ("mlp", "first"): r"fc1",
     ("mlp", "hidden"): r"fc\d+",
+    ("cnn", "width"): r"conv\d|fc\d",
+    ("cnn", "first"): r"conv1",
+    ("cnn", "convolutions"): r"conv\d",
+    ("cnn", "hidden"): r"fc\d",
+    ("resnet", "first"): r"stage0",
+    ("resnet", "convolutions"): r"stage\d|stages\.\d\.\d\.1",
     ("resnet", "width"): r"stage\d|stages\.\d\.\d\.1",
     ("resnet", "stream"): r"stage\d",
     ("resnet", "hidden"): r"stages\.\d\.\d\.1",
@@ -103,7 +113,8 @@ def test_roles_and_pooling_are_those_of_the_modules(architecture, shape):
     resnet = ("conv1", "conv2") if getattr(architecture, "block", "") == "basic" else ("conv2",)
     convolutions = {"resnet": resnet, "convnext": ("conv_dw",)}.get(architecture.name, ())
     blocks = [block for stage in architecture.blocks() for block in stage]
-    assert square == {f"{block}.{convolution}" for block in blocks for convolution in convolutions}
+    plain = {block for block in blocks if block.startswith("conv")}  # whose layers are the convolutions themselves
+    assert square == plain | {f"{block}.{convolution}" for block in blocks for convolution in convolutions}
 
 
 def test_a_bottleneck_has_two_inner_groups_and_the_stem_before_it_its_own():
@@ -141,7 +152,7 @@ def test_every_tensor_and_block_matters_to_the_networks_that_the_tests_use(famil
 
 
 def test_only_plain_networks_have_blocks_without_silencers():
-    assert {architecture.name for architecture, _ in CASES.values() if not architecture.silencers()} == {"mlp"}
+    assert {architecture.name for architecture, _ in CASES.values() if not architecture.silencers()} == {"mlp", "cnn"}
 
 
 def sizes_that_differ(before, after):
@@ -218,6 +229,11 @@ def test_a_network_64_times_as_large_has_its_table_or_is_undefined(family, axis)
 @pytest.mark.parametrize(
     ("architecture", "size", "message"),
     [
+        (
+            MODELS["cnn"](channels=(2, 2, 2, 2), pools=(1, 2, 4)),
+            7,
+            "images of 7 pixels are too small for model.pools = [1, 2, 4]: 3 halvings need at least 8 pixels",
+        ),
         (MODELS["vit"](patch_size=3), 8, "model.patch_size = 3 does not divide the image size 8"),
         (MODELS["vit"](patch_size=16), 8, "model.patch_size = 16 does not divide the image size 8"),
         (MODELS["mixer"](patch_size=3), 8, "model.patch_size = 3 does not divide the image size 8"),
