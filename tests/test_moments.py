@@ -164,3 +164,14 @@ def test_outside_a_run_there_is_no_later_moment():
     model = a_run().model.build(a_run().dataset.shape())
     with pytest.raises(ConfigError, match=r"metric\.after = 5 is for runs"):
         measure(model, (data.images, data.labels), "training_loss", after=5)
+
+
+def test_an_expansion_that_leaves_the_first_layer_alone_scores_exactly_zero(store):  # noqa: F811
+    """Base model and expansion take the same random walks, also as stages of a run."""
+    from mmbench.expansions.net2deeper import Net2Deeper
+    from mmbench.metrics.manifold import Manifold
+
+    record = execute(a_run(metric=Manifold(nodes=60, images=100), expansion=Net2Deeper()), store)
+    assert record["status"] == "done", record
+    assert record["score"] == 0
+    assert record["manifold_m"] == pytest.approx(0.4, abs=0.02)

@@ -129,6 +129,8 @@ class Manifold(Metric):
         """The barriers of all nodes; step s of every chain permutes the group s modulo their number.
 
         Each group of each chain has a walk of its own, whose draws do not depend on how many nodes or chains there are.
+        They are the same for the base model and all its expansions, so an expansion that leaves the layer and the
+        function as they are scores exactly 0.
 
         Returns:
             (chains, nodes per chain), float64 nats.
@@ -141,7 +143,7 @@ class Manifold(Metric):
             size, own = table.groups[group].size, len(range(g, steps, len(groups)))
             if not own:
                 continue
-            draws = [subject.generator(f"manifold {group} chain {c}") for c in range(self.chains)]
+            draws = [subject.common_generator(f"manifold {group} chain {c}") for c in range(self.chains)]
             walks = torch.cat([orders(size, own, self.walk, self.pairs, draw) for draw in draws])
             lines = Lines(model, images, group, self.statistics, self.images)
             barriers[:, g :: len(groups)] = lines.barriers(walks, self.alphas).view(self.chains, own)

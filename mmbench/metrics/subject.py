@@ -139,6 +139,10 @@ class Subject:
         """A CPU generator for random draws; the same name always gives the same draws."""
         return torch.Generator().manual_seed(_hash(self._seed, self._place, name))
 
+    def common_generator(self, name: str) -> torch.Generator:
+        """Like `generator`, with the same draws for all subjects that share their images: a base and its expansions."""
+        return torch.Generator().manual_seed(_hash(self._images_seed, "common", name))
+
     def images(self, count: int) -> Split:
         """Training images drawn without replacement; a smaller draw is the start of a larger one.
 
