@@ -32,10 +32,14 @@ QUICK = {"images": 64, "nodes": 40}
 def trained(name="mlp", width=16):
     """A network on digits, trained, and some of the images."""
     data = Digits().load().train
-    options = {"mlp": {"hidden": (width,)}, "resnet": {"channels": (8, 12), "layers": (1, 1)}}[name]
+    sizes = {
+        "mlp": {"hidden": (width,)},
+        "cnn": {"channels": (8, 12), "hidden": (16,)},
+        "resnet": {"channels": (8, 12), "layers": (1, 1)},
+    }
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = MODELS.create({"name": name, **options}).build(Digits().shape())
+        model = MODELS.create({"name": name, **sizes[name]}).build(Digits().shape())
         train(model, data, SGD(steps=200), torch.Generator())
     return model.eval(), (data.images[:200], data.labels[:200])
 
@@ -216,15 +220,14 @@ def test_the_base_model_is_measured_once_for_all_quantiles(monkeypatch):
 # The standard error
 
 
-@pytest.mark.parametrize("name", ["mlp", "resnet"])
-def test_the_standard_error_covers(name):
+@pytest.mark.parametrize(("name", "group"), [("mlp", "fc1"), ("cnn", "conv1")])
+def test_the_standard_error_covers(name, group):
     """200 independent estimates of 4 chains of 25 nodes, against 800 chains together."""
     model, data = trained(name)
     large, few = expand(model, "net2wider", factor=1.5).eval(), Split(*(part[:24] for part in data))
-    group = "fc1" if name == "mlp" else "stages.0.0.1"
     found = {}
     for first, network in enumerate((model, large)):
-        size = network.get_submodule("fc1" if name == "mlp" else "stages.0.0.conv1").weight.shape[0]
+        size = network.get_submodule(group).weight.shape[0]
         walks = [orders(size, 25, "chain", "log2", torch.Generator().manual_seed(2 * c + first)) for c in range(800)]
         found[first] = Lines(network, few, group).barriers(torch.cat(walks)).view(800, 25).numpy()
     truth = metric_from_barriers(found[1], found[0], 0.4)
