@@ -107,6 +107,8 @@ class Net2Deeper(Sized):
                 continue
             fresh.zero_()
             if fresh.dim() > 1:
-                centre = tuple(side // 2 for side in fresh.shape[2:])
-                fresh[(..., *centre)] = torch.eye(len(fresh), dtype=fresh.dtype)
+                kernel = fresh
+                for side in fresh.shape[2:]:
+                    kernel = kernel.select(2, side // 2)
+                kernel.copy_(torch.eye(len(fresh), dtype=fresh.dtype))
             yield name, fresh

@@ -204,7 +204,10 @@ def test_growth_beyond_the_range_of_a_size_is_undefined(options, axis, factor, m
             {"name": "convnext", "patch_size": 5},
             "model.patch_size = 5 is not allowed: must be an integer >= 1 and <= 4",
         ),
-        ({"name": "wit"}, "model.name = 'wit' is unknown; did you mean 'vit'? (allowed: convnext, mixer, mlp, resnet"),
+        (
+            {"name": "wit"},
+            "model.name = 'wit' is unknown; did you mean 'vit'? (allowed: cnn, convnext, mixer, mlp, resnet",
+        ),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(map(str, value.values())),
 )
