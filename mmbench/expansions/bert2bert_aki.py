@@ -9,6 +9,7 @@ blocks copy their own rows. Columns are split by projection, so that copies in t
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 import torch
 
@@ -27,6 +28,10 @@ class Bert2BertAKI(Copying):
     """New channels from the layer above."""
 
     preserves = "no"
+
+    axis: Literal["width", "convolutions", "stream", "hidden", "heads", "head_dim"] = "width"
+    """All channels, those of the convolutions or of the residual stream, the units inside the blocks, attention heads,
+    or the channels of every head. (The first layer alone has no next one of equal shape.)"""
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """The wider architecture; `UndefinedError` unless two blocks of equal shape follow each other."""

@@ -195,7 +195,7 @@ def _metric_with_options(table: pd.DataFrame) -> pd.Series:
     return table["metric"].mask((counts > 1).fillna(False) & ids.notna(), table["metric"] + "@" + ids.str[:6])
 
 
-_MOMENT = re.compile(r"(?:, )?\bafter=[^,)]*")
+_MOMENT = re.compile(r", after=[^,)]*|\bafter=[^,)]*(?:, )?")
 
 
 def _filled(table: pd.DataFrame, column: str, parts: Sequence[str]) -> pd.Series:
