@@ -26,13 +26,14 @@ DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py (`make generated`): do not edit. -->\n"
 SIGNS = {1: "+", -1: "-", 0: "none"}
 PRESERVES = {"exact": "exactly", "evaluation": "in evaluation mode", "approximate": "approximately", "no": "no"}
-COMMON = ("factor", "budget", "match", "tolerance")
+COMMON = ("factor", "budget", "match", "tolerance", "to")
 """Options that all sized expansions share; they are explained once."""
 
 METRICS_INTRODUCTION = """# Metrics
 
-`metric=NAME`; an option is `metric.OPTION=VALUE`. All are measured on the expanded model before its training, on the
-same training images for all expansions of a base model. The expected sign is + where theory says that a larger score
+`metric=NAME`; an option is `metric.OPTION=VALUE`. All are measured on the expanded model before its training, or
+with `metric.after` at a [later moment](run.md#when-the-metric-is-taken), on the same training images for all expansions of
+a base model. The expected sign is + where theory says that a larger score
 means a larger gain; it was fixed before looking at results. `metric='glob(*)'` in a multirun takes them all.
 
 """
@@ -108,6 +109,8 @@ def options(choice: Choice, leave_out: tuple[str, ...] = ()) -> str:
         if name in leave_out or name not in choice.defaults or name == "training":
             continue
         default = str(OmegaConf.to_yaml({"x": choice.defaults[name]}, resolve=False)).removeprefix("x:").strip()
+        if isinstance(choice.defaults[name], dict):
+            default = "null"
         if isinstance(choice.defaults[name], list):
             default = str(choice.defaults[name])
         meaning = " ".join((field.description or "").split())
@@ -147,8 +150,12 @@ def metrics() -> str:
     return (
         METRICS_INTRODUCTION
         + table(("metric", "expected sign", "what it is"), rows)
-        + "".join(f"\n{section(one, f'Expected sign: {SIGNS[METRICS[one.name].expected_sign]}. ')}" for one in found)
+        + "".join(f"\n{section(one, _sign(one), leave_out=('after',))}" for one in found)
     )
+
+
+def _sign(choice: Choice) -> str:
+    return f"Expected sign: {SIGNS[METRICS[choice.name].expected_sign]}. "
 
 
 def expansions() -> str:
@@ -174,7 +181,7 @@ def expansions() -> str:
 def models() -> str:
     """The catalogue of models."""
     found = choices_of("model", MODELS)
-    rows = [[link(one), one.summary, ", ".join(MODELS[one.name].axes)] for one in found]
+    rows = [[link(one), one.summary, ", ".join(one.cls.axes)] for one in found]
     return (
         MODELS_INTRODUCTION
         + table(("model", "what it is", "axes of growth"), rows)

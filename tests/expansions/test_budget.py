@@ -208,7 +208,7 @@ def test_a_budget_below_a_compositions_other_factor_is_refused(family, solved):
     more = {"axis": "hidden", "depth_factor": 3.0, **options_for("width_then_depth", family)}
     operator = EXPANSIONS["width_then_depth"](budget=1.2, solve=solved, **more)
     with pytest.raises(UndefinedError, match="the nearest counts are"):
-        operator.target(MODELS[family](), DIGITS)
+        operator.target(BASES[family], DIGITS)
 
 
 @pytest.mark.parametrize("budget", [2.5, 3.0, 4.0, 6.0])
