@@ -32,9 +32,9 @@ COMMON = ("factor", "budget", "match", "tolerance", "to")
 METRICS_INTRODUCTION = """# Metrics
 
 `metric=NAME`; an option is `metric.OPTION=VALUE`. All are measured on the expanded model before its training, or
-with `metric.after` at a [later moment](run.md#when-the-metric-is-taken), on the same training images for all expansions of
-a base model. The expected sign is + where theory says that a larger score
-means a larger gain; it was fixed before looking at results. `metric='glob(*)'` in a multirun takes them all.
+with `metric.after` at a [later moment](run.md#when-the-metric-is-taken), on the same training images for all expansions
+of a base model. The expected sign is + where theory says that a larger score means a larger gain; it was fixed before
+looking at results. `metric='glob(*)'` in a multirun takes them all.
 
 """
 EXPANSIONS_INTRODUCTION = """# Expansions
