@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mmbench.errors import ConfigError
-from mmbench.paths import COMPONENT_GROUPS, GROUP_NAMES, TOP_KEYS, choices, options
+from mmbench.paths import COMPONENT_GROUPS, GROUP_NAMES, TOP_KEYS, choices, options, root
 from mmbench.registry import outside, unknown_name
 
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
@@ -55,6 +55,11 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
             f"{group} cannot be set: the folder given with -cd contains a folder {group!r}, which Hydra takes for a "
             "config group; move sweeps/ to a folder of its own, and give that with -cd"
         )
+    if group == "expansion" and option.startswith("to."):
+        from omegaconf import OmegaConf
+
+        sizes = OmegaConf.load(root() / "conf" / "expansion" / "net2wider.yaml").to
+        return unknown_name(key, option.removeprefix("to."), map(str, sizes))
     if option and group in GROUP_NAMES:
         return unknown_name(f"option {key}", option, _options(group, arguments))
     if key.startswith("hydra.launcher."):

@@ -130,6 +130,9 @@ def _without_meaning(key: str, config: dict[str, Any]) -> str:
     if option in config[group]:  # an axis
         name = config[group]["name"]
         return f"{key}: no operator of this sweep has this axis ({name} has {', '.join(EXPANSIONS[name].axes())})"
+    parent, _, size = option.partition(".")
+    if size and isinstance(config[group].get(parent), dict):  # expansion.to.channels
+        return unknown_name(key, size, config[group][parent])
     return unknown_name(f"option {key}", option, config[group])
 
 

@@ -31,6 +31,8 @@ import pytest
         (["run", "training.batch_size=2000"], ["training.batch_size = 2000", "dataset.train_size = 1000"]),
         (["run", "expansion=scratch", "expansion.match=none"], ["expansion.match = 'none' is unknown", "net2wider"]),
         (["run", "expansion=scratch", "expansion.match=stack", "expansion.budget=2"], ["give one"]),
+        (["run", "expansion.to.chanels=[3,4]"], ["expansion.to.chanels", "did you mean 'channels'?"]),
+        (["run", "-m", "expansion.to.chanels=[3,4]"], ["expansion.to.chanels", "did you mean 'channels'?"]),
         (["run", "expansion=stack", "expansion.axis=width"], ["expansion.axis = 'width'", "must be one of depth"]),
         (["run", "-m", "expansion=stack,scratch", "expansion.axis=widht"], ["expansion.axis = 'widht'"]),
         (
