@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from numpy.typing import NDArray
 
-from mmbench.report.figures.candidates import candidates, largest_cell
+from mmbench.report.figures.candidates import candidates, columns, largest_cell
 from mmbench.report.figures.style import INK, RULE, WIDTH
 from mmbench.statistics.manifold_grid import CHOICE, Barriers
 from mmbench.statistics.moments import TRAINED_BASE
@@ -82,7 +82,7 @@ def histogram(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> Figure:
     lower.set_ylabel("nodes at or below, percent")
     _barrier_axis(lower, edges, bool((everything <= 0).any()))
     handles, labels = upper.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns(labels), columnspacing=1.2)
     return figure
 
 

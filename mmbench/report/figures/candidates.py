@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -62,9 +63,15 @@ def candidates(runs: pd.DataFrame) -> dict[int, dict[str, Any]]:
     labels = [look["label"] for look in looks.values()]
     for number, look in looks.items():  # several of one size are told apart by their parameters
         if labels.count(look["label"]) > 1:
-            parameters = distinct.loc[distinct["number"] == number, "parameters"].iloc[0]
-            look["label"] += "" if pd.isna(parameters) else f", {parameters:,.0f} parameters"
+            known = distinct[distinct["number"] == number].iloc[0]
+            if not pd.isna(known["parameters"]):
+                look["label"] = f"{shortened(known['expansion'], 22)}, {known['parameters']:,.0f} parameters"
     return looks
+
+
+def columns(labels: Iterable[str]) -> int:
+    """Columns of a legend below a figure: two, unless a label is too long for half its width."""
+    return 1 if max(map(len, labels), default=0) > 26 else 2
 
 
 def training_axis(axes: Axes, last: float, unit: str) -> None:

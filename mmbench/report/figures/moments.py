@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmbench.records.gains import GainCurve
-from mmbench.report.figures.candidates import candidates, largest_cell, training_axis
+from mmbench.report.figures.candidates import candidates, columns, largest_cell, training_axis
 from mmbench.report.figures.regret import MARKERS
 from mmbench.report.figures.style import PALETTE, RULE, WIDTH, points_axis
 from mmbench.statistics.configurations import scored
@@ -141,7 +141,7 @@ def scores_and_gains(runs: pd.DataFrame, gains: Sequence[GainCurve]) -> Figure |
         if place + 1 < len(panels):
             axes.set_xlabel("")
     handles, labels = figure.axes[-1].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, columnspacing=1.2)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns(labels), columnspacing=1.2)
     return figure
 
 
