@@ -123,11 +123,7 @@ class _Networks:
             runs = [self._run(str(run_id)) for run_id in rows["run_id"]]
             if not panels:
                 panels.append(("base model", "", self._trio(runs, "base", match), self.data.train))
-            first = rows.iloc[0]
-            size = "" if first["budget"] != first["budget"] else f" {first['budget']:g}×"
-            name = f"{first['expansion']}{size}"
-            if any(name == row for row, _, _, _ in panels):
-                name += f", {first['parameters']:,} parameters"
+            name = runs[0].expansion.label
             for kind, column in (("expanded", "before training"), ("trained", "after training")):
                 panels.append((name, column, self._trio(runs, kind, match), self.data.train))
         return panels
