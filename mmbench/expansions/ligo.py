@@ -31,7 +31,8 @@ class LiGO(Sized):
     learns = True
 
     axis: Literal["width", "first", "convolutions", "stream", "hidden", "heads", "depth"] = "width"
-    """All channels, those of the first layer, of the convolutions or of the residual stream, the units inside the blocks, attention heads, or blocks."""
+    """All channels, those of the first layer, of the convolutions or of the residual stream, the units inside the
+    blocks, attention heads, or blocks."""
     learning_steps: int = Field(100, ge=1)
     """Steps of learning the operator; they count as time of the expansion."""
     learning_rate: float = Field(1e-3, gt=0)

@@ -107,6 +107,8 @@ class Net2Deeper(Sized):
                 continue
             fresh.zero_()
             if fresh.dim() > 1:
-                centre = tuple(side // 2 for side in fresh.shape[2:])
-                fresh[(..., *centre)] = torch.eye(len(fresh), dtype=fresh.dtype)
+                centre = fresh
+                for side in reversed(fresh.shape[2:]):
+                    centre = centre[..., side // 2]
+                centre.copy_(torch.eye(len(fresh)))
             yield name, fresh

@@ -1,7 +1,7 @@
 """Plain networks: layers with ReLU, one after the other, each with a width of its own.
 
-A layer that is inserted after a ReLU can be the identity, since ReLU(x) = x for x >= 0. Which layers of a deeper network
-are the new ones is not told by its widths alone; `aligned` chooses.
+A layer that is inserted after a ReLU can be the identity, since ReLU(x) = x for x >= 0. Which layers of a deeper
+network are the new ones is not told by its widths alone; `aligned` chooses.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Plain(Architecture):
         rest = {name: size for name, size in sizes.items() if name not in self.plain}
         larger = self
         for name in self.plain:
-            old, new = self.sizes()[name], sizes.get(name, self.sizes()[name])
+            old: tuple[int, ...] = self.sizes()[name]
+            new: tuple[int, ...] = sizes.get(name, old)
             if len(new) > len(old):
                 places = aligned(old, new, after if name in self.axes["depth"] else None)
                 larger = larger.rearranged(name, new, places)
@@ -134,7 +135,9 @@ def aligned(old: Sequence[int], new: Sequence[int], after: Sequence[int] | None 
     for p in range(1, len(new)):
         following: dict[int, tuple[tuple[int, int], list[int | None]]] = {}
         for last, ((change, distance), places) in best.items():
-            options = [(last, None, (change + abs(new[p] - new[p - 1]), distance))]
+            options: list[tuple[int, int | None, tuple[int, int]]] = [
+                (last, None, (change + abs(new[p] - new[p - 1]), distance))
+            ]
             if last + 1 < len(old):
                 options.append((last + 1, last + 1, (change, distance + abs(p - wanted[last + 1]))))
             for origin, place, cost in options:

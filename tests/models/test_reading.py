@@ -34,7 +34,10 @@ WRONG = {
     "no model": (lambda c: {"shape": c["shape"]}, "this one is {'shape'"),
     "an extra entry": (lambda c: {**c, "weights": 1}, "'weights': 1"),
     "a shape without classes": (lambda c: {**c, "shape": {"channels": 2, "image_size": 8}}, "(channels, image_size"),
-    "a model without a name": (lambda c: {**c, "model": {}}, "model.name is missing; allowed: convnext, mixer, mlp"),
+    "a model without a name": (
+        lambda c: {**c, "model": {}},
+        "model.name is missing; allowed: cnn, convnext, mixer, mlp",
+    ),
     "an unknown model": (
         lambda c: {**c, "model": {"name": "wit"}},
         "model.name = 'wit' is unknown; did you mean 'vit'",

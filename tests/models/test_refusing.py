@@ -189,7 +189,7 @@ REFUSED = {
     "ConvNeXt with an empty stage": (lambda: convnext(depths=(1, 1, 0, 1)), "a stage has no blocks"),
     "ConvNeXt with a head of two layers": (lambda: convnext(head_hidden_size=7), "head_hidden_size = 7, expected 5"),
     "ConvNeXt without a classifier": (lambda: convnext(num_classes=0), NO_CLASSIFIER),
-    "torchvision's ResNet": (lambda: resnet18(), "(families: convnext, mixer, mlp, resnet, vit)"),
+    "torchvision's ResNet": (lambda: resnet18(), "(families: cnn, convnext, mixer, mlp, resnet, vit)"),
     "one linear layer": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "belongs to no family"),
     "a wrapped network": (lambda: nn.ModuleList([NETWORKS["vit"].build(SHAPE)]), "a ModuleList belongs to no family"),
 }
