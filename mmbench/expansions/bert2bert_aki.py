@@ -29,12 +29,14 @@ class Bert2BertAKI(Copying):
     preserves = "no"
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """The wider architecture; `UndefinedError` unless two blocks of equal shape follow each other."""
+        """The wider architecture; `UndefinedError` unless a block that gets rows is followed by one of equal shape."""
         target = super().target(base, shape)
-        if not _next_blocks(base, base.table(shape)):
+        old, new = base.table(shape), target.architecture.table(shape)
+        following = tuple(f"{block}." for block in _next_blocks(base, old))
+        if not any(_gets_rows(name, old, new) for name in old.tensors if name.startswith(following)):
             raise UndefinedError(
                 "bert2bert_aki takes new rows from the next block, but this network has no two consecutive blocks of "
-                "equal shape; use expansion=net2wider, or a model with more layers"
+                "equal shape that get new rows; use expansion=net2wider, or a model with more layers"
             )
         return target
 
@@ -60,6 +62,12 @@ class Bert2BertAKI(Copying):
                 old = kept_entries(*axes, growth.old, growth.new)
                 from_next = from_next.index_copy(dim, old, tensor.index_select(dim, old))
         return from_next
+
+
+def _gets_rows(name: str, old: Table, new: Table) -> bool:
+    """Whether a tensor has more outputs in the larger network."""
+    sizes = zip(new.tensors[name], old.shape(name), new.shape(name), strict=True)
+    return any(axis.role == "out" and after > before for axis, before, after in sizes)
 
 
 def _next_blocks(base: Architecture, table: Table) -> dict[str, str]:

@@ -10,34 +10,38 @@ from mmbench.testing.models import NETWORKS, SHAPE, network
 from tests.expansions.cells import OPERATORS
 
 WIDTHS = {
-    "mlp": "width hidden",
-    "resnet": "width stream hidden",
+    "mlp": "width first hidden",
+    "cnn": "width first convolutions hidden",
+    "resnet": "width first convolutions stream hidden",
     "vit": "width stream hidden heads head_dim",
     "mixer": "width stream hidden",
     "convnext": "width stream hidden",
 }
 ALL = {
-    "mlp": "width hidden depth",
-    "resnet": "width stream hidden depth kernel",
+    "mlp": "width first hidden depth",
+    "cnn": "width first convolutions hidden depth kernel",
+    "resnet": "width first convolutions stream hidden depth kernel",
     "vit": "width stream hidden heads head_dim depth",
     "mixer": "width stream hidden depth",
     "convnext": "width stream hidden depth kernel",
 }
+PLAIN = ("mlp", "cnn")
 BLOCKS = dict.fromkeys(("resnet", "vit", "mixer", "convnext"), "depth")
 DEFINED_AXES = {
     "net2wider": WIDTHS,
     "hypercloning": WIDTHS,
-    "bert2bert_aki": WIDTHS,
+    "bert2bert_aki": {**WIDTHS, "mlp": "width hidden", "cnn": "width convolutions hidden"},
     "random_pad": WIDTHS,
     "width_then_depth": WIDTHS,
+    "net2net": WIDTHS,
     "lemon": {"vit": "width stream hidden heads"},
     "zero_pad": {**WIDTHS, "vit": "hidden heads", "mixer": "hidden", "convnext": "hidden"},
-    "gradmax": dict.fromkeys(("mlp", "vit", "mixer", "convnext"), "hidden"),
-    "kernel_pad": dict.fromkeys(("resnet", "convnext"), "kernel"),
+    "gradmax": dict.fromkeys(("mlp", "cnn", "vit", "mixer", "convnext"), "hidden"),
+    "kernel_pad": dict.fromkeys(("cnn", "resnet", "convnext"), "kernel"),
     "identity_block": BLOCKS,
     "stack": BLOCKS,
     "interpolate": BLOCKS,
-    "net2deeper": {"mlp": "depth"},
+    "net2deeper": dict.fromkeys(PLAIN, "depth"),
     "ligo": {f: axes.replace(" head_dim", "").replace(" kernel", "") for f, axes in ALL.items()},
     "scratch": ALL,
     "scratch_matched": ALL,
@@ -45,9 +49,11 @@ DEFINED_AXES = {
 """The axes along which each operator grows each family, for some network of the family."""
 
 NEEDS = {
-    "stream": {"mlp": "it has no residual stream"},
-    "heads": dict.fromkeys(("mlp", "resnet", "mixer", "convnext"), "it has no attention heads"),
-    "head_dim": dict.fromkeys(("mlp", "resnet", "mixer", "convnext"), "it has no attention heads"),
+    "first": dict.fromkeys(("vit", "mixer", "convnext"), "its first layer writes into the stream, which all blocks s"),
+    "convolutions": dict.fromkeys(("mlp", "vit", "mixer", "convnext"), "it has no convolutions with channels of thei"),
+    "stream": dict.fromkeys(PLAIN, "it has no residual stream"),
+    "heads": dict.fromkeys((*PLAIN, "resnet", "mixer", "convnext"), "it has no attention heads"),
+    "head_dim": dict.fromkeys((*PLAIN, "resnet", "mixer", "convnext"), "it has no attention heads"),
     "kernel": dict.fromkeys(("mlp", "vit", "mixer"), "it has no convolution kernels that can grow around their centre"),
 }
 """Why a family has no such axis."""
@@ -56,20 +62,21 @@ NOT_ALONE = "where a channel that carries the mean over the others would not sta
 IN_BLOCKS = "whose layers are in residual blocks"
 REASONS = {
     "lemon": {
-        "mlp": "which has no LayerNorm; net2wider is exact there",
+        **dict.fromkeys(PLAIN, "which has no LayerNorm; net2wider is exact there"),
         "resnet": "which has no LayerNorm; net2wider is exact there",
         "mixer": NOT_ALONE,
         "convnext": NOT_ALONE,
     },
-    "identity_block": {"mlp": NO_BLOCKS},
-    "stack": {"mlp": NO_BLOCKS},
-    "interpolate": {"mlp": NO_BLOCKS},
+    "identity_block": dict.fromkeys(PLAIN, NO_BLOCKS),
+    "stack": dict.fromkeys(PLAIN, NO_BLOCKS),
+    "interpolate": dict.fromkeys(PLAIN, NO_BLOCKS),
+    "bert2bert_aki": dict.fromkeys(PLAIN, "no two consecutive blocks of equal shape that get new rows"),
     "net2deeper": dict.fromkeys(BLOCKS, IN_BLOCKS),
     "gradmax": {"resnet": "where batch norm and ReLU leave units of zero incoming weights without a gradient"},
     "kernel_pad": {
-        "mlp": "the family 'mlp'; its families are resnet, convnext",
-        "vit": "the family 'vit'; its families are resnet, convnext",
-        "mixer": "the family 'mixer'; its families are resnet, convnext",
+        "mlp": "the family 'mlp'; its families are cnn, resnet, convnext",
+        "vit": "the family 'vit'; its families are cnn, resnet, convnext",
+        "mixer": "the family 'mixer'; its families are cnn, resnet, convnext",
     },
     "zero_pad": dict.fromkeys(("vit", "mixer", "convnext"), "normalises it, and new channels would change its result"),
 }
@@ -85,6 +92,7 @@ CLAIMS = {
     "identity_block": ("exact", "expansion", False),
     "net2deeper": ("exact", "expansion", False),
     "width_then_depth": ("exact", "expansion", False),
+    "net2net": ("exact", "expansion", False),
     "bert2bert_aki": ("no", "expansion", False),
     "ligo": ("no", "expansion", True),
     "random_pad": ("no", "expansion", False),
@@ -97,8 +105,9 @@ CLAIMS = {
 
 
 def options_of(operator, family, axis):
-    """An MLP needs another depth operator than all others."""
-    return {"axis": axis, **({"depth": "net2deeper"} if (operator, family) == ("width_then_depth", "mlp") else {})}
+    """A plain network needs another depth operator than all others."""
+    plain = operator == "width_then_depth" and family in PLAIN
+    return {"axis": axis, **({"depth": "net2deeper"} if plain else {})}
 
 
 def axes_found(operator, family):

@@ -137,6 +137,7 @@ def test_copies_of_an_equal_split_stay_equal(cell, optimiser):
 
 ROWS = {  # of the first of two equal blocks, and of the last, which has no block after it
     "mlp": ("fc2.weight", "fc3.weight"),
+    "cnn": ("fc2.weight", "fc3.weight"),
     "resnet": ("stages.1.1.conv1.weight", "stages.1.2.conv1.weight"),
     "vit": ("blocks.0.mlp.fc1.weight", "blocks.1.mlp.fc1.weight"),
     "mixer": ("blocks.0.mlp_tokens.fc1.weight", "blocks.1.mlp_tokens.fc1.weight"),
