@@ -69,7 +69,7 @@ class Plain(Architecture):
         for name in self.plain:
             old: tuple[int, ...] = self.sizes()[name]
             new: tuple[int, ...] = sizes.get(name, old)
-            if len(new) > len(old):
+            if len(new) != len(old):
                 places = aligned(old, new, after if name in self.axes["depth"] else None)
                 larger = larger.rearranged(name, new, places)
             elif new != old:
