@@ -50,6 +50,11 @@ def problems_of(error: Exception, arguments: list[str]) -> list[str]:
 def _unknown_key(key: str, arguments: list[str]) -> str:
     """The message for a key that cannot be overridden."""
     group, _, option = key.partition(".")
+    if key.startswith("expansion.to."):
+        from mmbench.models.base import MODELS  # loads torch
+
+        sizes = {n for f in MODELS.names() for ns in (*MODELS[f].axes.values(), MODELS[f].placed) for n in ns}
+        return unknown_name(f"option {key}", key.removeprefix("expansion.to."), sorted(sizes))
     if group in TOP_KEYS:
         return (
             f"{group} cannot be set: the folder given with -cd contains a folder {group!r}, which Hydra takes for a "
