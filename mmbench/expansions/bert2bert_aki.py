@@ -9,7 +9,6 @@ blocks copy their own rows. Columns are split by projection, so that copies in t
 from __future__ import annotations
 
 import itertools
-from typing import Literal
 
 import torch
 
@@ -29,17 +28,15 @@ class Bert2BertAKI(Copying):
 
     preserves = "no"
 
-    axis: Literal["width", "convolutions", "stream", "hidden", "heads", "head_dim"] = "width"
-    """All channels, those of the convolutions or of the residual stream, the units inside the blocks, attention heads,
-    or the channels of every head. (The first layer alone has no next one of equal shape.)"""
-
     def target(self, base: Architecture, shape: InputShape) -> Target:
-        """The wider architecture; `UndefinedError` unless two blocks of equal shape follow each other."""
+        """The wider architecture; `UndefinedError` unless a block that gets rows is followed by one of equal shape."""
         target = super().target(base, shape)
-        if not _next_blocks(base, base.table(shape)):
+        old, new = base.table(shape), target.architecture.table(shape)
+        following = tuple(f"{block}." for block in _next_blocks(base, old))
+        if not any(_gets_rows(name, old, new) for name in old.tensors if name.startswith(following)):
             raise UndefinedError(
                 "bert2bert_aki takes new rows from the next block, but this network has no two consecutive blocks of "
-                "equal shape; use expansion=net2wider, or a model with more layers"
+                "equal shape that get new rows; use expansion=net2wider, or a model with more layers"
             )
         return target
 
@@ -65,6 +62,12 @@ class Bert2BertAKI(Copying):
                 old = kept_entries(*axes, growth.old, growth.new)
                 from_next = from_next.index_copy(dim, old, tensor.index_select(dim, old))
         return from_next
+
+
+def _gets_rows(name: str, old: Table, new: Table) -> bool:
+    """Whether a tensor has more outputs in the larger network."""
+    sizes = zip(new.tensors[name], old.shape(name), new.shape(name), strict=True)
+    return any(axis.role == "out" and after > before for axis, before, after in sizes)
 
 
 def _next_blocks(base: Architecture, table: Table) -> dict[str, str]:

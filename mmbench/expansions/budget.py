@@ -90,7 +90,7 @@ def solve(
         sides = [max((c for c in counts if c < target), default=0), min((c for c in counts if c >= target), default=0)]
         multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
         near = nearest is not None and abs(count(nearest) / target - 1) <= 0.05
-        hint = "; expansion.tolerance may be up to 0.05" if near else limit if len(candidates) == 1 else ""
+        hint = "; expansion.tolerance may be up to 0.05" if near else "" if sides[1] else limit
         raise UndefinedError(
             f"no size of this network along {axis} comes within {tolerance:.1%} of {wanted} ({target:,} parameters); "
             f"the nearest counts are {multiples}{hint}"

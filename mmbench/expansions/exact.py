@@ -78,14 +78,14 @@ def wanted(base: Architecture, to: Pairs) -> Sizes:
 
 
 def refuse_smaller(base: Architecture, target: Architecture) -> None:
-    """Check that no size shrinks, that the number of stages is the same, and that something grows.
+    """Refuse an architecture that no expansion reaches.
 
     Args:
         base: the architecture that is expanded.
         target: the larger one.
 
     Raises:
-        UndefinedError: one of these is not so.
+        UndefinedError: a size of the target is smaller, the number of stages differs, or nothing grows.
     """
     if target == base:
         raise UndefinedError("expansion.to gives the base model's own sizes; raise one")

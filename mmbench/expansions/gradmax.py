@@ -8,9 +8,8 @@ singular vectors, the remaining v are random.
 
 The function is kept since phi(0) = 0. The gradient needs phi'(0) != 0, which holds for GELU but not for ReLU. In a
 plain network with ReLU, a new unit therefore gets a bias of one, and its constant output v is subtracted from the bias
-of the next layer. With batch norm between the convolutions of a residual block this is not possible: there, the
-operator is not defined
-there.
+of the next layer. With batch norm between the convolutions of a residual block this is not possible: the operator is
+not defined there.
 """
 
 from __future__ import annotations

@@ -107,8 +107,8 @@ class Net2Deeper(Sized):
                 continue
             fresh.zero_()
             if fresh.dim() > 1:
-                kernel = fresh
-                for side in fresh.shape[2:]:
-                    kernel = kernel.select(2, side // 2)
-                kernel.copy_(torch.eye(len(fresh), dtype=fresh.dtype))
+                centre = fresh
+                for side in reversed(fresh.shape[2:]):
+                    centre = centre[..., side // 2]
+                centre.copy_(torch.eye(len(fresh)))
             yield name, fresh

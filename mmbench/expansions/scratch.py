@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Literal
 
 from mmbench.data.base import InputShape
-from mmbench.expansions.base import EXPANSIONS, Filled, Growth
+from mmbench.expansions.base import EXPANSIONS, Arrangement, Filled, Growth
 from mmbench.expansions.sized import Sized
 from mmbench.models.base import Architecture
+from mmbench.models.plain import Plain, aligned
 
 
 @EXPANSIONS.register("scratch")
@@ -40,6 +41,25 @@ class Scratch(Sized):
         """
         self.check(base.table(shape), architecture.table(shape))
         return architecture
+
+    def arrangement(self, base: Architecture, target: Architecture, shape: InputShape) -> Arrangement:
+        """The layers' counterparts, whose frozen parameters stay frozen; in a deeper plain network, by their widths.
+
+        Args:
+            base: the small architecture.
+            target: the larger one.
+            shape: what the networks are built for.
+
+        Returns:
+            For each block of the larger network its counterpart, or None.
+        """
+        if not isinstance(base, Plain):
+            return super().arrangement(base, target, shape)
+        return {
+            layer: None if place is None else old[place]
+            for name, old, new in zip(base.plain, base.blocks(), target.blocks(), strict=True)
+            for layer, place in zip(new, aligned(base.sizes()[name], target.sizes()[name]), strict=True)
+        }
 
     def fill(self, growth: Growth) -> Filled:
         """The larger network's own initialisation."""

@@ -34,7 +34,7 @@ class Sized(Expansion):
     tolerance: float = Field(0.01, ge=0, le=0.05)
     """Largest relative difference between the actual and the target parameter count."""
     to: To = ()
-    """Exact sizes of the larger network by name, as `to.channels=[10,32]`; in place of factor, budget and match."""
+    """Exact sizes of the larger network by name, as `to.channels=[10,32]`; replaces axis, factor, budget and match."""
 
     @field_validator("match")
     @classmethod

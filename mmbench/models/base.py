@@ -169,7 +169,7 @@ class Architecture(Component):
         return reasons.get(axis, "there is no such axis")
 
     def blocks(self) -> list[list[str]]:
-        """Per stage, the state-dict prefixes of its residual blocks (of plain networks, layers) in forward order."""
+        """Per stage, the state-dict prefixes of its residual blocks (of a plain network: layers) in forward order."""
         return []
 
     def silencers(self) -> tuple[str, ...]:

@@ -97,7 +97,8 @@ class CNN(Plain):
         pools = target.sizes()["pools"]
         reason = (
             f"with pools after the convolutions {[*pools]} instead of {[*self.pools]} the old layers see other image "
-            "sizes, so the function changes; leave expansion.to.pools out, or use expansion=scratch"
+            f"sizes, so {'the function changes' if exactly else 'weights do not fit'}; leave expansion.to.pools out, "
+            "or use expansion=scratch"
         )
         if len(pools) != len(self.pools):
             return reason

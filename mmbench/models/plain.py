@@ -1,7 +1,7 @@
 """Plain networks: layers with ReLU, one after the other, each with a width of its own.
 
-A layer that is inserted after a ReLU can be the identity, since ReLU(x) = x for x >= 0. The widths of a deeper network
-alone do not say which of its layers are the new ones; `aligned` chooses.
+A layer that is inserted after a ReLU can be the identity, since ReLU(x) = x for x >= 0. Which layers of a deeper
+network are the new ones is not told by its widths alone; `aligned` chooses.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Plain(Architecture):
         for name in self.plain:
             old: tuple[int, ...] = self.sizes()[name]
             new: tuple[int, ...] = sizes.get(name, old)
-            if len(new) > len(old):
+            if len(new) != len(old):
                 places = aligned(old, new, after if name in self.axes["depth"] else None)
                 larger = larger.rearranged(name, new, places)
             elif new != old:

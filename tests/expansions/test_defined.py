@@ -25,11 +25,12 @@ ALL = {
     "mixer": "width stream hidden depth",
     "convnext": "width stream hidden depth kernel",
 }
+PLAIN = ("mlp", "cnn")
 BLOCKS = dict.fromkeys(("resnet", "vit", "mixer", "convnext"), "depth")
 DEFINED_AXES = {
     "net2wider": WIDTHS,
     "hypercloning": WIDTHS,
-    "bert2bert_aki": {family: axes.replace(" first", "") for family, axes in WIDTHS.items()},
+    "bert2bert_aki": {**WIDTHS, "mlp": "width hidden", "cnn": "width convolutions hidden"},
     "random_pad": WIDTHS,
     "width_then_depth": WIDTHS,
     "net2net": WIDTHS,
@@ -40,20 +41,19 @@ DEFINED_AXES = {
     "identity_block": BLOCKS,
     "stack": BLOCKS,
     "interpolate": BLOCKS,
-    "net2deeper": {"mlp": "depth", "cnn": "depth"},
+    "net2deeper": dict.fromkeys(PLAIN, "depth"),
     "ligo": {f: axes.replace(" head_dim", "").replace(" kernel", "") for f, axes in ALL.items()},
     "scratch": ALL,
     "scratch_matched": ALL,
 }
 """The axes along which each operator grows each family, for some network of the family."""
 
-WITHOUT_HEADS = ("mlp", "cnn", "resnet", "mixer", "convnext")
 NEEDS = {
-    "first": dict.fromkeys(("vit", "mixer", "convnext"), "it grows along"),
-    "convolutions": dict.fromkeys(("mlp", "vit", "mixer", "convnext"), "it grows along"),
-    "stream": dict.fromkeys(("mlp", "cnn"), "it has no residual stream"),
-    "heads": dict.fromkeys(WITHOUT_HEADS, "it has no attention heads"),
-    "head_dim": dict.fromkeys(WITHOUT_HEADS, "it has no attention heads"),
+    "first": dict.fromkeys(("vit", "mixer", "convnext"), "its first layer writes into the stream, which all blocks s"),
+    "convolutions": dict.fromkeys(("mlp", "vit", "mixer", "convnext"), "it has no convolutions with channels of thei"),
+    "stream": dict.fromkeys(PLAIN, "it has no residual stream"),
+    "heads": dict.fromkeys((*PLAIN, "resnet", "mixer", "convnext"), "it has no attention heads"),
+    "head_dim": dict.fromkeys((*PLAIN, "resnet", "mixer", "convnext"), "it has no attention heads"),
     "kernel": dict.fromkeys(("mlp", "vit", "mixer"), "it has no convolution kernels that can grow around their centre"),
 }
 """Why a family has no such axis."""
@@ -62,13 +62,15 @@ NOT_ALONE = "where a channel that carries the mean over the others would not sta
 IN_BLOCKS = "whose layers are in residual blocks"
 REASONS = {
     "lemon": {
-        "mlp": "which has no LayerNorm; net2wider is exact there",
-        "cnn": "which has no LayerNorm; net2wider is exact there",
+        **dict.fromkeys(PLAIN, "which has no LayerNorm; net2wider is exact there"),
         "resnet": "which has no LayerNorm; net2wider is exact there",
         "mixer": NOT_ALONE,
         "convnext": NOT_ALONE,
     },
-    **dict.fromkeys(("identity_block", "stack", "interpolate"), dict.fromkeys(("mlp", "cnn"), NO_BLOCKS)),
+    "identity_block": dict.fromkeys(PLAIN, NO_BLOCKS),
+    "stack": dict.fromkeys(PLAIN, NO_BLOCKS),
+    "interpolate": dict.fromkeys(PLAIN, NO_BLOCKS),
+    "bert2bert_aki": dict.fromkeys(PLAIN, "no two consecutive blocks of equal shape that get new rows"),
     "net2deeper": dict.fromkeys(BLOCKS, IN_BLOCKS),
     "gradmax": {"resnet": "where batch norm and ReLU leave units of zero incoming weights without a gradient"},
     "kernel_pad": {
@@ -104,7 +106,7 @@ CLAIMS = {
 
 def options_of(operator, family, axis):
     """A plain network needs another depth operator than all others."""
-    plain = operator == "width_then_depth" and family in ("mlp", "cnn")
+    plain = operator == "width_then_depth" and family in PLAIN
     return {"axis": axis, **({"depth": "net2deeper"} if plain else {})}
 
 

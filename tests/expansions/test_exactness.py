@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmbench.expansions.base import EXPANSIONS
+from mmbench.models.base import MODELS
 from mmbench.models.copies import copied
 from mmbench.models.reading import architecture_of
 from mmbench.testing.cells import FAMILIES, Cell, assert_the_function_is_kept, wild_initialisation
@@ -79,7 +80,7 @@ def test_two_expansions_in_sequence_are_exact(first, second, monkeypatch):
 @pytest.mark.parametrize(("width", "axis"), [("net2wider", "width"), ("zero_pad", "hidden"), ("hypercloning", "width")])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_composition_is_its_two_steps(family, width, axis):
-    base, depth = network(NETWORKS[family]), "net2deeper" if family in ("mlp", "cnn") else "identity_block"
+    base, depth = network(NETWORKS[family]), "net2deeper" if MODELS[family].plain else "identity_block"
     at_once = Cell("width_then_depth", {"width": width, "depth": depth, "axis": axis}, family).expand(base)
     in_steps = Cell(depth, {}, family).expand(Cell(width, {"axis": axis}, family).expand(base))
     assert architecture_of(at_once)[0] == architecture_of(in_steps)[0]

@@ -62,7 +62,7 @@ def test_curved_networks_are_known(name: str) -> None:
 
 @pytest.mark.parametrize("family", MODELS.names())
 def test_the_families(family: str) -> None:
-    assert piecewise_multilinear(Surface(*problem(family))) == (family in ("mlp", "resnet"))
+    assert piecewise_multilinear(Surface(*problem(family))) == (family in ("mlp", "cnn", "resnet"))
 
 
 def test_batch_norm_by_the_images_at_hand_is_curved() -> None:

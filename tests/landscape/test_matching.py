@@ -26,6 +26,7 @@ Maps = dict[str, torch.Tensor]
 SHAPE = InputShape(channels=2, image_size=8, classes=3)
 NETWORKS: dict[str, dict[str, Any]] = {
     "mlp": {"name": "mlp", "hidden": (16, 12)},
+    "cnn": {"name": "cnn", "channels": (6, 8), "hidden": (12,)},
     "resnet": {"name": "resnet", "channels": (6, 8), "inner": (5, 7), "layers": (2, 2)},
     "bottleneck": {"name": "resnet", "block": "bottleneck", "channels": (3, 4), "layers": (2, 1)},
     "vit": {"name": "vit", "embed_dim": 12, "heads": 4, "hidden": 20, "layers": 2, "patch_size": 4},

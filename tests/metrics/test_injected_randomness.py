@@ -50,7 +50,8 @@ def vector(model: nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize("family", MODELS.names())
 def test_an_operator_without_randomness_injects_none(family: str, match: bool) -> None:
     base = network(family, torch.float64)
-    estimate = score(base, lambda small, draw: expand(small, "identity_block" if family != "mlp" else "zero_pad",
+    operator = "zero_pad" if family in ("mlp", "cnn") else "identity_block"
+    estimate = score(base, lambda small, draw: expand(small, operator,
                                                       factor=2.0, seed=0), match=match)  # fmt: skip
     assert (estimate.value, estimate.stderr) == (0.0, 0.0)
 

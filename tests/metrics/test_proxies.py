@@ -221,9 +221,10 @@ SLIPS: dict[str, Callable[[nn.Module], dict[str, float]]] = {
 SAME = {
     ("fisher", "mlp", "squared before the sum over positions"),
     ("fisher", "mlp", "every layer's channels in axis 1"),
+    ("fisher", "cnn", "every layer's channels in axis 1"),
     ("fisher", "resnet", "every layer's channels in axis 1"),
 }
-"""Slips that make no difference: a perceptron has one position, a residual network no linear layer on tokens."""
+"""Slips that make no difference: a perceptron has one position, a convolutional network no linear layer on tokens."""
 
 
 @families

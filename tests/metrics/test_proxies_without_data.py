@@ -160,7 +160,7 @@ def test_synflow_without_paths_says_so() -> None:
 
 
 def features(family: str, model: nn.Module, x: Tensor) -> Tensor:
-    if family == "mlp":
+    if family in ("mlp", "cnn"):
         return model[:-1](x)
     if family == "resnet":
         return model.stages(model.act1(model.bn1(model.conv1(x))))
