@@ -28,7 +28,7 @@ from mmbench.training.recipes import SGD
 
 SMALL = {"vit": {"layers": 1, "embed_dim": 8, "hidden": 12}, "resnet": {"channels": [2, 3, 4]},
          "mixer": {"layers": 1, "embed_dim": 8, "token_hidden": 6, "channel_hidden": 12}, "mlp": {},
-         "convnext": {"channels": [2, 4, 4, 4]}}  # fmt: skip
+         "convnext": {"channels": [2, 4, 4, 4]}, "cnn": {"channels": [3, 4], "hidden": [6]}}  # fmt: skip
 QUICK = SGD(steps=6, warmup_steps=1, batch_size=10)
 
 

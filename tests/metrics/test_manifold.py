@@ -98,7 +98,7 @@ def test_four_units_are_enumerated():
     few_data = (few.images, few.labels)
     estimate = measure(model, few_data, "manifold", base=model, **options)
     seen = estimate.tensors["barriers"].flatten()
-    draws = [subject_of(model, few_data).generator(f"manifold fc1 chain {c}") for c in range(4)]
+    draws = [subject_of(model, few_data).common_generator(f"manifold fc1 chain {c}") for c in range(4)]
     walk = torch.cat([orders(4, 500, "independent", "all", draw) for draw in draws])
     rows = (walk[:, None] == every).all(2).nonzero()[:, 1]
     torch.testing.assert_close(seen, exact[rows], rtol=1e-3, atol=1e-6)

@@ -51,7 +51,7 @@ def test_the_history_is_the_loss_of_both_trainings(finished):
     run = RUNS[0]
     content = models_of(finished[0]).content(key_of_model(run.identity()))
     store = Store(finished[0])
-    for name, kind, inputs in (("expanded", "trained", run.trained_inputs), ("base", "base", run.base_inputs)):
+    for name, kind, inputs in (("expanded", "trained", run.trained_inputs()), ("base", "base", run.base_inputs)):
         losses = store.stage(kind, inputs, lambda: pytest.fail("it is stored")).tensors("history")["losses"].tolist()
         assert [row[f"loss/{name}"] for row in content.history] == losses
     assert [row["step"] for row in content.history] == [1, 2, 3, 4, 5]
