@@ -63,6 +63,17 @@ def test_a_later_question_goes_on_from_the_last_snapshot(store, monkeypatch):  #
     assert execute(at(13), elsewhere)["score"] == later["score"]
 
 
+def test_a_later_question_adds_no_evaluation_that_patience_would_count(store):  # noqa: F811
+    recipe = SGD(steps=20, warmup_steps=2, validate_every=5)
+    for moment in (10, 11, 12, 13):
+        assert execute(at(moment, training=recipe), store)["status"] == "done"
+    evaluated = [
+        load_file(path)["validation_steps"].tolist()
+        for path in sorted((store.root / "stages" / "snapshot").glob("*/history.safetensors"))
+    ]
+    assert evaluated == [[0, 5, 10]] * 4
+
+
 def test_a_moment_after_the_end_is_skipped_with_its_reason(store):  # noqa: F811
     record = execute(at(21), store)
     assert record["status"] == "skipped"

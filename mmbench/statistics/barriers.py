@@ -58,7 +58,7 @@ def threshold(base: npt.ArrayLike, q: float, n: int | None = None) -> float:
     if not 0 < q <= 1:
         raise UndefinedError(f"the quantile must lie above 0 and not above 1: got {q}")
     nodes = np.sort(first_nodes(base, n))
-    rank = math.ceil(q * nodes.size - 1e-9)  # 0.07 * 100 is 7.000000000000001
+    rank = max(1, math.ceil(q * nodes.size - 1e-9))  # 0.07 * 100 is 7.000000000000001
     return float(nodes[rank - 1])
 
 

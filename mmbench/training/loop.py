@@ -124,7 +124,7 @@ def train(
         generator: for the order of the images; a CPU generator, whatever the device.
         stop_after: end after this many steps of the recipe's schedule, with the last weights.
         validation: the split on which the network is evaluated as the recipe says, before the first update and after
-            the last one, too. Without it there is no early stopping, and the last weights are kept.
+            the recipe's last one, too. Without it there is no early stopping, and the last weights are kept.
         may_stop: whether the recipe's `patience` counts.
         moments: numbers of updates after which `save` is called.
         save: receives the training at these moments.
@@ -154,7 +154,7 @@ def train(
     step = first
     for step in range(first, steps + 1):
         position = step % per_epoch
-        if watch is not None and (watch.due(step) or (step == steps and step not in watch.steps[-1:])):
+        if watch is not None and (watch.due(step) or (step == recipe.steps and step not in watch.steps[-1:])):
             watch.look(step, model)
         if step in moments:
             pause = time.perf_counter()

@@ -56,6 +56,7 @@ def test_the_formula_by_hand():
     assert threshold(base, 0.4) == 2  # the ceil(0.4 x 5) = second smallest
     assert threshold(base, 0.41) == 3
     assert threshold(base, 1.0) == 5
+    assert threshold(base, 1e-12) == 1, "never below the smallest"
     assert share(candidate, 2) == 3 / 5
     assert metric_from_barriers(candidate, base, 0.4) == pytest.approx(100 * (3 / 5 - 2 / 5))
     assert metric_from_barriers(candidate, base, 0.4, n=3) == pytest.approx(100 * (3 / 3 - 2 / 3))
