@@ -54,13 +54,14 @@ def layers(table: Table) -> list[str]:
     return [group for group in order if group not in tangled and table.groups[group].coupled_by is None]
 
 
-def choose(table: Table, layer: str) -> list[str]:
+def choose(table: Table, layer: str, base: Table | None = None) -> list[str]:
     """The channel groups that `layer` names.
 
     Args:
         table: of the network.
         layer: `first` for the first of `layers` with at least 4 units, `inner` for the first of them that one weight
             writes and one weight reads (as inside a residual block), `each` for all of them, or a group's name.
+        base: of the network before its expansion; its `first` or `inner` layer is taken if the network has it, too.
 
     Returns:
         Names of groups: one, unless `layer` is `each`.
@@ -68,6 +69,9 @@ def choose(table: Table, layer: str) -> list[str]:
     Raises:
         UndefinedError: there is no such group, or it has fewer than 4 units.
     """
+    if base is not None and layer in ("first", "inner"):
+        (wanted,) = choose(base, layer)
+        layer = wanted if wanted in table.groups else layer
     if layer not in ("first", "inner", "each"):
         if layer not in table.groups:
             raise UndefinedError(

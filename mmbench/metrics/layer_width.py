@@ -1,4 +1,5 @@
-"""Width of the layer that the manifold metric permutes by default: the first hidden one with at least 4 units.
+"""Width of the layer that the manifold metric permutes by default: the first hidden one with at least 4 units, in the
+base model if it is known.
 
 Units that an expansion duplicates can be swapped at no cost, so the manifold metric rises with this number by
 construction. Among expansions of this layer alone, it has to beat the number to be worth its cost. A wider layer is
@@ -21,4 +22,5 @@ class LayerWidth(Metric):
     def measure(self, subject: Subject) -> Estimate:
         """Count; `UndefinedError` for a network of no known family, or without such a layer."""
         table = table_of(subject.network())
-        return Estimate(float(table.groups[choose(table, "first")[0]].size), 0.0)
+        (layer,) = choose(table, "first", table_of(subject.base) if subject.has_base else None)
+        return Estimate(float(table.groups[layer].size), 0.0)

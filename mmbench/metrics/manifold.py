@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmbench.data.base import Split
 from mmbench.landscape.midpoints import Lines, Statistics
@@ -76,7 +76,7 @@ class Manifold(Metric):
         Returns:
             `barriers` (chains, nodes per chain), float64 nats.
         """
-        return {"barriers": self._barriers(base, self._groups(base.network()))}
+        return {"barriers": self._barriers(base, choose(table_of(base.network()), self.layer))}
 
     def measure(self, subject: Subject) -> Estimate:
         """M in percent.
@@ -89,15 +89,16 @@ class Manifold(Metric):
         """
         theirs = subject.reference(self)["barriers"].numpy()
         model = subject.network()
-        groups = self._groups(model, subject.base)
+        table = table_of(model)
+        groups = choose(table, self.layer, table_of(subject.base))
         ours = self._barriers(subject, groups)
-        mine, table = ours.numpy(), table_of(model)
+        mine = ours.numpy()
         nodes_of = {"candidate": mine, "base": theirs}
         height = threshold(theirs, self.quantile, self.nodes)
         curves = {
             f"{'base_' if name == 'base' else ''}curve{c}": barriers[c].tolist()
             for name, barriers in nodes_of.items()
-            for c in range(min(2, self.chains))
+            for c in range(min(2, len(barriers)))
         }
         return Estimate(
             metric_from_barriers(mine, theirs, self.quantile, self.nodes),
@@ -116,15 +117,6 @@ class Manifold(Metric):
             tensors={"barriers": ours},
         )
 
-    def _groups(self, model: nn.Module, base: nn.Module | None = None) -> list[str]:
-        """The layers to permute. `first` and `inner` mean the base model's layer, where the network has it, too."""
-        table = table_of(model)
-        if base is not None and self.layer in ("first", "inner"):
-            (wanted,) = choose(table_of(base), self.layer)
-            if wanted in table.groups:
-                return [wanted]
-        return choose(table, self.layer)
-
     def _barriers(self, subject: Subject, groups: list[str]) -> Tensor:
         """The barriers of all nodes; step s of every chain permutes the group s modulo their number.
 
@@ -137,14 +129,15 @@ class Manifold(Metric):
         """
         seen = subject.surface(self.images * self.batches).images
         images = Split(seen.images, seen.labels)
-        model, table, steps = subject.network(), table_of(subject.network()), -(-self.nodes // self.chains)
-        barriers = torch.empty(self.chains, steps, dtype=torch.float64)
+        model, table, chains = subject.network(), table_of(subject.network()), min(self.chains, self.nodes)
+        steps = -(-self.nodes // chains)
+        barriers = torch.empty(chains, steps, dtype=torch.float64)
         for g, group in enumerate(groups):
             size, own = table.groups[group].size, len(range(g, steps, len(groups)))
             if not own:
                 continue
-            draws = [subject.common_generator(f"manifold {group} chain {c}") for c in range(self.chains)]
+            draws = [subject.common_generator(f"manifold {group} chain {c}") for c in range(chains)]
             walks = torch.cat([orders(size, own, self.walk, self.pairs, draw) for draw in draws])
             lines = Lines(model, images, group, self.statistics, self.images)
-            barriers[:, g :: len(groups)] = lines.barriers(walks, self.alphas).view(self.chains, own)
+            barriers[:, g :: len(groups)] = lines.barriers(walks, self.alphas).view(chains, own)
         return barriers

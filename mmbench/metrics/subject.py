@@ -119,6 +119,11 @@ class Subject:
         return _copied(self._known_base.model)
 
     @property
+    def has_base(self) -> bool:
+        """Whether the network before its expansion is known."""
+        return self._base is not None
+
+    @property
     def _known_base(self) -> Base:
         if self._base is None:
             raise UndefinedError("this metric needs the network before its expansion: give base=model")

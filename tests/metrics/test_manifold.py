@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from functools import cache
 from itertools import permutations
 
@@ -12,7 +13,7 @@ import torch
 from mmbench import expand, measure
 from mmbench.data.base import Split
 from mmbench.data.digits import Digits
-from mmbench.errors import UndefinedError
+from mmbench.errors import DataError, UndefinedError
 from mmbench.landscape.midpoints import Lines
 from mmbench.landscape.permutations import orders
 from mmbench.metrics import manifold
@@ -282,3 +283,22 @@ def test_nodes_are_joined_to_the_start():
     late = chain[:, 40:]
     assert float(late.mean()) == pytest.approx(float(whole.mean()), rel=0.15)
     assert float(chain[:, 0].mean()) < 0.8 * float(late.mean())
+
+
+def test_a_base_that_cannot_be_compared_is_refused_with_the_reason():
+    model, data = trained()
+    with pytest.raises(DataError, match="base must be a network"):
+        scored(model, data, "base.pt")
+    with pytest.raises(DataError, match=r"base has parameters of torch\.float64 .* the network of torch\.float32"):
+        scored(model, data, copy.deepcopy(model).double())
+    narrow = MODELS.create({"name": "mlp", "hidden": (1,)}).build(Digits().shape())
+    with pytest.raises(UndefinedError, match="has 1 units; the metric permutes a layer of at least 4"):
+        scored(narrow, data, model)
+
+
+def test_more_chains_than_nodes_are_as_many_as_nodes():
+    model, data = trained()
+    large = expand(model, "net2wider", factor=2.0)
+    few, many = (scored(large, data, model, nodes=5, chains=chains) for chains in (5, 1000))
+    assert many.tensors["barriers"].shape == (5, 1)
+    assert (many.value, many.stderr) == (few.value, few.stderr)

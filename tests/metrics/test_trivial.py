@@ -75,6 +75,14 @@ def test_layer_width_grows_with_the_layer() -> None:
     assert estimate(network("vit"), "layer_width").value == 8, "the feed-forward layer, not the residual stream of 6"
 
 
+def test_layer_width_is_of_the_layer_that_manifold_permutes() -> None:
+    """The first layer of the base model is too narrow to be permuted, that of the expanded model is not."""
+    small, large = (MODELS.create({"name": "mlp", "hidden": hidden}).build(SHAPE) for hidden in ((3, 6), (8, 7)))
+    permuted = estimate(large, "manifold", base=small, nodes=4).details["width"]
+    assert estimate(large, "layer_width", base=small).value == permuted == 7
+    assert estimate(large, "layer_width").value == 8
+
+
 def test_layer_width_is_undefined_without_such_a_layer() -> None:
     with pytest.raises(UndefinedError, match="4 units"):
         estimate(MODELS.create({"name": "mlp", "hidden": (3, 2)}).build(SHAPE), "layer_width")

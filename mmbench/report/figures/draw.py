@@ -95,8 +95,9 @@ def _of_barriers(frame: pd.DataFrame, traces: Traces, folder: Path) -> Iterator[
 
 def _along_training(frame: pd.DataFrame, judgement: Judgement, traces: Traces, folder: Path) -> Iterator[Drawing]:
     if len(judgement.moments):
-        alt = tau_along_alt(judgement.moments)
-        yield saved(tau_along(judgement.moments), folder, "tau_along", "Along the training", alt)
+        figure = tau_along(judgement.moments)
+        if figure is not None:
+            yield saved(figure, folder, "tau_along", "Along the training", tau_along_alt(judgement.moments))
     if traces.gains or len(judgement.moments):
         figure = scores_and_gains(prepare(frame), traces.gains)
         if figure is not None:

@@ -29,17 +29,19 @@ def target_along(moments: pd.DataFrame) -> str:
     return next((target for target in ALONG if (moments["target"] == target).any()), ALONG[0])
 
 
-def tau_along(moments: pd.DataFrame) -> Figure:
+def tau_along(moments: pd.DataFrame) -> Figure | None:
     """Kendall's tau of score and gain against the moment of the score, a line per metric.
 
     Args:
         moments: as of `moments_table`, not empty.
 
     Returns:
-        The figure.
+        The figure; None if no tau is known, as with fewer than three expansions.
     """
     target, (tau, low, high) = target_along(moments), shown_tau(moments)
     rows = moments[(moments["target"] == target) & moments[tau].notna()]
+    if rows.empty:
+        return None
     along, unit = _time(rows)
     names = _highlighted(rows, tau)
     figure = Figure(figsize=(WIDTH, 3.4 + 0.17 * -(-len(names) // 2)))

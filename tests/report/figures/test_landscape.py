@@ -127,6 +127,12 @@ def test_tau_along_the_training_has_a_line_per_metric(analysis):
     assert lines["parameters"].get_xdata().tolist() == [0]
 
 
+def test_without_any_tau_along_the_training_there_is_no_figure(analysis):
+    """Two expansions of one base model have no correlation."""
+    moments = analysis.judgement.moments.assign(kendall=np.nan, kendall_within=np.nan)
+    assert tau_along(moments) is None
+
+
 def test_scores_and_gains_are_means_over_seeds(runs, read):
     with rc_context(STYLE):
         figure = scores_and_gains(runs, read.gains)
