@@ -224,7 +224,7 @@ def subject_of(
         The subject.
 
     Raises:
-        DataError: not a network, a base of another dtype or device, or images and labels that do not match.
+        DataError: not a network, or images and labels that do not match.
     """
     reference = next(model.parameters(), None) if isinstance(model, nn.Module) else None
     if reference is None:
@@ -232,17 +232,10 @@ def subject_of(
     if not reference.is_floating_point():
         raise DataError(f"measure needs a network with floating-point parameters: got {reference.dtype}")
     before = base.model if isinstance(base, Base) else base
-    if before is not None:
-        if not isinstance(before, nn.Module):
-            raise DataError(
-                f"base must be a network (nn.Module), the one before its expansion: got {type(before).__name__}"
-            )
-        own = next(before.parameters(), reference)
-        if own.dtype != reference.dtype or own.device != reference.device:
-            raise DataError(
-                f"base has parameters of {own.dtype} on {own.device}, the network of {reference.dtype} on "
-                f"{reference.device}: give both the same, as with base.to(next(model.parameters()))"
-            )
+    if before is not None and not isinstance(before, nn.Module):
+        raise DataError(
+            f"base must be a network (nn.Module), the one before its expansion: got {type(before).__name__}"
+        )
     train = _split(data, reference, "")
     held_out = None if validation is None else _split(validation, reference, " as validation")
     return Subject(model, train, validation=held_out, base=base, expand=expand, seed=seed, images_seed=images_seed)

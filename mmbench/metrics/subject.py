@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mmbench.data.base import Split
-from mmbench.errors import UndefinedError
+from mmbench.errors import DataError, UndefinedError
 from mmbench.landscape.surface import Surface
 from mmbench.metrics._ledger import Ledger
 from mmbench.metrics._sound import require_sound
@@ -233,9 +233,16 @@ class Subject:
 
         Raises:
             UndefinedError: the subject does not know its base.
+            DataError: the base has another dtype or device.
         """
         key = repr(metric.reference_options())
         if key not in self._references:
+            own, ours = next(self._known_base.model.parameters()), next(self._model.parameters())
+            if (own.dtype, own.device) != (ours.dtype, ours.device):
+                raise DataError(
+                    f"base has parameters of {own.dtype} on {own.device}, the network of {ours.dtype} on {ours.device}: "
+                    "give both the same, as with base.to(next(model.parameters()))"
+                )
             base = Subject(self._known_base.model, self.train, validation=self._validation, seed=self._seed,
                            images_seed=self._images_seed)  # fmt: skip
             return self.of_base(("reference", key), lambda: metric.reference(base))

@@ -163,7 +163,7 @@ def test_operators_have_colours_and_sizes_styles(points):
     assert len(set(first.values())) == 3
     same = points([1.0] * 2, [0.1] * 2, parameters=[1000, 2000])
     labels = [look["label"] for look in candidates(prepare(pd.DataFrame(same))).values()]
-    assert labels == ["net2wider 2×, 1,000 parameters", "net2wider 2×, 2,000 parameters"]
+    assert labels == ["net2wider, 1,000 parameters", "net2wider, 2,000 parameters"]
 
 
 @pytest.mark.parametrize("last", [0.0, 3.0, 20.0, 500.0])
