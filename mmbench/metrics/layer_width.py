@@ -1,6 +1,7 @@
 """Width of the layer that the manifold metric permutes by default: the first hidden one with at least 4 units.
 
-If the base model is known, it is the first such layer of the base model, where the network has it, too.
+As there, the base model's first such layer counts, where the base model is known and the network has that layer, too.
+
 Units that an expansion duplicates can be swapped at no cost, so the manifold metric rises with this number by
 construction. Among expansions of this layer alone, it has to beat the number to be worth its cost. A wider layer is
 expected to gain more: expected sign +1.

@@ -233,16 +233,13 @@ class Subject:
 
         Raises:
             UndefinedError: the subject does not know its base.
-            DataError: the base has another dtype or device.
+            DataError: the base has another dtype than the network.
         """
         key = repr(metric.reference_options())
         if key not in self._references:
-            own, ours = next(self._known_base.model.parameters()), next(self._model.parameters())
-            if (own.dtype, own.device) != (ours.dtype, ours.device):
-                raise DataError(
-                    f"base has parameters of {own.dtype} on {own.device}, the network of {ours.dtype} on {ours.device}: "
-                    "give both the same, as with base.to(next(model.parameters()))"
-                )
+            dtype, own = self.train.images.dtype, next(self._known_base.model.parameters()).dtype
+            if own != dtype:
+                raise DataError(f"base has parameters of {own}, the network of {dtype}: give both the same dtype")
             base = Subject(self._known_base.model, self.train, validation=self._validation, seed=self._seed,
                            images_seed=self._images_seed)  # fmt: skip
             return self.of_base(("reference", key), lambda: metric.reference(base))
