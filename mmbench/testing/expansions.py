@@ -117,7 +117,7 @@ class ExpansionContract:
                 cell.expand()
             assert str(from_expand.value) == str(from_target.value)
 
-    def test_the_target_is_computed_without_building_a_network(
+    def test_larger_sizes_are_computed_without_building_a_network(
         self, operator: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """And does not depend on the random state."""
