@@ -7,6 +7,8 @@ state through the two axis tables. The given network is never changed.
 from __future__ import annotations
 
 import copy
+import operator
+import reprlib
 import threading
 from typing import Any
 
@@ -17,6 +19,7 @@ from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
 from mmbench.models.base import Architecture
+from mmbench.models.copies import copied, tied
 from mmbench.models.reading import architecture_of
 from mmbench.models.skeleton import skeleton
 
@@ -26,6 +29,8 @@ ONE_AT_A_TIME = threading.Lock()
 """Networks are initialised from torch's global generator, which all threads share."""
 PREPROCESSING = ("pretrained_cfg", "default_cfg")
 """Attributes of timm's networks with the mean, standard deviation and size of the images that they were trained on."""
+SWITCHES = ("grad_checkpointing", "fused_attn", "inplace")
+"""Attributes of timm's modules that decide how something is computed, but not what."""
 
 
 def expand(
@@ -41,15 +46,20 @@ def expand(
         **options: of the operator, such as `factor=2.0` or `budget=2.0`.
 
     Returns:
-        The larger network, with the device, the dtype and the modes (training or evaluation) of `model`.
+        The larger network. It has the device, the dtype, the memory format, the modes (training or evaluation), the
+        gradient checkpointing and the frozen parameters of `model`; what is new is trainable where it is a whole block,
+        else as what it grew from. Its attribute `expansion` is a sentence that tells what grew.
 
     Raises:
         ConfigError: an unknown operator or option, a value out of its range, or data that are missing or wrong.
-        UndefinedError: the network belongs to no known family or has mixed precision, or the operator is not defined
-            for it.
+        UndefinedError: the network belongs to no known family, has mixed precision, shared tensors or values that are
+            not finite, or the operator is not defined for it.
         ScoreError: the values that an operator learns from data are not finite.
     """
-    return Expander(model, expansion, data=data, seed=seed, **options)(model)
+    expander = Expander(model, expansion, data=data, seed=seed, **options)
+    large = expander(model)
+    large.expansion = expander.summary(model, large)
+    return large
 
 
 class Expander:
@@ -69,24 +79,31 @@ class Expander:
         **options: Any,
     ) -> None:
         """Check the options and compute the larger architecture; arguments and errors are those of `expand`."""
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"the network must be a torch.nn.Module, not {reprlib.repr(model)}")
         if not isinstance(expansion, (str, Expansion)):
-            raise ConfigError(f"expansion must be the name of an operator or an operator, not {expansion!r}")
-        if type(seed) is not int or not 0 <= seed < 2**63:
+            raise ConfigError(
+                f"expansion must be the name of an operator or an operator, not {reprlib.repr(expansion)}"
+            )
+        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= (seed := operator.index(seed)) < 2**63:
             raise ConfigError(f"seed = {seed!r} is not allowed: must be an integer >= 0 and < 2**63")
         if options and not isinstance(expansion, str):
             raise ConfigError(f"an operator already has its options: {', '.join(options)} cannot be given as well")
+        if "name" in options:
+            raise ConfigError(f"two operators are given, {expansion} and name = {options['name']}; give one of them")
         if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
             raise ConfigError("factor and budget both set the size of the network; give one of them")
-        operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
+        self._operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
+        _refuse_tied(model)
         self._base, self._shape = architecture_of(model)
-        _refuse_mixed(model)
+        _refuse_unsound(model)
         self._steps: list[tuple[Expansion, Architecture, dict[str, Any]]] = [
-            (step, target, {}) for step, target in operator.steps(self._base, self._shape)
+            (step, target, {}) for step, target in self._operator.steps(self._base, self._shape)
         ]
         self._learns = any(step.learns for step, *_ in self._steps)
         self._model, self._seed = model, seed
         looks = any(step.needs_data for step, *_ in self._steps)
-        self._data = _checked(data, operator.name, self._base, self._shape) if looks else None
+        self._data = _checked(data, self._operator.name, self._base, self._shape) if looks else None
 
     def __call__(self, model: nn.Module) -> nn.Module:
         """A larger network grown from `model`, which has the architecture of the first model."""
@@ -94,11 +111,35 @@ class Expander:
         if learns and model is not self._model:
             self(self._model)  # the operator learns from the first model
         base = self._base
+        if model is not self._model:
+            _refuse_tied(model)
+            _refuse_unsound(model)
         with torch.inference_mode(False):  # a network created in inference mode cannot be trained
             for step, target, learned in self._steps:
                 model = _grow(model, step, base, target, self._shape, self._data, self._seed, learned)
                 base = target
         return model
+
+    def summary(self, small: nn.Module, large: nn.Module) -> str:
+        """What grew, in a sentence: sizes, parameters, and the measured change of the logits of random images.
+
+        Args:
+            small: a network that was expanded.
+            large: the larger one, before any training.
+
+        Returns:
+            Such as "net2wider width f=2 of a vit: heads 3 -> 6, ...; 5,000 -> 20,000 parameters (4.00x); ...".
+        """
+        target = self._steps[-1][1]
+        before, after = self._base.sizes(), target.sizes()
+        grown = [f"{name} {_shown(old)} -> {_shown(after[name])}" for name, old in before.items() if old != after[name]]
+        counts = self._base.parameters(self._shape), target.parameters(self._shape)
+        first, second = _logits(copied(small), self._shape), _logits(large, self._shape)
+        return (
+            f"{self._operator.label} of a {self._base.name}: {', '.join(grown) or 'nothing grew'}; {counts[0]:,} -> "
+            f"{counts[1]:,} parameters ({counts[1] / counts[0]:.2f}x); the logits of two random images, up to "
+            f"{float(first.abs().max()):.1e}, change by up to {float((second - first).abs().max()):.1e}"
+        )
 
 
 def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Examples:
@@ -124,8 +165,32 @@ def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Exa
     return images, labels.long()
 
 
-def _refuse_mixed(model: nn.Module) -> None:
-    """Raise `UndefinedError`, naming a tensor, if the tensors have several dtypes or no values."""
+def _shown(size: Any) -> str:
+    return ",".join(map(str, size)) if isinstance(size, tuple) else str(size)
+
+
+def _logits(model: nn.Module, shape: InputShape) -> torch.Tensor:
+    """The logits (2, classes) of two random images in evaluation mode, in float64; the modes are left as they are."""
+    modes, reference = [(module, module.training) for module in model.modules()], next(model.parameters())
+    x = torch.randn(2, shape.channels, *[shape.image_size] * 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        logits = model.eval()(x.to(reference.device, reference.dtype)).double()
+    for module, training in modes:
+        module.training = training
+    return logits
+
+
+def _refuse_tied(model: nn.Module) -> None:
+    """Raise `UndefinedError`, naming both, if two tensors are one, since the larger network would have two."""
+    for first, second in tied(model):
+        raise UndefinedError(
+            f"tensors {first!r} and {second!r} are one in memory, a tie that an expansion would not keep: give the "
+            "second its own, as by module.weight = torch.nn.Parameter(module.weight.detach().clone())"
+        )
+
+
+def _refuse_unsound(model: nn.Module) -> None:
+    """Raise `UndefinedError`, naming a tensor, if there are several dtypes, no values or infinite ones."""
     state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     first, reference = next(iter(state.items()))
     for name, tensor in state.items():
@@ -135,6 +200,11 @@ def _refuse_mixed(model: nn.Module) -> None:
             raise UndefinedError(
                 f"the network has tensors of several precisions: {first!r} is {reference.dtype}, {name!r} is "
                 f"{tensor.dtype}; convert it to one, as by model.float()"
+            )
+        if bad := tensor.numel() - int(tensor.isfinite().sum()):
+            raise UndefinedError(
+                f"tensor {name!r} has {bad} of {tensor.numel()} values that are infinite or not a number: the network "
+                "has diverged or its file is damaged"
             )
 
 
@@ -178,19 +248,48 @@ def _grow(
         if hasattr(model, attribute):
             setattr(large, attribute, copy.copy(getattr(model, attribute)))
     _keep_modes(growth, large)
+    _keep_parameters(growth, large)
     return large.to(reference.device)
 
 
 def _keep_modes(growth: Growth, large: nn.Module) -> None:
-    """Copy from the small network the mode of each module (training or evaluation) and which parameters are trainable.
+    """Copy from the small network the mode of each module (training or evaluation) and its switches.
 
-    A module without a counterpart gets the mode of the whole network, and a parameter without one is trainable.
+    A module without a counterpart gets the mode of the whole network. It gets each switch of the last module before it
+    of its class.
     """
-    modes = {name: module.training for name, module in growth.model.named_modules()}
+    modules = dict(growth.model.named_modules())
+    before: dict[tuple[type, str], Any] = {}
     for name, module in large.named_modules():
         block, rest = growth.place(f"{name}.")
         origin = growth.arrangement[block] if block else ""
-        module.training = modes[""] if origin is None else modes.get((origin + rest).strip("."), modes[""])
-    trainable = {name: parameter.requires_grad for name, parameter in growth.model.named_parameters()}
+        source = None if origin is None else modules.get((origin + rest).strip("."))
+        module.training = (source or growth.model).training
+        for switch in SWITCHES:
+            if source is not None and hasattr(source, switch):
+                before[type(module), switch] = getattr(source, switch)
+            if hasattr(module, switch) and (type(module), switch) in before:
+                setattr(module, switch, before[type(module), switch])
+
+
+def _keep_parameters(growth: Growth, large: nn.Module) -> None:
+    """Freeze and lay out in memory each parameter as the one that it grew from.
+
+    A parameter without one is trainable, and laid out as all others are.
+    """
+    small = dict(growth.model.named_parameters())
+    layouts = {name: _layout(parameter) for name, parameter in small.items()}
+    common = set(layouts.values()) - {None}
     for name, parameter in large.named_parameters():
-        parameter.requires_grad_(trainable.get(growth.source(name) or "", True))
+        source = growth.source(name) or ""
+        parameter.requires_grad_(source not in small or small[source].requires_grad)
+        layout = layouts.get(source) or (next(iter(common)) if len(common) == 1 else None)
+        if layout is not None and parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+
+
+def _layout(tensor: torch.Tensor) -> torch.memory_format | None:
+    """The memory format of a tensor; None where its shape fits both."""
+    formats = [torch.contiguous_format, torch.channels_last]
+    fitting = [f for f in formats if tensor.dim() == 4 and tensor.is_contiguous(memory_format=f)]
+    return fitting[0] if len(fitting) == 1 else None

@@ -147,7 +147,11 @@ class Sized(Expansion):
             UndefinedError: no size comes within the tolerance.
         """
         whole = self.whole(base.table(shape), base.grown(self.axis, 2.0).table(shape))
-        return solve(base, shape, self.axis, *goal, self.tolerance, whole=whole, finish=finish, smallest=smallest)
+        finer = "hidden" in self.axes() and "hidden" in base.axes and self.axis != "hidden"
+        hint = "; along expansion.axis = hidden the steps are finer" if finer else ""
+        return solve(
+            *(base, shape, self.axis, *goal, self.tolerance), whole=whole, finish=finish, smallest=smallest, finer=hint
+        )
 
     def whole(self, old: Table, new: Table) -> bool:
         """Whether the groups that grow must grow by integer factors."""

@@ -16,6 +16,7 @@ from mmbench.data.digits import Digits
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.metrics.base import METRICS
 from mmbench.models.mlp import MLP
+from mmbench.models.reading import architecture_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = {path.name: path.read_text() for path in [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*.md"))]}
@@ -63,14 +64,32 @@ def test_grow(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10)
     torch.save(model.state_dict(), "tiny.pth")
-    (block,) = blocks("grow.md", "python")
     names = {}
-    exec(block, names)
+    for block in blocks("grow.md", "python"):
+        exec(block, names)
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(names["model"](images), model(images)), "the file's weights"
         assert torch.equal(names["again"](images), names["large"](images))
-    assert_same_function(names["model"], names["large"])
+    for larger in ("large", "twice", "nearly", "equal", "exact"):
+        assert_same_function(names["model"], names[larger])
+    small = sum(p.numel() for p in model.parameters())
+    for name, multiple in {"twice": 2.0, "nearly": 1.91}.items():
+        assert round(sum(p.numel() for p in names[name].parameters()) / small, 2) == multiple
+
+
+CALL = re.compile(r"expand\(model, (.*?)\)(?=[\s`;,.]|$)", re.MULTILINE)
+CALLS = sorted({(page, call) for page, text in PAGES.items() for call in CALL.findall(text) if '"' in call})
+
+
+@pytest.mark.parametrize(("page", "call"), CALLS)
+def test_every_expansion_that_a_page_names_is_defined_for_the_network_of_the_readme(page, call):
+    """Also in a comment or in the text, where no test runs it."""
+    name, options = eval(f"(lambda name, **options: (name, options))({call})", {"images": None, "labels": None})
+    assert name in EXPANSIONS
+    options.pop("data", None)
+    base, shape = architecture_of(timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10))
+    assert EXPANSIONS.create({"name": name, **options}).target(base, shape)
 
 
 def assert_same_function(model, large):
