@@ -58,7 +58,7 @@ def expand(
     """
     expander = Expander(model, expansion, data=data, seed=seed, **options)
     large = expander(model)
-    large.expansion = expander.summary(model, large)
+    large.expansion = expander.summary(model, large)  # type: ignore[assignment]
     return large
 
 
