@@ -88,7 +88,7 @@ def solve(
         candidates = _filled_up(candidates, axis, target, count)
     nearest = min((a for a in candidates if a != base), key=lambda a: abs(count(a) - target), default=None)
     if nearest is None or abs(count(nearest) / target - 1) > tolerance:
-        counts = {count(a) for a in candidates if a != base}
+        counts = {count(a) for a in candidates}
         sides = [max((c for c in counts if c < target), default=0), min((c for c in counts if c >= target), default=0)]
         multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
         near = nearest is not None and abs(count(nearest) / target - 1) <= 0.05

@@ -240,8 +240,8 @@ def _unequal_shares(index: torch.Tensor, copies: torch.Tensor, generator: torch.
     order = index.argsort(stable=True)
     place = torch.empty_like(index)
     place[order] = torch.arange(len(index)) - (copies.cumsum(0) - copies)[index[order]]
-    turn = torch.randint(2**31, (len(copies),), generator=generator)
     draws = torch.rand(len(index), generator=generator, dtype=torch.float64)
+    turn = (draws[: len(copies)] * 2**20).long()  # so that the original has not always the smallest share
     draws = 0.5 + ((place + turn[index]) % copies[index] + draws / 2) / copies[index]
     return draws / torch.zeros(len(copies), dtype=torch.float64).index_add(0, index, draws)[index]
 

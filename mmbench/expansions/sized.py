@@ -23,6 +23,9 @@ class Sized(Expansion):
     copies: ClassVar[bool] = False
     """Whether new channels are copies. Under a LayerNorm, only whole copies of all channels keep the function."""
 
+    inherits: ClassVar[bool] = True
+    """Whether it carries weights over, which then must fit."""
+
     axis: str
     """What grows."""
     factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
@@ -174,6 +177,8 @@ class Sized(Expansion):
         self.refuse_other_families(base)
         architecture = self.adapted(base, architecture)
         self.check(base.table(shape), architecture.table(shape))
+        if not self.inherits:
+            return architecture
         arrangement = self.arrangement(base, architecture, shape)
         if difference := base.not_inherited(architecture, arrangement, exactly=self.preserves != "no"):
             raise UndefinedError(f"{self.name} cannot carry the weights over: {difference}")
