@@ -213,11 +213,11 @@ def closest(units: Tensor, sizes: Tensor) -> float:
         sizes: (n,), not negative.
 
     Returns:
-        The least ratio; infinite for one unit.
+        The least ratio; infinite for one unit. Pairs of size 0, such as dead units that learn nothing, are left out.
     """
     distances = torch.cdist(units, units, compute_mode="donot_use_mm_for_euclid_dist")
-    ratios = distances / (sizes[:, None] + sizes[None]).clamp(min=1e-300)
-    return float(ratios.fill_diagonal_(torch.inf).min())
+    together = sizes[:, None] + sizes[None]
+    return float((distances / together).where(together > 0, torch.inf).fill_diagonal_(torch.inf).min())
 
 
 def grown_groups(base: Architecture, target: Architecture) -> set[str]:
