@@ -101,7 +101,7 @@ def shown(row: Mapping[Any, Any], columns: Iterable[str] = COLUMNS) -> list[str]
 
 def _cell(name: str, value: Any) -> str:
     if name == "decided":
-        return "clearly behind" if value else "no clear difference"
+        return "clearly behind" if value else "unclear"
     if name in ("rank", "parameters", "rounds"):
         return f"{int(value):,}"
     return number(value) if isinstance(value, float) or is_missing(value) else str(value)

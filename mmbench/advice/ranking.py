@@ -42,9 +42,9 @@ def behind(value: Sequence[float], error: Sequence[float], repetitions: int) -> 
     """Whether each candidate is shown to be behind the first.
 
     Its difference to the first is compared with its standard error. The error is known from few repetitions, so the
-    limit is a quantile of Student's t; and the first is compared with all others at once, so the level is divided by
-    their number (Bonferroni). Without a repetition nothing is shown: one round says nothing about other images or
-    draws, whatever error the metric states.
+    limit is a quantile of Student's t. Which candidate is the first was not known beforehand, so that any two may have
+    been compared, and the level is divided by the number of pairs (Bonferroni). Without a repetition nothing is shown:
+    one round says nothing about other images or draws, whatever error the metric states.
 
     Args:
         value: of each candidate, larger being better.
@@ -57,7 +57,7 @@ def behind(value: Sequence[float], error: Sequence[float], repetitions: int) -> 
     if repetitions < 1 or len(value) < 2:
         return [False] * len(value)
     first = max(range(len(value)), key=value.__getitem__)
-    limit = float(t.isf(LEVEL / 2 / (len(value) - 1), repetitions))
+    limit = float(t.isf(LEVEL / (len(value) * (len(value) - 1)), repetitions))
     return [value[first] - v > limit * math.hypot(error[first], e) for v, e in zip(value, error, strict=True)]
 
 
