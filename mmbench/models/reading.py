@@ -66,7 +66,7 @@ def build(configuration: Mapping[str, Any]) -> nn.Module:
         raise ConfigError(
             "a configuration is a dictionary of model (its name and options) and shape "
             f"({', '.join(InputShape._fields)}, all integers >= 1), as mmbench.configuration returns it; this one is "
-            f"{shown(configuration)}"
+            f"{configuration if isinstance(configuration, Mapping) else shown(configuration)}"
         )
     return MODELS.create(model).build(InputShape(**shape))
 
