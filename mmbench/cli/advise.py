@@ -13,7 +13,7 @@ advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves
   budget=2.0        parameters as a multiple of the checkpoint's
   metrics=a,b       rank by these metrics (for one with options: metric=NAME metric.OPTION=VALUE)
   expansions=a,b    consider these operators only
-  seconds=600       time limit
+  seconds=600       time limit; what is not measured by then is said
   save=best|all     write candidates, ready to train, as safetensors
   evidence=DIR      the store of sweeps to judge the metric by; by default the results folder
 
@@ -30,9 +30,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmbench import console
-from mmbench.advice.advise import DEFAULT, advise, metric_for_advice
+from mmbench.advice.advise import advise
+from mmbench.advice.arguments import DEFAULT, metric_for_advice
 from mmbench.advice.evidence import track_record
-from mmbench.advice.page import BRIEF, costs, shown, write_advice
+from mmbench.advice.page import BRIEF, costs, shown, unmeasured, write_advice
 from mmbench.cli.compose import composed, own_keys, set_environment
 from mmbench.config import Settings, parse, prepare
 from mmbench.data.base import load_data
@@ -86,11 +87,13 @@ def _print(table: Any, evidence: list[str], run: Run, budget: float, checkpoint:
     console.out.print(ranking)
     for sentence in [*costs(table), *evidence]:
         console.say(escape(sentence))
-    unscored = table[table["rank"].isna()].to_dict("records")
-    for row in unscored:
-        console.warn(f"{row['expansion']} {row['axis']} has no score: {row['reason']}")
+    for sentence in unmeasured(table):
+        console.warn(sentence)
     if left_out := table.attrs["left_out"]:
-        console.say(f"{len(left_out)} expansions do not fit this network or budget; the page gives the reasons.")
+        console.say(
+            f"{len(left_out)} expansions do not fit this network or budget, or give the same network as another; the "
+            "page gives the reasons."
+        )
     for file in (name for name in table.get("file", []) if isinstance(name, str)):
         console.say(f"Saved: {escape(file)}")
     console.say(f"Page: [bold]{escape(str(page))}[/]")

@@ -7,15 +7,16 @@ state through the two axis tables. The given network is never changed.
 from __future__ import annotations
 
 import copy
-import operator
-import reprlib
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from mmbench.arguments import whole
 from mmbench.data.base import InputShape
+from mmbench.data.given import pair_of
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
 from mmbench.models.base import Architecture
@@ -34,14 +35,20 @@ SWITCHES = ("grad_checkpointing", "fused_attn", "inplace")
 
 
 def expand(
-    model: nn.Module, expansion: str | Expansion, *, data: Examples | None = None, seed: int = 0, **options: Any
+    model: nn.Module,
+    expansion: str | Mapping[str, Any] | Expansion,
+    *,
+    data: Any = None,
+    seed: int = 0,
+    **options: Any,
 ) -> nn.Module:
     """Expand a network into a larger one.
 
     Args:
         model: a network of one of the families in `mmbench.models`, such as timm's; it is not changed.
-        expansion: the name of an operator, with its options as keywords, or an operator.
-        data: training images (N, C, H, W) and labels (N,), for the operators that need them.
+        expansion: the name of an operator, with its options as keywords; or a dictionary of both; or an operator.
+        data: training images (N, C, H, W) and labels (N,), for the operators that need them; or a data set of such
+            examples, or a loader of batches.
         seed: of all random draws; the global random state is not changed.
         **options: of the operator, such as `factor=2.0` or `budget=2.0`.
 
@@ -72,30 +79,25 @@ class Expander:
     def __init__(
         self,
         model: nn.Module,
-        expansion: str | Expansion,
+        expansion: str | Mapping[str, Any] | Expansion,
         *,
-        data: Examples | None = None,
+        data: Any = None,
         seed: int = 0,
         **options: Any,
     ) -> None:
         """Check the options and compute the larger architecture; arguments and errors are those of `expand`."""
-        if not isinstance(model, nn.Module):
-            raise ConfigError(f"the network must be a torch.nn.Module, not {reprlib.repr(model)}")
-        if not isinstance(expansion, (str, Expansion)):
-            raise ConfigError(
-                f"expansion must be the name of an operator or an operator, not {reprlib.repr(expansion)}"
-            )
-        if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= (seed := operator.index(seed)) < 2**63:
-            raise ConfigError(f"seed = {seed!r} is not allowed: must be an integer >= 0 and < 2**63")
+        seed = whole("seed", seed)
         if options and not isinstance(expansion, str):
             raise ConfigError(f"an operator already has its options: {', '.join(options)} cannot be given as well")
         if "name" in options:
             raise ConfigError(f"two operators are given, {expansion} and name = {options['name']}; give one of them")
         if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
             raise ConfigError("factor and budget both set the size of the network; give one of them")
-        self._operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
-        _refuse_tied(model)
+        if isinstance(model, nn.Module):
+            _refuse_tied(model)  # a reader of the architecture would stumble over a shared module
         self._base, self._shape = architecture_of(model)
+        named = {"name": expansion, **options} if isinstance(expansion, str) else expansion
+        self._operator = EXPANSIONS.made(named, Expansion)  # type: ignore[type-abstract]
         _refuse_unsound(model)
         self._steps: list[tuple[Expansion, Architecture, dict[str, Any]]] = [
             (step, target, {}) for step, target in self._operator.steps(self._base, self._shape)
@@ -144,9 +146,9 @@ class Expander:
 
 def _checked(data: Any, name: str, base: Architecture, shape: InputShape) -> Examples:
     """The images and labels; `ConfigError` unless the network can be trained on them."""
-    if not isinstance(data, (tuple, list)) or len(data) != 2 or not all(isinstance(d, torch.Tensor) for d in data):
+    if data is None:
         raise ConfigError(f"{name} needs training data: give data=(images, labels), two tensors")
-    images, labels = data
+    images, labels = pair_of(data)
     whole = labels.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     dense = images.layout == labels.layout == torch.strided and not images.is_complex()
     if not whole or not dense or labels.dim() != 1 or labels.shape != images.shape[:1] or not len(labels):

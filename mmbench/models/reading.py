@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from mmbench.arguments import shown
 from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.models.base import MODELS, Architecture
@@ -65,7 +66,7 @@ def build(configuration: Mapping[str, Any]) -> nn.Module:
         raise ConfigError(
             "a configuration is a dictionary of model (its name and options) and shape "
             f"({', '.join(InputShape._fields)}, all integers >= 1), as mmbench.configuration returns it; this one is "
-            f"{configuration!r}"
+            f"{configuration if isinstance(configuration, Mapping) else shown(configuration)}"
         )
     return MODELS.create(model).build(InputShape(**shape))
 
@@ -98,6 +99,8 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
             )
         if known is not None:
             return known
+    if not isinstance(model, nn.Module):
+        raise UndefinedError(f"model must be a network (nn.Module): got {type(model).__name__}")
     raise UndefinedError(
         f"a {type(model).__name__} belongs to no family that can be expanded (families: {', '.join(MODELS.names())})"
     )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mmbench.arguments import shown
 from mmbench.errors import ConfigError, StoreError
 from mmbench.records.columns import records_frame
 from mmbench.store.files import read_json, replacing
@@ -80,7 +81,11 @@ def folders(path: Stores) -> list[Path]:
     Raises:
         StoreError: none was named, or one of them is not a folder.
     """
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    given: Any = path
+    one = isinstance(given, str | bytes | os.PathLike | pd.DataFrame) or not isinstance(given, Iterable)
+    paths: list[Any] = [given] if one else list(given)
+    for wrong in (one for one in paths if not isinstance(one, str | os.PathLike)):
+        raise StoreError(f"results = {shown(wrong)} is not allowed: must be the path of a results folder, or several")
     if not paths:
         raise StoreError("results is empty; give the folder that `mmbench run results=DIR` wrote to")
     distinct = list(dict.fromkeys(map(Path, paths)))

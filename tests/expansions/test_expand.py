@@ -69,8 +69,6 @@ def test_what_timm_knows_of_the_images_is_carried_over(name):
 LOOKING = [cell for cell in DEFAULTS if EXPANSIONS[cell.operator].needs_data]
 WRONG_DATA = {
     "images alone": lambda x, y: x,
-    "a list of pairs": lambda x, y: [*zip(x, y, strict=True)],
-    "arrays": lambda x, y: (x.numpy(), y.numpy()),
     "fewer labels than images": lambda x, y: (x, y[:5]),
     "fewer images than labels": lambda x, y: (x[:5], y),
     "no images": lambda x, y: (x[:0], y[:0]),
