@@ -6,8 +6,8 @@ state through the two axis tables. The given network is never changed.
 
 from __future__ import annotations
 
-import copy
 import threading
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,15 +17,15 @@ from mmbench.data.base import InputShape
 from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
 from mmbench.models.base import Architecture
+from mmbench.models.parts import unwrapped
 from mmbench.models.reading import architecture_of
 from mmbench.models.skeleton import skeleton
+from mmbench.models.traits import GROWN, inherit, keep_preprocessing
 
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 ONE_AT_A_TIME = threading.Lock()
 """Networks are initialised from torch's global generator, which all threads share."""
-PREPROCESSING = ("pretrained_cfg", "default_cfg")
-"""Attributes of timm's networks with the mean, standard deviation and size of the images that they were trained on."""
 
 
 def expand(
@@ -78,7 +78,9 @@ class Expander:
         if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
             raise ConfigError("factor and budget both set the size of the network; give one of them")
         operator = EXPANSIONS.create({"name": expansion, **options}) if isinstance(expansion, str) else expansion
+        model = unwrapped(model)
         self._base, self._shape = architecture_of(model)
+        self._entry = {"expansion": operator.options(), "from": self._base.describe()}
         _refuse_mixed(model)
         self._steps: list[tuple[Expansion, Architecture, dict[str, Any]]] = [
             (step, target, {}) for step, target in operator.steps(self._base, self._shape)
@@ -90,6 +92,7 @@ class Expander:
 
     def __call__(self, model: nn.Module) -> nn.Module:
         """A larger network grown from `model`, which has the architecture of the first model."""
+        given = model = unwrapped(model)
         learns, self._learns = self._learns, False
         if learns and model is not self._model:
             self(self._model)  # the operator learns from the first model
@@ -98,6 +101,7 @@ class Expander:
             for step, target, learned in self._steps:
                 model = _grow(model, step, base, target, self._shape, self._data, self._seed, learned)
                 base = target
+        setattr(model, GROWN, [*getattr(given, GROWN, []), self._entry])
         return model
 
 
@@ -174,11 +178,19 @@ def _grow(
         unfilled.remove(name)
     if unfilled:
         raise AssertionError(f"{operator.name} leaves {', '.join(sorted(unfilled))} unfilled")
-    for attribute in PREPROCESSING:
-        if hasattr(model, attribute):
-            setattr(large, attribute, copy.copy(getattr(model, attribute)))
+    keep_preprocessing(model, large, grown=target != base)
+    inherit(model, large, partial(_origin, growth))
     _keep_modes(growth, large)
     return large.to(reference.device)
+
+
+def _origin(growth: Growth, name: str) -> str:
+    """The module of the small network that one of the large network continues or, in a new block, follows."""
+    block, rest = growth.place(f"{name}.")
+    blocks = [*growth.arrangement]
+    before = reversed(blocks[: blocks.index(block) + 1]) if block else iter(())
+    origin = next((old for new in before if (old := growth.arrangement[new]) is not None), "")
+    return (origin + rest).strip(".")
 
 
 def _keep_modes(growth: Growth, large: nn.Module) -> None:
