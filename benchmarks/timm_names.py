@@ -38,7 +38,7 @@ def names(patterns: list[str]) -> list[str]:
 
 
 def names_a_part(model: nn.Module, message: str) -> bool:
-    """Whether a refusal names a module or tensor of the network in quotes, or an attribute or the class of the whole."""
+    """Whether a refusal names a module or tensor of the network, or an attribute or the class of the whole."""
     parts = {name for name, _ in model.named_modules() if name} | set(model.state_dict())
     quoted = set(re.findall(r"'([^']*)'", message))
     whole = re.search(r": it has (\w+)", message)
@@ -48,7 +48,7 @@ def names_a_part(model: nn.Module, message: str) -> bool:
 
 
 def read(name: str) -> tuple[str, str, bool]:
-    """What reading the network gives: `supported`, `refused` or the name of another exception; its message; its proof."""
+    """`supported`, `refused` or the name of another exception; the family or message; whether it names a part."""
     with torch.device("meta"), _WithoutValues():
         model = timm.create_model(name, num_classes=10)
     try:

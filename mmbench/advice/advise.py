@@ -8,7 +8,6 @@ the rounds or the time are used up.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -17,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from mmbench.advice.candidates import Candidate, find_candidates
@@ -28,7 +26,9 @@ from mmbench.expansions.apply import Expander
 from mmbench.metrics.base import METRICS, Images, Metric, score, subject_of
 from mmbench.metrics.subject import Base
 from mmbench.models.copies import copied
-from mmbench.models.reading import architecture_of, configuration
+from mmbench.models.parts import unwrapped
+from mmbench.models.reading import architecture_of
+from mmbench.models.saving import save as save_network
 from mmbench.training.loop import train
 from mmbench.training.recipes import SGD, Training
 
@@ -91,6 +91,7 @@ def advise(
     """
     start = time.perf_counter()
     chosen = _checked(metrics, training, budget, seconds, save)
+    model = unwrapped(model)
     base, shape = architecture_of(model)
     examples = tensors(data)
     subject_of(model, examples, validation=validation).surface(1)  # raises errors of the data, once
@@ -238,7 +239,7 @@ def _measure(measurer: _Measurer, candidates: list[Candidate], deadline: float, 
 
 
 def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path, save: str) -> list[str | None]:
-    """Write the best or all scored candidates, with what `mmbench.build` needs in the file's metadata under `mmbench`.
+    """Write the best or all scored candidates, as `mmbench.save` writes them.
 
     Returns:
         The file of each row, or None.
@@ -252,7 +253,5 @@ def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path,
             files.append(None)
             continue
         path = Path(folder) / f"{row.expansion}_{row.axis}.safetensors"
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-        save_file(state, path, metadata={"mmbench": json.dumps(configuration(model))})
-        files.append(str(path))
+        files.append(str(save_network(model, path)))
     return files

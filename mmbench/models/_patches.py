@@ -16,7 +16,7 @@ def count_patches(shape: InputShape, patch_size: int) -> int:
 
 
 def image_size(embedding: Any, name: str) -> int:
-    """The side of the images of timm's `PatchEmbed`; `UndefinedError` names it unless images and patches are square.
+    """The side of the images of timm's `PatchEmbed`.
 
     Args:
         embedding: the module.
@@ -24,6 +24,9 @@ def image_size(embedding: Any, name: str) -> int:
 
     Returns:
         The side in pixels.
+
+    Raises:
+        UndefinedError: images or patches are not square, or the patches leave a rest; the message names the module.
     """
     size, patch = embedding.img_size, embedding.patch_size
     if size is None or len({*size}) != 1 or len({*patch}) != 1 or size[0] % patch[0]:

@@ -142,7 +142,7 @@ class ConvNeXt(Architecture):
         if len(part(model, "stem", "Sequential")) != 2:
             raise UndefinedError(f"module 'stem' has {len(model.stem)} layers, expected a patch convolution and a norm")
         stem, first = part(model, "stem.0", "Conv2d"), []
-        for s, stage in enumerate(model.stages):
+        for s in range(len(model.stages)):
             if not len(part(model, f"stages.{s}", "ConvNeXtStage").blocks):
                 raise UndefinedError(f"module 'stages.{s}', a stage, has no blocks")
             first.append(part(model, f"stages.{s}.blocks.0", "ConvNeXtBlock"))

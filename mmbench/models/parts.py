@@ -38,7 +38,7 @@ def unwrapped(model: Any) -> Any:
 def class_of(module: nn.Module) -> str:
     """A module's class by name. torch's and timm's LayerNorm compute the same; one from elsewhere may not."""
     kind = type(module)
-    if kind is nn.Sequential and not len(module):  # computes the same
+    if kind is nn.Sequential and not module._modules:  # computes the same
         return "Identity"
     known = kind.__module__.partition(".")[0] in ("torch", "timm", "mmbench")
     return kind.__name__ if known else f"{kind.__module__}.{kind.__qualname__}"

@@ -188,7 +188,7 @@ class ResNet(Architecture):
             "stem": "3x3" if small else "7x7",
             "stem_kernel": stem.kernel_size[0],
             "stem_stride": stem.stride[0],
-            "stem_pool": not small and class_of(model.maxpool) != "Identity",
+            "stem_pool": isinstance(model, TimmResNet) and class_of(model.maxpool) != "Identity",
         }
         if small:  # its stem is what the family says
             sizes |= cls()._stem()
@@ -196,4 +196,4 @@ class ResNet(Architecture):
 
 
 def _width(layer: nn.Module) -> int:
-    return int(layer.weight.shape[0])  # type: ignore[index, operator]
+    return int(layer.weight.shape[0])  # type: ignore[index]

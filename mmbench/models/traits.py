@@ -25,7 +25,10 @@ REGULARISERS = {
 DROPPING = (*REGULARISERS, "Identity")
 KEPT = ("drop_rate", "momentum", "dynamic_img_size", "strict_img_size", "dynamic_img_pad", "flatten", "output_fmt")
 """Attributes that matter in training only, or for images of another size only."""
-DYNAMIC = {"": {"dynamic_img_size": True}, "patch_embed": {"flatten": False, "output_fmt": "NHWC"}}
+DYNAMIC: dict[str, dict[str, Any]] = {
+    "": {"dynamic_img_size": True},
+    "patch_embed": {"flatten": False, "output_fmt": "NHWC"},
+}
 """What differs in timm's Vision Transformer when it takes images of any size; all of it or nothing."""
 PREPROCESSING = ("pretrained_cfg", "default_cfg")
 """Attributes of timm's networks with the mean, standard deviation and size of the images that they were trained on."""
@@ -68,7 +71,7 @@ def traits(model: nn.Module) -> dict[str, Any]:
 
 def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
     """The kept attributes that are not as timm and torch set them by default."""
-    usual = {"drop_rate": 0.0, "momentum": 0.1, "dynamic_img_size": False, "strict_img_size": True}
+    usual: dict[str, Any] = {"drop_rate": 0.0, "momentum": 0.1, "dynamic_img_size": False, "strict_img_size": True}
     usual |= {"dynamic_img_pad": False, "flatten": True, "output_fmt": "NCHW"}
     for key in KEPT:
         value = vars(module).get(key, usual[key])
@@ -93,24 +96,14 @@ def give(model: nn.Module, entries: Mapping[str, Any]) -> None:
         entries: as `traits` returns them.
 
     Raises:
-        ConfigError: an entry is none, or names a module that the network does not have.
+        ConfigError: an entry is unknown, or names a module that the network does not have.
     """
-    import timm.layers
-    from timm.layers import Format
-
     try:
         for name, options in entries.get("regularisation", {}).items():
-            kind, values = options["class"], {key: value for key, value in options.items() if key != "class"}
-            if values.keys() != {*REGULARISERS[kind]}:
-                raise KeyError(*(values.keys() ^ {*REGULARISERS[kind]}))
-            parent, _, child = name.rpartition(".")
-            _place(model.get_submodule(parent), child, getattr(nn, kind, None) or getattr(timm.layers, kind), values)
+            _regularise(model, name, **options)
         for name, values in entries.get("attributes", {}).items():
-            module = model.get_submodule(name)
             for key, value in values.items():
-                if key not in KEPT or key not in vars(module):
-                    raise KeyError(key)
-                setattr(module, key, Format(value) if key == "output_fmt" else value)
+                _set(model.get_submodule(name), key, value)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"the configuration does not fit its network: {str(error) or type(error).__name__}") from None
     if config := entries.get("pretrained_cfg"):
@@ -119,15 +112,29 @@ def give(model: nn.Module, entries: Mapping[str, Any]) -> None:
         setattr(model, GROWN, entries[GROWN])
 
 
-def _place(parent: nn.Module, child: str, kind: type[nn.Module], values: Mapping[str, Any]) -> None:
-    if not is_regulariser(parent._modules.get(child)) and (child in parent._modules or _in_order(parent)):
-        raise KeyError(child)
-    setattr(parent, child, kind(**values))
+def _regularise(model: nn.Module, name: str, **options: Any) -> None:
+    import timm.layers
+
+    kind, (parent, _, child) = options.pop("class"), name.rpartition(".")
+    owner = model.get_submodule(parent)
+    if kind not in REGULARISERS or not _has_place(owner, child):
+        raise ValueError(f"no {kind} can stand at {name!r}")
+    setattr(owner, child, (getattr(nn, kind, None) or getattr(timm.layers, kind))(**options))
 
 
-def _in_order(parent: nn.Module) -> bool:
-    """Whether an additional module would become a layer of its own."""
-    return isinstance(parent, (nn.Sequential, nn.ModuleList))
+def _set(module: nn.Module, key: str, value: Any) -> None:
+    from timm.layers import Format
+
+    if key not in KEPT or key not in vars(module) or not isinstance(value, (bool, int, float, str, type(None))):
+        raise ValueError(f"{key} = {value!r} cannot be set in a {type(module).__name__}")
+    setattr(module, key, Format(value) if key == "output_fmt" else value)
+
+
+def _has_place(parent: nn.Module, child: str) -> bool:
+    """Whether a layer that drops something can be a module's child without a change of what the module computes."""
+    if child in parent._modules:
+        return is_regulariser(parent._modules[child])
+    return not isinstance(parent, (nn.Sequential, nn.ModuleList))  # it would become a layer of its own
 
 
 def _tuples(value: Any) -> Any:
@@ -150,9 +157,8 @@ def inherit(small: nn.Module, large: nn.Module, origin: Callable[[str], str]) ->
         if (old := modules.get(origin(name))) is None:
             continue
         for child, layer in old.named_children():
-            if is_regulariser(layer) and is_regulariser(module._modules.get(child, layer)):
-                if child in module._modules or not _in_order(module):
-                    setattr(module, child, copy.deepcopy(layer))
+            if is_regulariser(layer) and _has_place(module, child):
+                setattr(module, child, copy.deepcopy(layer))
         for key in KEPT:
             if key in vars(old) and key in vars(module):
                 setattr(module, key, vars(old)[key])
