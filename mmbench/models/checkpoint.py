@@ -85,12 +85,19 @@ def load_checkpoint(model: nn.Module, path: str | Path, tell: Tell = warnings.wa
     content, _ = read_file(Path(file))
     network = unwrapped(model)
     own = network.state_dict()
-    option = _chosen(content, own, str(path), wanted)
+    options = [option for keys, tensors in _state_dicts(content) for option in _options(keys, tensors, own)]
+    option = _chosen(options, own, str(path), wanted)
     state = {name: _dense(name, tensor, own, str(path)) for name, tensor in option.state.items()}
     state |= {name: torch.zeros_like(tensor) for name, tensor in own.items() if _is_old(name, state)}
     if resampled := _resample(network, state, own):
         tell(f"{KEY} = {str(path)!r} is of another image size: {resampled} was resampled to this one")
-    _refuse_others(option, state, own, str(path))
+    if problems := _problems(state, own):
+        names = [option.name for option in options if option.name]
+        holds = f" (the file holds {named(names)}; this is {option.name})" if names else ""
+        raise ConfigError(
+            f"{KEY} = {str(path)!r} does not fit the model: {'; '.join(problems)}{holds}. Give the model and its sizes "
+            "as they were trained: model=NAME model.OPTION=VALUE"
+        )
     if bad := [name for name, tensor in state.items() if tensor.is_floating_point() and not _finite(tensor)]:
         raise ConfigError(f"{KEY} = {str(path)!r} has values that are not finite numbers in {named(bad)}")
     network.load_state_dict(state)
@@ -101,9 +108,8 @@ def _is_old(name: str, state: Mapping[str, Any]) -> bool:
     return name.endswith(COUNTER) and name not in state and name.removesuffix(COUNTER) + "running_mean" in state
 
 
-def _chosen(content: Any, own: Mapping[str, torch.Tensor], path: str, wanted: str) -> Option:
+def _chosen(options: list[Option], own: Mapping[str, torch.Tensor], path: str, wanted: str) -> Option:
     """The state dict that has the network's tensors, or else the one that has most of them."""
-    options = [option for keys, tensors in _state_dicts(content) for option in _options(keys, tensors, own)]
     if not options:
         raise ConfigError(f"{KEY} = {path!r} does not hold a state dict (tensors by name)")
     if wanted:
@@ -197,10 +203,8 @@ def _resample(network: Any, state: dict[str, torch.Tensor], own: Mapping[str, to
     return name
 
 
-def _refuse_others(
-    option: Option, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], path: str
-) -> None:
-    """Raise `ConfigError` with all names and shapes that differ."""
+def _problems(state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> list[str]:
+    """All names and shapes that differ, as clauses."""
     problems = []
     if missing := sorted(own.keys() - state.keys()):
         problems.append(f"it lacks {named(missing)}")
@@ -213,12 +217,7 @@ def _refuse_others(
     ]
     if shapes:
         problems.append(named(shapes))
-    if problems:
-        where = f" (its state dict {option.name!r})" if option.name else ""
-        raise ConfigError(
-            f"{KEY} = {path!r}{where} does not fit the model: {'; '.join(problems)}. Give the model and its sizes as "
-            "they were trained: model=NAME model.OPTION=VALUE"
-        )
+    return problems
 
 
 def named(names: list[str]) -> str:
