@@ -81,7 +81,7 @@ def _unreadable(path: Path, text: str) -> str:
     if names:
         return (
             f"{KEY} = {str(path)!r} holds more than weights, and reading it could run code: {', '.join(names[:5])}. "
-            "Save the weights alone: mmbench.save(model, FILE), or safetensors.torch.save_file(model.state_dict(), FILE)"
+            "Save weights alone: mmbench.save(model, FILE), or safetensors.torch.save_file(model.state_dict(), FILE)"
         )
     reason = "it is not a safetensors or torch file" if "eights_only" in text else text.splitlines()[0].rstrip(".")
     return f"{KEY} = {str(path)!r} cannot be read as weights: {reason}"
