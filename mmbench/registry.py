@@ -163,7 +163,7 @@ class Registry(Generic[C]):
         kind = base.__name__
         raise ConfigError(
             f"{argument or self.kind} = {shown(given)} is not allowed: must be a name ({', '.join(self.names())}), a "
-            f'dictionary of name and options such as {{"name": "{self.names()[0]}"}}, or a component of the class {kind}'
+            f'dictionary of name and options such as {{"name": "{self.names()[0]}"}}, or a component of class {kind}'
         )
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from mmbench.advice.arguments import DEFAULT, Asked, asked
@@ -30,7 +29,10 @@ from mmbench.expansions.apply import Expander
 from mmbench.metrics.base import Images, Metric, score, subject_of
 from mmbench.metrics.subject import Base
 from mmbench.models.copies import copied
+from mmbench.models.parts import unwrapped
 from mmbench.models.reading import architecture_of, configuration
+from mmbench.models.saving import save as save_network
+from mmbench.models.traits import GROWN
 from mmbench.training.loop import train
 from mmbench.training.recipes import Training
 
@@ -101,6 +103,7 @@ def advise(
         "tolerance": tolerance, "seed": seed, "save": save, "folder": folder, "progress": progress,
     })  # fmt: skip
     time_budget = TimeBudget(given.seconds)
+    model = unwrapped(model)
     try:
         with time_budget.at_most():
             base, shape = architecture_of(model)
@@ -213,7 +216,8 @@ class _Measurer:
 
 def _content(model: nn.Module) -> bytes:
     """A hash of what a network is: its configuration, and the names and values of its tensors."""
-    content = hashlib.blake2b(json.dumps(configuration(model), sort_keys=True).encode())
+    sizes = {key: value for key, value in configuration(model).items() if key != GROWN}  # how it grew does not matter
+    content = hashlib.blake2b(json.dumps(sizes, sort_keys=True).encode())
     for name, tensor in model.state_dict().items():
         content.update(name.encode())
         content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
@@ -244,7 +248,7 @@ def _measure(measurer: _Measurer, candidates: list[Candidate], progress: Progres
 
 
 def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path, save: str) -> list[str | None]:
-    """Write the best or all scored candidates, with what `mmbench.build` needs in the file's metadata under `mmbench`.
+    """Write the best or all scored candidates, as `mmbench.save` writes them.
 
     Returns:
         The file of each row, or None.
@@ -258,7 +262,5 @@ def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path,
             files.append(None)
             continue
         path = Path(folder) / f"{row.expansion}_{row.axis}.safetensors"
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-        save_file(state, path, metadata={"mmbench": json.dumps(configuration(model))})
-        files.append(str(path))
+        files.append(str(save_network(model, path)))
     return files

@@ -5,7 +5,8 @@ usage: mmbench advise model.checkpoint=FILE [model=... dataset=...] [budget=2.0]
 Rank the expansions of a trained network at one parameter budget, before any of them is trained. All operators that fit
 the model family are applied and scored; candidates that may be the best are measured again. Prints the ranking with
 standard errors, its cost, and how well the metric chose in the sweeps of the store; writes DIR/advice/advice.html and
-advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves them.
+advice.csv. FILE is what save= or mmbench.save wrote, which has its own sizes; or a safetensors or torch file
+of weights, as timm saves them, with the model and its sizes.
 
   mmbench advise model=vit model.checkpoint=vit.safetensors dataset=digits budget=2.0 save=best
   mmbench advise model=resnet model.checkpoint=resnet.pt metric=jacob_cov metric.steps=50 evidence=my_results
@@ -14,7 +15,7 @@ advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves
   metrics=a,b       rank by these metrics (for one with options: metric=NAME metric.OPTION=VALUE)
   expansions=a,b    consider these operators only
   seconds=600       time limit; what is not measured by then is said
-  save=best|all     write candidates, ready to train, as safetensors
+  save=best|all     write candidates, ready to train, as mmbench.save does
   evidence=DIR      the store of sweeps to judge the metric by; by default the results folder
 
 {groups}
@@ -23,6 +24,7 @@ advice.csv. FILE is a safetensors file or a torch file of weights, as timm saves
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,8 @@ from mmbench.config import Settings, parse, prepare
 from mmbench.data.base import load_data
 from mmbench.errors import ConfigError, StoreError
 from mmbench.metrics.base import METRICS
-from mmbench.models.checkpoint import KEY, load_checkpoint
+from mmbench.models.files import KEY, is_there
+from mmbench.models.saving import architecture_for, load_for
 from mmbench.records.frame import load_records
 from mmbench.run import Run
 
@@ -58,13 +61,16 @@ def command(arguments: list[str]) -> None:
     names_a_metric = any(argument.startswith(("metric=", "metric.")) for argument in rest)
     metrics: list[Any] = _names(own, "metrics") or ([run.metric] if names_a_metric else list(DEFAULT))
     folder = Path(settings.results) / "advice"
+    if is_there(own[KEY]):  # a wrong folder of evidence is told first
+        typed = [name for name in run.model.describe() if _is_typed(name, rest)]
+        run = replace(run, model=architecture_for(own[KEY], run.model, typed))
     evidence = _evidence(own.get("evidence"), settings, run, metrics)
     with console.err.status("loading the checkpoint and the data"):
         device = prepare(settings)
         data = load_data(run.dataset, device)
-        model = load_checkpoint(run.model.build(data.shape), own[KEY]).to(device)
+        model = load_for(data.shape, run.model, own[KEY], console.warn)
     table = advise(
-        model, (data.train.images, data.train.labels), budget,
+        model.to(device), (data.train.images, data.train.labels), budget,
         metrics=metrics, expansions=_names(own, "expansions"), training=run.training,
         validation=(data.validation.images, data.validation.labels), seconds=seconds, seed=run.seed,
         save=own.get("save", "none"), folder=folder, progress=console.track,
@@ -106,6 +112,12 @@ def _evidence(store: str | None, settings: Settings, run: Run, metrics: list[Any
         return [f"There is no evidence: {folder} holds no sweeps; name a store of sweeps with evidence=DIR."]
     known = [metric_for_advice(metric) for metric in metrics if not isinstance(metric, str) or metric in METRICS]
     return track_record(load_records(folder), run.model.name, {metric.name: metric.definition for metric in known})
+
+
+def _is_typed(option: str, arguments: list[str]) -> bool:
+    """Whether the user chose an option of the model (or, as `name`, the model) on the command line."""
+    key = "model" if option == "name" else f"model.{option}"
+    return any(argument.lstrip("+").startswith(f"{key}=") for argument in arguments)
 
 
 def _number(own: Mapping[str, str], key: str, default: Any) -> Any:

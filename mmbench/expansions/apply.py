@@ -6,9 +6,9 @@ state through the two axis tables. The given network is never changed.
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,15 +21,15 @@ from mmbench.errors import ConfigError, UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Expansion, Growth
 from mmbench.models.base import Architecture
 from mmbench.models.copies import copied, tied
+from mmbench.models.parts import unwrapped
 from mmbench.models.reading import architecture_of
 from mmbench.models.skeleton import skeleton
+from mmbench.models.traits import GROWN, inherit, keep_preprocessing
 
 Examples = tuple[torch.Tensor, torch.Tensor]
 
 ONE_AT_A_TIME = threading.Lock()
 """Networks are initialised from torch's global generator, which all threads share."""
-PREPROCESSING = ("pretrained_cfg", "default_cfg")
-"""Attributes of timm's networks with the mean, standard deviation and size of the images that they were trained on."""
 SWITCHES = ("grad_checkpointing", "fused_attn", "inplace")
 """Attributes of timm's modules that decide how something is computed, but not what."""
 
@@ -93,11 +93,13 @@ class Expander:
             raise ConfigError(f"two operators are given, {expansion} and name = {options['name']}; give one of them")
         if {"factor", "budget"} <= options.keys() and options.get("solve") != "depth":
             raise ConfigError("factor and budget both set the size of the network; give one of them")
+        model = unwrapped(model)
         if isinstance(model, nn.Module):
             _refuse_tied(model)  # a reader of the architecture would stumble over a shared module
         self._base, self._shape = architecture_of(model)
         named = {"name": expansion, **options} if isinstance(expansion, str) else expansion
         self._operator = EXPANSIONS.made(named, Expansion)  # type: ignore[type-abstract]
+        self._entry = {"expansion": self._operator.options(), "from": self._base.describe()}
         _refuse_unsound(model)
         self._steps: list[tuple[Expansion, Architecture, dict[str, Any]]] = [
             (step, target, {}) for step, target in self._operator.steps(self._base, self._shape)
@@ -109,6 +111,7 @@ class Expander:
 
     def __call__(self, model: nn.Module) -> nn.Module:
         """A larger network grown from `model`, which has the architecture of the first model."""
+        given = model = unwrapped(model)
         learns, self._learns = self._learns, False
         if learns and model is not self._model:
             self(self._model)  # the operator learns from the first model
@@ -120,6 +123,7 @@ class Expander:
             for step, target, learned in self._steps:
                 model = _grow(model, step, base, target, self._shape, self._data, self._seed, learned)
                 base = target
+        setattr(model, GROWN, [*getattr(given, GROWN, []), self._entry])
         return model
 
     def summary(self, small: nn.Module, large: nn.Module) -> str:
@@ -246,12 +250,20 @@ def _grow(
         unfilled.remove(name)
     if unfilled:
         raise AssertionError(f"{operator.name} leaves {', '.join(sorted(unfilled))} unfilled")
-    for attribute in PREPROCESSING:
-        if hasattr(model, attribute):
-            setattr(large, attribute, copy.copy(getattr(model, attribute)))
+    keep_preprocessing(model, large, grown=target != base)
+    inherit(model, large, partial(_origin, growth))
     _keep_modes(growth, large)
     _keep_parameters(growth, large)
     return large.to(reference.device)
+
+
+def _origin(growth: Growth, name: str) -> str:
+    """The module of the small network that one of the large network continues or, in a new block, follows."""
+    block, rest = growth.place(f"{name}.")
+    blocks = [*growth.arrangement]
+    before = reversed(blocks[: blocks.index(block) + 1]) if block else iter(())
+    origin = next((old for new in before if (old := growth.arrangement[new]) is not None), "")
+    return (origin + rest).strip(".")
 
 
 def _keep_modes(growth: Growth, large: nn.Module) -> None:

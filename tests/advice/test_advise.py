@@ -26,6 +26,7 @@ from mmbench.errors import MmbenchError
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.models.base import MODELS
 from mmbench.models.reading import architecture_of
+from mmbench.models.saving import load
 from mmbench.training.recipes import SGD
 
 SMALL = {"vit": {"layers": 1, "embed_dim": 8, "hidden": 12}, "resnet": {"channels": [2, 3, 4]},
@@ -216,6 +217,26 @@ def test_the_command_prints_and_writes_the_ranking(advised: Any) -> None:
     assert "Left out" in page
     assert "http" not in page.replace("http-equiv", "")
     assert Path(rows[0]["file"]).name in {path.name for path in (folder / "results/advice").iterdir()}
+
+
+def test_what_the_command_saved_is_a_checkpoint_with_its_own_sizes(
+    advised: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from mmbench.cli.main import main
+
+    monkeypatch.chdir(advised[0])
+    (file,) = Path("results/advice").glob("*.safetensors")
+    parameters = sum(tensor.numel() for tensor in load(file).parameters())
+    rest = ["metrics=parameters", "expansions=stack,net2wider", "training.steps=20", "training.warmup_steps=2"]
+    with pytest.raises(SystemExit) as ended:
+        main(["advise", f"model.checkpoint={file}", "results=again", *rest])
+    assert not ended.value.code
+    with Path("again/advice/advice.csv").open() as table:
+        counts = [float(row["parameters"]) for row in csv.DictReader(table)]
+    assert counts == pytest.approx([2 * parameters] * len(counts), rel=0.05)
+    with pytest.raises(SystemExit):
+        main(["advise", f"model.checkpoint={file}", "model.hidden=[3]"])
+    assert "model.hidden = [3] contradicts model.checkpoint" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
