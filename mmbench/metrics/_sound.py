@@ -13,7 +13,7 @@ COUPLED = 1e3
 
 
 def require_output(model: nn.Module, images: Tensor, what: str = "network") -> Tensor:
-    """The network's output; raises `DataError` unless it takes the images and returns one tensor.
+    """The network's output for a few images.
 
     Args:
         model: in evaluation mode.
@@ -22,6 +22,9 @@ def require_output(model: nn.Module, images: Tensor, what: str = "network") -> T
 
     Returns:
         A tensor without a graph.
+
+    Raises:
+        DataError: the network does not take the images, or does not return one tensor.
     """
     try:
         with torch.no_grad():
@@ -37,13 +40,16 @@ def require_output(model: nn.Module, images: Tensor, what: str = "network") -> T
 
 
 def require_logits(model: nn.Module, images: Tensor, what: str = "network", labels: int = 0) -> None:
-    """Raise `DataError` unless the network takes the images and returns logits (N, classes).
+    """Raise unless the network takes the images and returns logits (N, classes).
 
     Args:
         model: in evaluation mode.
         images: a few.
         what: `network` or `base`, for the message.
         labels: the largest label of the data.
+
+    Raises:
+        DataError: it does not, or has too few classes.
     """
     logits = require_output(model, images, what)
     if logits.dim() != 2 or logits.shape[1] < 2 or len(logits) != len(images):

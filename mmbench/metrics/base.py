@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
+from mmbench.models.measurable import full_dtype
 from mmbench.registry import Component, Registry
 from mmbench.training.moments import Moment
 
@@ -96,11 +98,11 @@ Images = tuple["torch.Tensor", "torch.Tensor"]
 
 def measure(
     model: nn.Module,
-    data: Images,
+    data: Images | Iterable[Images],
     metric: str | Metric,
     *,
     seed: int = 0,
-    validation: Images | None = None,
+    validation: Images | Iterable[Images] | None = None,
     base: nn.Module | None = None,
     expand: Expand | None = None,
     **options: Any,
@@ -109,7 +111,8 @@ def measure(
 
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        data: training images and integer labels (N,), tensors or arrays, or a loader of such batches; cast to the
+            model's dtype (float32 for a model in half precision) and device.
         metric: the name of a metric, with its options as keywords, or a metric.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
@@ -139,11 +142,11 @@ def measure(
 
 def measure_all(
     model: nn.Module,
-    data: Images,
+    data: Images | Iterable[Images],
     metrics: Iterable[str | Metric] | None = None,
     *,
     seed: int = 0,
-    validation: Images | None = None,
+    validation: Images | Iterable[Images] | None = None,
     base: nn.Module | None = None,
     expand: Expand | None = None,
 ) -> Mapping[str, Estimate | MmbenchError]:
@@ -151,7 +154,8 @@ def measure_all(
 
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        data: training images and integer labels (N,), tensors or arrays, or a loader of such batches; cast to the
+            model's dtype (float32 for a model in half precision) and device.
         metrics: names or metrics; all registered ones, with their default options, if it is not given.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
@@ -201,11 +205,11 @@ def score(metric: Metric, subject: Subject) -> Estimate:
 
 def subject_of(
     model: nn.Module,
-    data: Images,
+    data: Images | Iterable[Images],
     *,
     seed: int = 0,
     images_seed: int | None = None,
-    validation: Images | None = None,
+    validation: Images | Iterable[Images] | None = None,
     base: nn.Module | Base | None = None,
     expand: Expand | None = None,
 ) -> Subject:
@@ -213,7 +217,8 @@ def subject_of(
 
     Args:
         model: a classifier with floating-point parameters, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        data: training images and integer labels (N,), tensors or arrays, or a loader of such batches; cast to the
+            model's dtype (float32 for a model in half precision) and device.
         seed: of all random draws except the choice of images.
         images_seed: of the choice of images; `seed` if it is not given.
         validation: held-out images and labels.
@@ -236,16 +241,31 @@ def subject_of(
         raise DataError(
             f"base must be a network (nn.Module), the one before its expansion: got {type(before).__name__}"
         )
+    reference = torch.empty(0, dtype=full_dtype(model), device=reference.device)
     train = _split(data, reference, "")
     held_out = None if validation is None else _split(validation, reference, " as validation")
     return Subject(model, train, validation=held_out, base=base, expand=expand, seed=seed, images_seed=images_seed)
 
 
-def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:
+def _whole(data: Any) -> Any:
+    """Images and labels in one piece: the pair itself, or the concatenated batches of a loader or rows of a set."""
+    if isinstance(data, Dataset):
+        data = DataLoader(data, batch_size=256)
+    if isinstance(data, (tuple, list, torch.Tensor)) or not isinstance(data, Iterable):
+        return data
+    with torch.random.fork_rng([]):  # a loader draws its order, and a seed for its workers, from the global state
+        torch.default_generator.manual_seed(0)
+        batches = [tuple(map(torch.as_tensor, batch)) for batch in data]
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+
+def _split(data: Images | Iterable[Images], reference: torch.Tensor, purpose: str) -> Split:
     try:
-        images, labels = (torch.as_tensor(part).detach() for part in data)
+        images, labels = (torch.as_tensor(part).detach() for part in _whole(data))
     except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"measure needs a pair of tensors, images and labels{purpose}: {error}") from error
+        raise DataError(
+            f"measure needs a pair of tensors, images and labels{purpose}, or a loader of such batches: {error}"
+        ) from error
     if images.dim() == 0 or labels.dim() == 0 or len(images) != len(labels) or not len(labels):
         raise DataError(
             f"measure needs as many labels as images and at least one{purpose}: "

@@ -4,8 +4,8 @@ sum over channels c of 1/2 mean over images n of (sum over positions of a_nc dL_
 every linear layer and convolution, including the classifier, with their biases. L_n is the cross-entropy of image n
 alone: the gradient of the mean loss has a factor 1 / N, so squaring it would give a score that falls with the batch
 size. A linear layer that is applied at several positions, such as tokens, has one channel per output feature. Layers
-called outside their modules, as in `nn.MultiheadAttention`, are not seen. Where a layer's outputs do not have the images
-in front (tokens first), each image goes through alone. Expected sign +1: more channels that matter.
+called outside their modules, as in `nn.MultiheadAttention`, are not seen. Where a layer's outputs do not have the
+images in front (tokens first), each image goes through alone. Expected sign +1: more channels that matter.
 """
 
 from __future__ import annotations

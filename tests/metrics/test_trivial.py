@@ -12,8 +12,8 @@ from torch.nn.functional import cross_entropy
 
 from mmbench import expand, measure
 from mmbench.errors import UndefinedError
-from mmbench.metrics.depth import longest_path
 from mmbench.metrics.base import Estimate
+from mmbench.metrics.depth import longest_path
 from mmbench.models.base import MODELS
 from mmbench.models.flops import flops
 from mmbench.testing.networks import SHAPE, SMALL, images, network
