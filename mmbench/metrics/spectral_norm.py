@@ -4,13 +4,13 @@ The product of the norms bounds how strongly the logits respond to the image, an
 plain network (Bartlett et al., 2017; Neyshabur et al., 2018): expected sign -1. It grows with every layer of norm above
 one; across depths, Jiang et al. (2020) found a correlation of the opposite sign.
 
-Linear layers and convolutions count, once per use; so do the projections of `nn.MultiheadAttention`: each weight as it
-is stored, those of queries, keys and values as one matrix where they are. A convolution is treated as the full operator, with its stride,
-padding and groups, at the image size that it sees: reshaping its kernel into a matrix gives a different number, and the
-Fourier transform (Sedghi et al., 2019) is exact for circular padding only. Batch norms are folded in with their running
-statistics; one that follows no layer counts by itself. Other normalisation layers, which are not linear, and biases are
-left out, as is everything that follows a layer (a shortcut, attention). The score is undefined if a layer is zero, as
-the last one of an identity block may be.
+Linear layers and convolutions count, once per use; so do the projections of `nn.MultiheadAttention`, each weight as it
+is stored: those of queries, keys and values as one matrix where they are. A convolution is treated as the full
+operator, with its stride, padding and groups, at the image size that it sees: reshaping its kernel into a matrix gives
+a different number, and the Fourier transform (Sedghi et al., 2019) is exact for circular padding only. Batch norms are
+folded in with their running statistics; one that follows no layer counts by itself. Other normalisation layers, which
+are not linear, and biases are left out, as is everything that follows a layer (a shortcut, attention). The score is
+undefined if a layer is zero, as the last one of an identity block may be, and for recurrent layers and embeddings.
 """
 
 from __future__ import annotations

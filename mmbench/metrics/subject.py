@@ -308,7 +308,7 @@ class Subject:
 
     @property
     def plain(self) -> Subject:
-        """The subject with weights that are parameters themselves: `self` unless some are parametrised (weight norm)."""
+        """The subject with weights that are parameters: `self` unless some are parametrised (weight norm)."""
         if not any(map(is_parametrized, self._model.modules())):
             return self
         return self.once("plain weights", lambda: self._elsewhere("plain", without_parametrizations(self.network())))

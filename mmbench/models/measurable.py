@@ -1,4 +1,4 @@
-"""A network as it can be measured: without wrappers, in single precision or better, with weights that are parameters."""
+"""A network as it can be measured: without wrappers, in single precision or better, with plain weights."""
 
 from __future__ import annotations
 
@@ -44,6 +44,9 @@ def full_dtype(model: nn.Module) -> torch.dtype:
     """The dtype that a network is measured in: that of its parameters, but at least single precision.
 
     Half precision holds neither small differences of losses nor the squares of small gradients.
+
+    Returns:
+        float32 or float64.
     """
     dtypes = {p.dtype for p in model.parameters() if p.is_floating_point()}
     return reduce(torch.promote_types, dtypes, torch.float32)
