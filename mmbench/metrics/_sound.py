@@ -102,13 +102,12 @@ def require_sound(surface: Surface) -> None:
 def require_independent(surface: Surface) -> None:
     """Raise `UndefinedError` if the logits of an image change when other images of its pass are replaced."""
     images = surface.images.images
-    # Bits of the Thue-Morse sequence: images are kept and replaced in every group of neighbours, near or far.
-    bits = torch.tensor([n.bit_count() % 2 == 0 for n in range(len(images))], device=images.device)
+    # Any two numbers differ in a bit, so any two images are apart in a split by some bit: one kept, one replaced.
+    numbers = torch.arange(len(images), device=images.device)
+    splits = [(numbers >> bit & 1) == side for bit in range((len(images) - 1).bit_length()) for side in (0, 1)]
     with torch.no_grad():
         logits = surface.model(images)
-        for kept in (bits, ~bits):
-            if not kept.any():
-                continue
+        for kept in splits:
             own = images[kept][0]
             others = torch.where(kept.view(-1, *[1] * (images.dim() - 1)), images, own)
             change = float((surface.model(others)[kept] - logits[kept]).abs().max())

@@ -38,25 +38,27 @@ class Depth(Metric):
     def measure(self, subject: Subject) -> Estimate:
         """Count."""
         subject.require_output()
-        return Estimate(float(longest_path(subject.network(), subject.train.images[:1])), 0.0)
+        image = subject.train.images[:1]
+        # Twice: a batch norm without running statistics takes no single image.
+        return Estimate(float(longest_path(subject.network(), torch.cat([image, image]))), 0.0)
 
 
-def longest_path(model: nn.Module, image: Tensor) -> int:
-    """The largest number of layers on any path; 0 if the logits do not depend on the image (1, C, H, W)."""
-    depths = _Depths(image)
+def longest_path(model: nn.Module, images: Tensor) -> int:
+    """The largest number of layers on any path; 0 if the logits do not depend on the images (N, C, H, W)."""
+    depths = _Depths(images)
     with torch.no_grad(), unfused(), depths:
-        logits = model(image)
+        logits = model(images)
     return depths.of(logits) or 0
 
 
 class _Depths(TorchDispatchMode):
     """Keeps for each memory how many layers lie on the longest path from the image to what is stored there."""
 
-    def __init__(self, image: Tensor) -> None:
+    def __init__(self, images: Tensor) -> None:
         super().__init__()
         self.known: dict[int, int] = {}
         self.kept: list[Any] = []  # an address is not used again while its memory is kept
-        self._set(image, 0)
+        self._set(images, 0)
 
     def of(self, tensor: Tensor) -> int | None:
         """None for what does not depend on the image."""

@@ -151,6 +151,7 @@ class Subject:
         if self._expand is None:
             raise UndefinedError("this metric needs the expansion itself: give expand=function, called with a network "
                                  "like the base and the number of a draw")  # fmt: skip
+        self.require_logits()
         return _copied(self._expand(small, draw))
 
     def network(self) -> nn.Module:

@@ -71,10 +71,16 @@ def without_parametrizations(model: nn.Module) -> nn.Module:
     for module in list(model.modules()):
         if not parametrize.is_parametrized(module):
             continue
-        for name, parametrization in list(module.parametrizations.items()):  # type: ignore[union-attr, operator]
-            trainable = any(p.requires_grad for p in parametrization.parameters())
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
-            getattr(module, name).requires_grad_(trainable)
+        # `remove_parametrizations` would change the module's class, which copies share with the original.
+        weights = {
+            name: nn.Parameter(getattr(module, name).detach(), any(p.requires_grad for p in parts.parameters()))
+            for name, parts in module.parametrizations.items()  # type: ignore[union-attr, operator]
+        }
+        plain = parametrize.type_before_parametrizations(module)
+        del module.parametrizations
+        module.__class__ = plain
+        for name, weight in weights.items():
+            module.register_parameter(name, weight)
     return model
 
 
