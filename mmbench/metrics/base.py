@@ -241,9 +241,9 @@ def subject_of(
         raise DataError(
             f"base must be a network (nn.Module), the one before its expansion: got {type(before).__name__}"
         )
-    reference = torch.empty(0, dtype=full_dtype(model), device=reference.device)
-    train = _split(data, reference, "")
-    held_out = None if validation is None else _split(validation, reference, " as validation")
+    target = torch.empty(0, dtype=full_dtype(model), device=reference.device)
+    train = _split(data, target, "")
+    held_out = None if validation is None else _split(validation, target, " as validation")
     return Subject(model, train, validation=held_out, base=base, expand=expand, seed=seed, images_seed=images_seed)
 
 

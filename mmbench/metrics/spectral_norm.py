@@ -71,7 +71,7 @@ class SpectralNorm(Metric):
 def _layers(model: nn.Module, image: torch.Tensor) -> list[tuple[str, Any, torch.Size]]:
     """Name, module and input shape for every use of a layer, in the order of the forward pass."""
     kinds = (*LAYERS, *TRANSPOSED, _BatchNorm, nn.MultiheadAttention, *OTHERS)
-    names = {module: name for name, module in model.named_modules() if isinstance(module, kinds)}
+    names: dict[nn.Module, str] = {module: name for name, module in model.named_modules() if isinstance(module, kinds)}
     uses: list[tuple[str, Any, torch.Size]] = []
 
     def use(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: object) -> None:

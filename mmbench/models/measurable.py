@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import reduce
 from typing import Any
 from unittest.mock import patch
@@ -104,10 +104,9 @@ def without_checkpoints() -> Iterator[None]:
         yield
 
     generator = "_checkpoint_without_reentrant_generator"
-    names = [name for name in (generator, f"{generator}_impl") if hasattr(module, name)]
-    with patch.object(module, "CheckpointFunction", Plain):
-        if not names:
-            yield
-            return
-        with patch.multiple(module, **dict.fromkeys(names, twice)):
-            yield
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(module, "CheckpointFunction", Plain))
+        for name in (generator, f"{generator}_impl"):
+            if hasattr(module, name):
+                stack.enter_context(patch.object(module, name, twice))
+        yield
