@@ -39,7 +39,9 @@ def _read(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.as_tensor(data[0]), torch.as_tensor(data[1])
     if isinstance(data, torch.Tensor):
         raise ValueError("it has no labels")
-    parts = [_part(part) for part in _items(data)]
+    with torch.random.fork_rng([]):  # a loader draws its order, and a seed for its workers, from the global state
+        torch.default_generator.manual_seed(0)
+        parts = [_part(part) for part in _items(data)]
     if not parts:
         raise ValueError("it is empty: it has no batches")
     # A label without dimensions belongs to one example; with one, to a batch.

@@ -16,6 +16,7 @@ from mmbench.data.base import Split
 from mmbench.data.given import pair_of
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
+from mmbench.models.measurable import full_dtype
 from mmbench.registry import Component, Registry
 from mmbench.training.moments import Moment
 
@@ -102,7 +103,7 @@ def measure(
     metric: str | Mapping[str, Any] | Metric,
     *,
     seed: int = 0,
-    validation: Images | None = None,
+    validation: Any = None,
     base: nn.Module | None = None,
     expand: Expand | None = None,
     **options: Any,
@@ -112,7 +113,7 @@ def measure(
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
         data: training images and integer labels (N,), tensors or arrays; or a data set of such examples; or a loader of
-            batches. Cast to the model's dtype and device.
+            batches. Cast to the model's dtype (float32 for a model in half precision) and device.
         metric: the name of a metric, with its options as keywords; or a dictionary of both; or a metric.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
@@ -144,7 +145,7 @@ def measure_all(
     metrics: Iterable[str | Mapping[str, Any] | Metric] | str | Metric | None = None,
     *,
     seed: int = 0,
-    validation: Images | None = None,
+    validation: Any = None,
     base: nn.Module | None = None,
     expand: Expand | None = None,
 ) -> Mapping[str, Estimate | MmbenchError]:
@@ -153,7 +154,7 @@ def measure_all(
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
         data: training images and integer labels (N,), tensors or arrays; or a data set of such examples; or a loader of
-            batches. Cast to the model's dtype and device.
+            batches. Cast to the model's dtype (float32 for a model in half precision) and device.
         metrics: names or metrics; all registered ones, with their default options, if it is not given.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
@@ -208,7 +209,7 @@ def subject_of(
     *,
     seed: int = 0,
     images_seed: int | None = None,
-    validation: Images | None = None,
+    validation: Any = None,
     base: nn.Module | Base | None = None,
     expand: Expand | None = None,
 ) -> Subject:
@@ -217,7 +218,7 @@ def subject_of(
     Args:
         model: a classifier with floating-point parameters, images (N, C, H, W) to logits (N, classes).
         data: training images and integer labels (N,), tensors or arrays; or a data set of such examples; or a loader of
-            batches. Cast to the model's dtype and device.
+            batches. Cast to the model's dtype (float32 for a model in half precision) and device.
         seed: of all random draws except the choice of images.
         images_seed: of the choice of images; `seed` if it is not given.
         validation: held-out images and labels.
@@ -247,8 +248,9 @@ def subject_of(
             "draw, such as lambda small, draw: mmbench.expand(small, 'net2wider', seed=draw)"
         )
     seed = whole("seed", seed)
-    train = _split(data, reference, "")
-    held_out = None if validation is None else _split(validation, reference, " as validation")
+    target = torch.empty(0, dtype=full_dtype(model), device=reference.device)
+    train = _split(data, target, "")
+    held_out = None if validation is None else _split(validation, target, " as validation")
     return Subject(model, train, validation=held_out, base=base, expand=expand, seed=seed, images_seed=images_seed)
 
 

@@ -84,6 +84,7 @@ class BranchDistance(Metric):
     def _branches(self, subject: Subject) -> list[nn.Module]:
         recipe = shortened(self.training.in_steps(len(subject.train)), self.fraction)
         generator = subject.generator("branch_distance")
+        subject.require_logits()
         found = sgd_branches(subject.network(), subject.train, recipe, self.branches, generator)
         return [branch.model for branch in found]
 

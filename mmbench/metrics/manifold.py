@@ -87,6 +87,7 @@ class Manifold(Metric):
             along the first two chains of the network (`curve0`, `curve1`) and of the base model (`base_curve0`, ...).
             Its tensors: all `barriers` of the network; those of its base model are the metric's reference.
         """
+        subject.require_logits()
         theirs = subject.reference(self)["barriers"].numpy()
         model = subject.network()
         table = table_of(model)

@@ -73,6 +73,12 @@ class TestEveryMetric(MetricContract):
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "layer_width", "parameters", "random"})
     reads_the_family = frozenset({"layer_width", "manifold"})
+    whole_network = frozenset(
+        {"base_accuracy", "depth", "fisher", "flops", "injected_randomness", "jacob_cov"}
+        | {"layer_width", "manifold", "margin", "naswot", "path_norm", "random", "spectral_norm", "training_loss"}
+        | {"validation_loss", "weightwatcher_alpha", "zen"}
+    )
+    compares_networks = frozenset({"branch_distance"})
     scale_free = frozenset({"manifold", "naswot", "weightwatcher_alpha"})
     options: ClassVar[Mapping[str, Any]] = {"match": False}
 
@@ -83,6 +89,7 @@ class TestEveryMetric(MetricContract):
 
 class TestMatchedExpansions(MetricContract):
     metric = "injected_randomness"
+    whole_network = frozenset({"injected_randomness"})
     test_a_parameter_without_influence_does_no_harm = None  # matching reads networks of known families alone
 
 
