@@ -59,6 +59,14 @@ SIGNS = {
     "training_loss": -1,
     "validation_loss": -1,
     "weightwatcher_alpha": -1,
+    "barrier_height": -1,
+    "cloned_units": -1,
+    "dormant_units": -1,
+    "expressivity_bottleneck": -1,
+    "feature_rank": 1,
+    "natural_expansion": 1,
+    "relative_flatness": -1,
+    "swap": 1,
 }
 """Expected signs were fixed before any result was seen; a change here is a change of the hypothesis."""
 WITHOUT_A_FIT = ["mlp"] if importlib.util.find_spec("weightwatcher") else MODELS.names()
@@ -72,8 +80,10 @@ class TestEveryMetric(MetricContract):
         | {("sotl_e", family) for family in MODELS.names()}  # it needs the losses of a training
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "layer_width", "parameters", "random"})
-    reads_the_family = frozenset({"layer_width", "manifold"})
-    scale_free = frozenset({"manifold", "naswot", "weightwatcher_alpha"})
+    reads_the_family = frozenset({"barrier_height", "layer_width", "manifold"})
+    scale_free = frozenset({"cloned_units", "dormant_units", "feature_rank", "manifold", "naswot", "swap"}) | {
+        "weightwatcher_alpha"
+    }
     options: ClassVar[Mapping[str, Any]] = {"match": False}
 
     @classmethod
