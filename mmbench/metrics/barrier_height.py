@@ -39,6 +39,9 @@ class BarrierHeight(Metric):
     def measure(self, subject: Subject) -> Estimate:
         """The barrier in nats; `details` has the highest."""
         surface, model, heights = subject.surface(self.images), subject.network(), []
+        for module in model.modules():  # of the caller; a network of a known family has none
+            module._forward_hooks.clear()
+            module._forward_pre_hooks.clear()
         generator, groups = subject.generator(self.name), table_of(model).groups
         for _ in range(self.nodes):
             orders = {name: torch.randperm(group.size, generator=generator) for name, group in groups.items()}
