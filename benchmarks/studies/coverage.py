@@ -1,6 +1,6 @@
 """How often the interval of a metric, score +- 1.96 standard errors, contains the value that it estimates.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.studies.coverage [METRIC ...] [--seeds 100] [--networks relu gelu vit]
+    OMP_NUM_THREADS=1 python -m benchmarks.studies.coverage [METRIC ...] [--seeds 100] [--networks mlp cnn vit]
 
 Every stochastic metric at its defaults, on networks that none of them was tuned on. What is estimated is found apart
 from the error that is tested: from the exact spectrum, from a far larger budget, or from all images that the metric's
@@ -59,7 +59,7 @@ CASES: dict[str, Case] = {
     "basin_volume": Case({"directions": 400}, 2),
     "average_sharpness": Case({"tolerance": 1e-3, "pairs": 3000}),
     "zen": Case({"probes": 20_000}),
-    "barrier_height": Case({"nodes": 200}),
+    "barrier_height": Case({"nodes": 100}),
     "manifold": Case({"nodes": 2000, "chains": 16}, 2, quick={"quantile": 0.4}),
     "injected_randomness": Case({"draws": 12}, 4),
     "branch_distance": Case({"branches": 12}, 4, quick={"fraction": 0.25, **TRAINING}),
@@ -127,7 +127,7 @@ def _subject(name: str, seed: int, images_seed: int) -> Subject:
     base, large = networks()[name]
 
     def again(small: nn.Module, draw: int) -> nn.Module:
-        return expand(small, "random_pad" if name == "relu" else "net2wider", factor=2.0, seed=1000 * seed + draw)
+        return expand(small, "random_pad" if name == "mlp" else "net2wider", factor=2.0, seed=1000 * seed + draw)
 
     return Subject(large, data(), validation=data(), base=base, expand=again, seed=seed, images_seed=images_seed)
 
@@ -143,8 +143,8 @@ def data() -> Split:
 def networks() -> dict[str, tuple[nn.Module, nn.Module]]:
     """A base of each kind by name, and its expansion, trained for a while. Not to be changed: they are kept."""
     kinds: dict[str, dict[str, Any]] = {
-        "relu": {"name": "mlp", "hidden": (12, 9)},
-        "gelu": {"name": "cnn", "channels": (4, 6), "hidden": (8,)},
+        "mlp": {"name": "mlp", "hidden": (12, 9)},
+        "cnn": {"name": "cnn", "channels": (4, 6), "hidden": (8,)},
         "vit": {"name": "vit", "embed_dim": 8, "heads": 2, "hidden": 10, "layers": 1, "patch_size": 3},
     }
     found = {}
@@ -156,7 +156,7 @@ def networks() -> dict[str, tuple[nn.Module, nn.Module]]:
         recipe = SGD(steps=120, warmup_steps=5, batch_size=32)
         train(base, data(), recipe, torch.Generator().manual_seed(0))
         base = base.to(memory_format=torch.contiguous_format).eval()
-        large = expand(copy.deepcopy(base), "random_pad" if name == "relu" else "net2wider", factor=2.0, seed=0)
+        large = expand(copy.deepcopy(base), "random_pad" if name == "mlp" else "net2wider", factor=2.0, seed=0)
         found[name] = base, large.eval()
     return found
 
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("metrics", nargs="*", help=f"of {', '.join(CASES)}; all by default")
     parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--networks", nargs="*", default=["relu", "gelu", "vit"])
+    parser.add_argument("--networks", nargs="*", default=["mlp", "cnn", "vit"])
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
     print(f"{chosen.seeds} seeds; coverage should be 0.95")
