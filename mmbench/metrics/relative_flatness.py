@@ -7,8 +7,8 @@ cross-entropy this is exact and in closed form: with features f_n and S_n = diag
 
     kappa = mean over images n of |f_n|^2 tr(W' S_n W).
 
-Unlike the trace alone it does not change when weights are rescaled from layer to layer. Flat is small, and should
-generalise: expected sign -1.
+Unlike the trace alone it does not change when whole layers are rescaled; it does when single units are. Flat is small,
+and should generalise: expected sign -1.
 """
 
 from __future__ import annotations
