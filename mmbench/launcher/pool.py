@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, wait
+from multiprocessing.connection import wait
 from typing import Any, ClassVar, Literal
 
 import psutil
@@ -139,23 +139,24 @@ class Pool:
     def _hand_out(self) -> bool:
         """Give work to the slots that have none; False when all is done."""
         for number, slot in enumerate(self.slots):
-            if slot.future is None and not self.stopping:
+            if slot.free and not self.stopping:
                 job = self._schedule.take(number)
                 if job is not None:
                     slot.start(job, self.store)
         return any(slot.job for slot in self.slots) or (self._schedule.waiting > 0 and not self.stopping)
 
     def _ended(self) -> list[Slot]:
-        """Wait a moment; returns the slots whose future has ended."""
-        futures = {slot.future: slot for slot in self.slots if slot.future is not None}
-        if not futures:
-            time.sleep(TICK)
-        return [futures[future] for future in wait(futures, TICK, FIRST_COMPLETED).done]
+        """Wait a moment; returns the slots whose worker has answered, or died."""
+        wait([slot.child.pipe for slot in self.slots], TICK)
+        return [slot for slot in self.slots if slot.child.ready()]
 
     def _collect(self, slot: Slot) -> None:
         number = self.slots.index(slot)
         job, result = slot.collect()
         if job is None:
+            return
+        if result is None:  # the worker was dead already when it was given the job
+            self._schedule.busy(number, job)
             return
         if isinstance(result, str):
             self._record_death(job, result)

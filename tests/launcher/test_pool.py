@@ -25,6 +25,7 @@ from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.registry import checked
+from mmbench.store.child import BEGUN
 from mmbench.store.locks import lock
 from mmbench.store.store import key_of
 
@@ -247,7 +248,10 @@ def test_workers_start_with_all_that_takes_seconds_to_load():
     slot = Slot(worker_context([]), Settings(device="cpu"))
     slow = {"timm", "torchvision", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection", "mmbench.models.vit"}
     try:
-        assert slot._pool.schedule(loaded, args=(slow,)).result() == slow
+        while slot.worker is None:
+            slot.collect()
+        slot.child.call(loaded, slow)
+        assert [slot.child.answer(600)[1] for _ in range(2)] == [BEGUN, slow]
     finally:
         slot.stop()
         slot.close()
@@ -262,7 +266,7 @@ class Sluggard:
     gpus = 0
 
     def __init__(self, context, settings):
-        self.settings, self.worker, self.job, self.future = settings, Worker(0, self.gpus), None, None
+        self.settings, self.worker, self.job = settings, Worker(0, self.gpus), None
 
 
 @pytest.mark.parametrize(
