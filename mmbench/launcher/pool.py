@@ -22,10 +22,13 @@ from mmbench.launcher.schedule import Job, Schedule
 from mmbench.launcher.worker import Result, Slot, end_server, worker_context
 from mmbench.registry import Component
 from mmbench.run import Run
+from mmbench.store.running import waiting_for
 from mmbench.store.store import Store
 
 TICK = 0.25
 """Seconds between two looks at the workers."""
+SOON = 5.0
+"""Seconds without any progress, after which is said whom the sweep waits for."""
 
 
 class Options(Component):
@@ -63,7 +66,7 @@ class Pool:
         """Why no more runs are started."""
         self._missing = still_to_run(runs, store, self.outcome)
         self._schedule = Schedule(self._missing, lambda run: store.has("base", run.base_inputs), options.retries)
-        self._looked = 0.0
+        self._looked, self._at_work, self._told = 0.0, time.monotonic(), ""
 
     def run(self, tick: Callable[[], None]) -> Outcome:
         """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile.
@@ -88,6 +91,7 @@ class Pool:
                 if self.stopping and not any(slot.job for slot in self.slots):
                     break  # do not wait for workers that are still starting
                 self._guard()
+                self._tell_waiting()
                 tick()
         except BaseException:
             self.kill()
@@ -167,6 +171,7 @@ class Pool:
         if result.busy:
             self._schedule.busy(number, job)
         else:
+            self._at_work = time.monotonic()
             self._schedule.done(job)
             self._count(job, result)
 
@@ -179,8 +184,7 @@ class Pool:
 
     def _record_death(self, job: Job, reason: str) -> None:
         """Record the runs that failed because their worker died."""
-        if any(beat.run_id == job.run.run_id for beat in self.store.interrupted()):  # not another sweep's
-            self.store.remove_heartbeat(job.run.run_id)
+        self.store.remove_heartbeat(job.run.run_id)
         if job.base_only:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):
@@ -191,6 +195,19 @@ class Pool:
         self.outcome.add(record)
         if record["status"] == "failed" and self.options.on_error == "stop" and not self.stopping:
             self.stopping = "a run failed, and hydra.launcher.on_error is stop"
+
+    def _tell_waiting(self) -> None:
+        """If every worker waits for another sweep, say for whom; again only when that changes."""
+        now = time.monotonic()
+        if any(slot.worker is None or (slot.job and now - slot.since > 4 * TICK) for slot in self.slots):
+            self._at_work = now
+        elif now - self._at_work > SOON and self._schedule.waiting:
+            self._at_work = now
+            ours = {slot.worker.pid for slot in self.slots if slot.worker}
+            message = waiting_for(beat for beat in self.store.active() if beat.pid not in ours)
+            if message != self._told:
+                self._told = message
+                self.store.tell(message)
 
     def _guard(self) -> None:
         """End jobs that exceed the limits of time or memory."""
