@@ -10,6 +10,6 @@ if not sys.flags.safe_path:
         sys.path.insert(0, here)
         os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
 
-from mmbench.cli.main import main  # noqa: E402
+from mmbench.cli.main import main
 
 main()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from itertools import pairwise
 
 from mmbench.errors import ConfigError
 
@@ -116,7 +117,7 @@ def _by_hydra(given: list[str], word: str) -> list[str]:
 
     flags, overrides = split(given)
     many = ["--multirun"] if set(MULTIRUN) & set(flags) else []
-    folders = [value for flag, value in zip(flags, flags[1:], strict=False) if flag in ("-cd", "--config-dir")]
+    folders = [value for flag, value in pairwise(flags) if flag in ("-cd", "--config-dir")]
     searched = [f"hydra.searchpath=[{','.join('file://' + os.path.abspath(f) for f in folders)}]"] if folders else []  # noqa: PTH100
     sources.register()
     try:

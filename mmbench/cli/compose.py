@@ -142,7 +142,8 @@ def hand_over(command: str, arguments: list[str]) -> int:
     """
     arguments = _shown(arguments)
     sources.register()
-    if set(MULTIRUN) & set(arguments):
+    ours = {f"hydra/sweeper={name}" for name in ("mmbench", "retry")}
+    if set(MULTIRUN) & set(arguments) and not any(a.startswith("hydra/sweeper=") and a not in ours for a in arguments):
         arguments = [_per_job(argument) for argument in arguments]
     sys.argv = [f"mmbench {command}", *arguments]
     set_environment()

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
     # Garbage collection would run hundreds of times while torch is loaded, and take a tenth of that time.
     gc.set_threshold(50_000)
-    # Python processes that this one starts (workers, W&B's, a launcher's) import nothing from the current folder, either.
+    # The processes that this one starts (workers, W&B's, a launcher's) import nothing from the current folder, either.
     os.environ["PYTHONSAFEPATH"] = "1"
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):

@@ -7,9 +7,9 @@ fails. The store says which runs are left, so two sweeps can share it and an int
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import psutil
 from pydantic import Field, field_validator
@@ -46,6 +46,8 @@ class Options(Component):
     """Seconds that a run may take; then its worker is ended."""
     memory_limit: float | None = Field(None, gt=0)
     """GiB that a worker may take. Without it, the largest is ended only when the machine's memory is nearly used up."""
+    target: str = "gain"
+    """The column of a record that a sweeper such as `hydra/sweeper=optuna` optimises."""
 
     @field_validator("slots", mode="before")
     @classmethod
@@ -55,10 +57,23 @@ class Options(Component):
         return slots
 
 
+class Watcher(Protocol):
+    """Is told which runs begin and end."""
+
+    def started(self, run: Run) -> None:
+        """A worker has been given the run; again, if it is tried again."""
+
+    def ended(self, run: Run, record: dict[str, Any]) -> None:
+        """The run has its record (`status` and `error`, at least)."""
+
+
 class Pool:
     """A running sweep, which can be displayed and controlled."""
 
-    def __init__(self, runs: list[Run], store: Store, settings: Settings, options: Options) -> None:
+    def __init__(
+        self, runs: list[Run], store: Store, settings: Settings, options: Options, watchers: Sequence[Watcher] = ()
+    ) -> None:
+        self.watchers = watchers
         self.store, self.settings, self.options = store, settings, options
         self.outcome = Outcome()
         self.slots: list[Slot] = []
@@ -147,6 +162,8 @@ class Pool:
                 job = self._schedule.take(number)
                 if job is not None:
                     slot.start(job, self.store)
+                    for watcher in self.watchers if not job.base_only else ():
+                        watcher.started(job.run)
         return any(slot.job for slot in self.slots) or (self._schedule.waiting > 0 and not self.stopping)
 
     def _ended(self) -> list[Slot]:
@@ -180,7 +197,7 @@ class Pool:
             return
         retry = result.record["status"] == "failed" and not result.record["final"]
         if not (retry and self._schedule.again(job)):
-            self._add(result.record)
+            self._add(job.run, result.record)
 
     def _record_death(self, job: Job, reason: str) -> None:
         """Record the runs that failed because their worker died."""
@@ -189,10 +206,12 @@ class Pool:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):
             record = {**run.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"}
-            self._add(self.store.write_record(record))  # a record that the worker finished is kept
+            self._add(run, self.store.write_record(record))  # a record that the worker finished is kept
 
-    def _add(self, record: dict[str, Any]) -> None:
+    def _add(self, run: Run, record: dict[str, Any]) -> None:
         self.outcome.add(record)
+        for watcher in self.watchers:
+            watcher.ended(run, record)
         if record["status"] == "failed" and self.options.on_error == "stop" and not self.stopping:
             self.stopping = "a run failed, and hydra.launcher.on_error is stop"
 

@@ -1,7 +1,7 @@
 """A slot: one worker process on one device, which does one job after the other and is replaced if it dies.
 
-It is known which worker computes what, ending a job does not affect other jobs, and the runs of one expanded model share
-intermediate results in one process.
+It is known which worker computes what, ending a job does not affect other jobs, and the runs of one expanded model
+share intermediate results in one process.
 """
 
 from __future__ import annotations

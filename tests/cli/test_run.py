@@ -173,3 +173,22 @@ def test_with_another_launcher_a_failed_run_does_not_end_the_sweep(mmbench_here)
     assert done.returncode == 1
     assert "diverged at step" in done.stdout
     assert "after training" in done.stdout
+
+
+def test_hydras_job_callbacks_are_called_for_each_run_that_is_computed(mmbench_here, worker_server, tmp_path):
+    callback = ["+hydra.callbacks.diary._target_=tests.launcher.callbacks.Diary", "+hydra.callbacks.diary.file=diary"]
+    arguments = ["run", "-m", *TINY, "metric=parameters", "training.clip_norm=null", "hydra.launcher.slots=1"]
+    done = mmbench_here(*arguments, "seed=0,1", *callback)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "diary").read_text().splitlines()
+    assert lines == ["multirun", "start 0 0", "end 0 COMPLETED", "start 1 1", "end 1 COMPLETED"]
+
+    done = mmbench_here(*arguments, "seed=0", "training.lr=0.05,1e30", *callback)
+    assert done.returncode == 1
+    assert (tmp_path / "diary").read_text().splitlines()[len(lines) :] == ["multirun", "start 0 0", "end 0 FAILED"]
+
+
+def test_hydras_basic_sweeper_gives_each_run_once(mmbench_here, worker_server):
+    done = mmbench_here("run", "-m", *TINY, "metric=parameters", "seed=0,1", "hydra/sweeper=basic")
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: 2 done; 0 of them were stored already." in done.stdout
