@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import multiprocessing.synchronize
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -317,6 +321,32 @@ def test_workers_start_with_all_that_takes_seconds_to_load():
     finally:
         slot.stop()
         slot.close()
+
+
+def test_workers_need_no_semaphore_so_no_shared_memory(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+    assert executed(tmp_path, [quick()], slots=1).outcome.statuses == {"done": 1}
+
+
+def test_the_servers_socket_has_a_short_path_whatever_the_folder_for_temporary_files(tmp_path, monkeypatch):
+    (long := tmp_path / ("x" * 120)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    folders = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: folders.append(tempfile.gettempdir()))
+    assert worker_context([]).get_start_method() == "forkserver"
+    assert len(folders[0]) < 60
+    assert tempfile.gettempdir() == str(long), "all else keeps it"
+
+
+def test_where_no_server_can_be_started_each_worker_loads_by_itself(monkeypatch):
+    def fail():
+        raise OSError("no socket")
+
+    monkeypatch.setattr(forkserver, "ensure_running", fail)
+    assert worker_context([]).get_start_method() == "spawn"
 
 
 # -- slots and devices -------------------------------------------------------------------------------------------------
