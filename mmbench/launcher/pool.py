@@ -6,6 +6,7 @@ fails. The store says which runs are left, so two sweeps can share it and an int
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import wait
@@ -134,6 +135,8 @@ class Pool:
             slot.close()
             if slot.job:
                 self.store.remove_heartbeat(slot.job.run.run_id)
+        with contextlib.suppress(StoreError):
+            self.store.prepare()  # removes what they were writing
 
     def _open(self, tick: Callable[[], None]) -> None:
         """Open the slots. The first worker counts the GPUs."""

@@ -132,19 +132,20 @@ class Slot:
         self.worker, self.child = None, self._started()
 
     def _started(self) -> Child:
-        while True:
+        for pause in (0.1, 0.3, 1.0, 3.0, None):
             try:
                 if self._context.get_start_method() == "forkserver":
                     _ensure_server()
                 child = Child(self._context, _begin, this_process(), Path.cwd())
             except (OSError, EOFError) as error:  # of the server, too, which may have been killed just now
-                self._starts += 1
-                if self._starts >= STARTS:
+                if pause is None:
                     reason = str(error) or "the server that starts them died"
                     raise MmbenchError(f"no worker process can start: {reason}; is there too little memory?") from None
+                time.sleep(pause)  # a killed server takes a moment to die, and is replaced only then
             else:
                 child.call(_introduce)
                 return child
+        raise AssertionError
 
     def stop(self) -> None:
         """Kill the worker."""
