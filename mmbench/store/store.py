@@ -40,7 +40,7 @@ from mmbench.store.files import (
     write_json,
 )
 from mmbench.store.locks import HeldError, lock
-from mmbench.store.running import Heartbeat, Heartbeats
+from mmbench.store.running import Heartbeat, Heartbeats, waiting_for
 
 Tensors = Mapping[str, Any]
 """Torch tensors by name; torch itself is loaded only when tensors are read or written."""
@@ -202,7 +202,7 @@ class Store:
     def _locked(self, name: str, wait: bool) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             try:
-                has_locks = stack.enter_context(lock(self.root / "locks" / name, wait=wait))
+                has_locks = stack.enter_context(lock(self.root / "locks" / name, wait=wait, waiting=self._tell_waiting))
             except HeldError:
                 raise BusyError(f"another process is computing {name}") from None
             except OSError as error:
@@ -211,6 +211,9 @@ class Store:
                 self._warned_of_locks = True
                 self.tell(f"{self.root} has no file locks: two processes may compute the same result; one copy is kept")
             yield
+
+    def _tell_waiting(self) -> None:
+        self.tell(waiting_for(beat for beat in self.active() if beat.pid != os.getpid()))
 
     def _save(
         self, kind: str, key: str, inputs: dict[str, Any], values: dict[str, Any], tensors: dict[str, Tensors]
@@ -338,7 +341,11 @@ class Store:
 
     def running(self) -> dict[str, str]:
         """The stage of each run whose process is alive, here or on another machine."""
-        return {beat.run_id: beat.stage for beat in self._heartbeats.all() if beat.alive}
+        return {beat.run_id: beat.stage for beat in self.active()}
+
+    def active(self) -> list[Heartbeat]:
+        """The heartbeats of processes that are alive; two may be at stages of one run."""
+        return [beat for beat in self._heartbeats.all() if beat.alive]
 
     def interrupted(self) -> list[Heartbeat]:
         """The heartbeats of processes that are dead; their runs may have a record by now, from another process."""
