@@ -14,6 +14,7 @@ from mmbench import console
 from mmbench.config import Settings
 from mmbench.launcher.display import COLOURS, Display
 from mmbench.launcher.outcome import Outcome
+from mmbench.launcher.overrides import command
 from mmbench.launcher.pool import Options, Pool
 from mmbench.registry import checked
 from mmbench.run import Run, note_moments
@@ -116,11 +117,12 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
         console.say(f"[{COLOURS[status]}]{status}[/] {count} runs: {escape(str(reason))}")
     if more := problems[SHOWN:]:
         runs = sum(count for _, count in more)
-        console.say(f"and {runs} runs for {len(more)} other reasons; mmbench status lists them")
+        listing = command("status", results=settings.results)
+        console.say(f"and {runs} runs for {len(more)} other reasons; {escape(listing)} lists them")
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
     console.say(
         f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."
     )
     if not elsewhere:
         console.say(f"Computed: {computed(outcome.computed)}.")
-    console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")
+    console.say(f"Next: [bold]{escape(command('analyze', results=settings.results))}[/]")
