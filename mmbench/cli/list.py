@@ -48,7 +48,7 @@ def command(arguments: list[str]) -> None:
         if sweeps:
             console.say(f"[bold]{escape(heading)}[/]")
         for sweep in sweeps:
-            console.say(f"  {escape(sweep['name'])}: {escape(sweep['about'])}")
+            console.say(f"  {escape(sweep['name'])}: {escape(sweep['about'] or '(no comment)')}")
     console.say(f"[bold]Started in {escape(results)}[/]" + ("" if started else ": none"))
     for sweep in started:
         states = ", ".join(f"{count} {state}" for state, count in sweep["states"].items())

@@ -115,8 +115,8 @@ def _changed(key: str, options: dict[str, Any], plain: dict[str, Any]) -> list[s
     found = []
     for option, value in options.items():
         theirs = plain.get(option)
-        if isinstance(value, dict) and isinstance(theirs, dict) and value.keys() == theirs.keys():
-            found += _changed(f"{key}.{option}", value, theirs)
+        if isinstance(value, dict) and isinstance(theirs, dict) and value.keys() <= theirs.keys():
+            found += _changed(f"{key}.{option}", {**dict.fromkeys(theirs), **value}, theirs)
         elif option not in plain:
             found.append("+" + as_override(f"{key}.{option}", value))
         elif value != theirs:

@@ -224,8 +224,8 @@ def _say_interrupted(name: str, run_ids: set[str], store: Store) -> None:
     if name.startswith("Slurm"):
         console.warn(
             f"no longer waiting: {done} of {len(run_ids)} runs have their record, and the jobs go on in Slurm (squeue "
-            f"shows them, scancel ends them). {command('status', results=str(store.root))} shows the progress; when no job is "
-            "left, the same command launches the runs that are still missing"
+            f"shows them, scancel ends them). {command('status', results=str(store.root))} shows the progress; when no "
+            "job is left, the same command launches the runs that are still missing"
         )
     else:
         console.warn(

@@ -93,10 +93,8 @@ def _steps(run: Run) -> int:
 
 
 def _stored(store: Store) -> tuple[dict[tuple[str, str, str], float], set[tuple[str, str]]]:
-    """Median seconds of the stored results by stage, model family and (for scores) metric, and what can be used.
-
-    Only the values are checked and whether the files are there: `mmbench verify` reads them all.
-    """
+    """Median seconds of the stored results by stage, model family and (for scores) metric, and what can be used."""
+    # Only the values are checked, and whether the files are there; `mmbench verify` reads them all.
     seconds: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     intact = set()
     for path in (store.root / "stages").glob("*/*/result.json"):

@@ -14,6 +14,7 @@ from torch import nn
 from mmbench.data.base import Split
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
+from mmbench.models.table import Table
 from mmbench.registry import Component, Registry
 from mmbench.training.moments import Moment
 
@@ -77,6 +78,17 @@ class Metric(Component):
     def reference_options(self) -> dict[str, Any]:
         """The options that `reference` depends on; by default all but the moment."""
         return {key: value for key, value in self.describe().items() if key != "after"}
+
+    def check_tables(self, base: Table, large: Table) -> None:
+        """Refuse networks before any of them is trained; most metrics have nothing to check.
+
+        Args:
+            base: the axis table of the base model.
+            large: that of the expanded model.
+
+        Raises:
+            UndefinedError: the metric is not defined for them.
+        """
 
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:

@@ -26,8 +26,8 @@ SYMBOLS = {"baseline": " *", "lookup": " *", "negative control": " °", "positiv
 """What follows the name of a metric of each role."""
 
 
-LEAST = 10
-"""Characters of a metric's name in one line, at least; a longer name is folded."""
+NAME = 24
+"""Characters of a metric's name that stay in one line; a longer name may be folded."""
 FIRST_TO_GO = (COST, REGRET, PARTIAL, EQUAL, INTERVAL, COLUMNS[3], SIGN)
 """Columns that a narrow terminal does without, in this order."""
 
@@ -48,7 +48,7 @@ def correlation_table(
     """
     rows = ranked(correlations, target, group).to_dict("records")
     names = [str(row["metric"]) + SYMBOLS.get(row["role"], "") for row in rows]
-    needed = min(max(map(len, names), default=0), max(LEAST, *map(len, names or [""])) if width is None else 24)
+    needed = min(max(map(len, names), default=NAME), NAME)
     columns = list(COLUMNS)
     while width is not None and len(columns) > 1 and _width(rows, columns, needed) > width:
         columns.remove(next(column for column in FIRST_TO_GO if column in columns))
@@ -60,7 +60,7 @@ def correlation_table(
         caption=f"{caption}\nleft out for lack of width: {', '.join(missing)}" if missing else caption,
         box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
     )  # fmt: skip
-    table.add_column("metric", overflow="fold", min_width=LEAST if width is None else needed)
+    table.add_column("metric", overflow="fold", min_width=needed)
     for heading, _ in columns:
         table.add_column(_broken(heading), justify="right", no_wrap=True, vertical="bottom")
     for row, name in zip(rows, names, strict=True):

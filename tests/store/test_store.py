@@ -163,7 +163,7 @@ def test_what_a_newer_mmbench_wrote_is_neither_read_nor_moved(store, told):
     record = store.root / "records" / "a.json"
     of_version({"store_version": VERSION + 1})(record)
     stage = store.stage("base", {"x": 1}, lambda: ({"y": 2}, {}))
-    content = read_json(stage.folder / "result.json")
+    content = read(stage.folder / "result.json")
     (stage.folder / "result.json").unlink()
     write_json(stage.folder / "result.json", {**content, "version": VERSION + 1})
     assert look(record).state == "newer"
