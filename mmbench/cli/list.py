@@ -8,8 +8,8 @@ started on the store, the latest last: when, how many of their runs are in which
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def _started(store: Store) -> list[dict[str, Any]]:
         written = (store.root / "sweeps" / f"{name}.json").stat().st_mtime
         found.append({
             "name": name,
-            "started": datetime.fromtimestamp(written).astimezone().isoformat(" ", "minutes"),
+            "started": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(written)),
             "runs": len(sweep["runs"]),
             "states": {state: counts[state] for state in STATES if counts[state]},
             "compares": compares,

@@ -101,7 +101,8 @@ class BaseSweeper(Sweeper):
             else:
                 distinct.setdefault(run.run_id, run)
         own = [argument for argument in arguments if argument.startswith("sweeps=")], pairs
-        unused -= {key for key in unused - typed if _group(key) in typed and self._has(composer, key, *own)}
+        if typed & GROUPS.keys():
+            unused -= {key for key in unused - typed if self._has(composer, key, *own)}
         problems = [self._told(problem, typed) for problem in problems]
         problems += [
             f"hydra.sweeper.exclude: no job has the key {k!r}" for k in sorted(unknown) if _group(k) not in typed
