@@ -102,11 +102,11 @@ def repeating(config: dict[str, Any], results: str) -> str:
     for group in COMPONENT_GROUPS:
         options = dict(config[group])
         name = str(options.pop("name"))
-        overrides.append(as_override(group, name))
-        plain = _file(group, name)
-        if options.get("training") == config["training"] and plain.get("training") == "${training}":
-            del options["training"]
-        overrides += _changed(group, options, plain)
+        if options.get("training") == config["training"]:
+            options["training"] = "${training}"  # a metric trains with the run's recipe
+        alike = [choice for choice in choices(group) if _file(group, choice).get("name") == name] or [name]
+        written = [[as_override(group, choice), *_changed(group, options, _file(group, choice))] for choice in alike]
+        overrides += min(written, key=len)
     return quoted("run", *overrides, seed=config["seed"], results=results)
 
 

@@ -2,73 +2,76 @@
 
 from __future__ import annotations
 
+import io
 import os
-import stat
 
 import pytest
+from rich.console import Console
 
+from mmbench import console
+from mmbench.cli.analyze import _warn_of_gaps
+from mmbench.cli.status import census
+from mmbench.records.frame import load_records
+from mmbench.report.terminal import correlation_table
 from mmbench.store.store import Store
-from tests.records.synthetic import SIGNS, make_sweep, write_store
+from tests.records.synthetic import SIGNS, make_record, make_sweep, write_store
 
 
-@pytest.fixture
-def results(tmp_path):
-    return write_store(make_sweep(), tmp_path / "results")
-
-
-def analyzed(mmbench, *arguments, **environment):
-    done = mmbench("analyze", *arguments, env={**os.environ, **environment})
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+def printed(table, columns, encoding="utf-8"):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors="mmbench")
+    Console(file=stream, width=columns, highlight=False).print(table)
+    stream.flush()
+    return stream.buffer.getvalue().decode(encoding)
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
-def test_a_console_without_our_characters_gets_others(mmbench, results, encoding):
-    said = analyzed(mmbench, PYTHONIOENCODING=encoding, COLUMNS="100", PYTHONUTF8="0").stdout
+def test_a_console_without_our_characters_gets_others(sweep_table, encoding):
+    said = printed(correlation_table(sweep_table), 100, encoding)
     assert all(metric in said for metric in SIGNS)
     assert "Spearman's rho" in said and "?" not in said
+    assert all(len(replacement.encode("ascii")) for replacement in console.PLAIN.values())
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 200])
-def test_a_narrow_terminal_keeps_the_names_of_the_metrics(mmbench, results, columns):
-    said = analyzed(mmbench, COLUMNS=str(columns)).stdout
+def test_a_narrow_terminal_keeps_the_names_of_the_metrics(sweep_table, columns):
+    said = printed(correlation_table(sweep_table, width=columns), columns)
     table = said[: said.index("baseline,")]
     assert all(f"{metric} " in table for metric in SIGNS), said
-    assert max(map(len, table.splitlines())) <= columns
     assert "rho" in table
     assert ("left out for lack of width:" in said) == (columns < 80)
 
 
-def test_the_analysis_can_be_written_elsewhere(mmbench, results, tmp_path):
-    before = {path for path in results.rglob("*")}
-    for path in [results, *(path for path in before if path.is_dir())]:
-        path.chmod(stat.S_IREAD | stat.S_IEXEC)
-    try:
-        analyzed(mmbench, "results=results", "output=mine/today")
-    finally:
-        for path in [results, *(path for path in before if path.is_dir())]:
-            path.chmod(stat.S_IRWXU)
-    assert {path for path in results.rglob("*")} == before, "nothing is written to the store"
-    assert (tmp_path / "mine" / "today" / "report.html").exists()
-    assert (tmp_path / "mine" / "today" / "records.csv").exists()
+def test_in_an_ascii_terminal_of_60_columns_it_writes_elsewhere_than_to_the_store(mmbench, tmp_path):
+    results = write_store(make_sweep()[:20], tmp_path / "results")
+    before = set(results.rglob("*"))
+    odd = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "COLUMNS": "60"}
+    done = mmbench("analyze", "results=results", "output=mine/today", env=odd)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(f"{metric} " in done.stdout for metric in SIGNS), done.stdout
+    assert set(results.rglob("*")) == before, "nothing is written to the store"
+    assert {"report.html", "records.csv"} <= {path.name for path in (tmp_path / "mine" / "today").iterdir()}
 
 
-def test_what_is_pooled_and_what_is_left_out_is_told(mmbench_here, results):
-    store, records = Store(results), make_sweep()
-    for i, record in enumerate(records):
-        store.write_record({**record, "mmbench_version": "1.0" if i % 2 else "2.0", "torch_version": "2.5"})
-    told = " ".join(mmbench_here("analyze").stderr.split())
-    assert "runs of several versions of mmbench are pooled: 1.0 (60 runs) and 2.0 (60 runs)" in told
+def test_what_is_pooled_is_told(stored, capsys):
+    rows = [make_record(seed=i, torch_version="2.5", mmbench_version="1.0" if i < 2 else "2.0") for i in range(5)]
+    root = stored(rows)
+    _warn_of_gaps(load_records(root))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "runs of several versions of mmbench are pooled: 1.0 (2 runs) and 2.0 (3 runs)" in told
     assert "versions of torch" not in told
-    one = " ".join(mmbench_here("analyze", "where=mmbench_version == '1.0'").stderr.split())
-    assert "are pooled" not in one
+    _warn_of_gaps(load_records(root, "mmbench_version == '1.0'"))
+    assert "are pooled" not in capsys.readouterr().err
 
 
-def test_records_of_a_newer_mmbench_are_told_apart(mmbench_here, results, monkeypatch):
+def test_records_of_a_newer_mmbench_are_told_apart(stored, monkeypatch, capsys):
+    root = stored([make_record()])
     monkeypatch.setattr("mmbench.store.store.VERSION", 99)
-    Store(results).write_record({**make_sweep()[0], "run_id": "new"})
+    Store(root).write_record({**make_record(seed=1), "run_id": "new"})
     monkeypatch.undo()
-    assert "update mmbench to read them" in " ".join(mmbench_here("analyze").stderr.split())
-    assert "written by a newer mmbench" in " ".join(mmbench_here("status").stderr.split())
-    assert (results / "records" / "new.json").exists()
+    _warn_of_gaps(load_records(root))
+    assert "update mmbench to read them" in " ".join(capsys.readouterr().err.split())
+    told = []
+    census(Store(root, told.append))
+    assert "written by a newer mmbench" in told[0] and "counts as missing" not in told[0]
+    assert (root / "records" / "new.json").exists()

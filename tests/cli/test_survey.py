@@ -230,8 +230,8 @@ def same(one, other):
 def test_the_command_repeats_every_component(group, registry):
     """With the defaults of the code, which the YAML files may change."""
     config = {**small().config, "training": GROUPS["training"]["sgd"].model_construct().options(), "seed": 7}
-    for name in choices(group):
-        name = composed_by(f"mmbench run {group}={name}")[group]["name"]
+    for choice in choices(group):
+        name = composed_by(f"mmbench run {group}={choice}")[group]["name"]
         options = registry[name].model_construct().options()
         if options.get("training") is not None and group == "metric":
             options["training"] = config["training"]
