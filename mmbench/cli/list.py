@@ -40,15 +40,15 @@ def command(arguments: list[str]) -> None:
     shipped = [{"name": name, **_told(root() / "sweeps" / f"{name}.yaml")} for name in choices("sweeps")]
     given = [] if folder == root() else sources.own("sweeps", folder)
     mine = [{"name": name, **_told(folder / "sweeps" / f"{name}.yaml")} for name in given]
-    started = _started(Store(Path(results), tell=console.warn))
+    started: list[dict[str, Any]] = _started(Store(Path(results), tell=console.warn))
     if json:
         console.say_json({"shipped": shipped, "own": mine, "started": started})
         return
-    for heading, sweeps in (("Sweeps of mmbench", shipped), (f"Sweeps in {folder / 'sweeps'}", mine)):
-        if sweeps:
+    for heading, told in (("Sweeps of mmbench", shipped), (f"Sweeps in {folder / 'sweeps'}", mine)):
+        if told:
             console.say(f"[bold]{escape(heading)}[/]")
-        for sweep in sweeps:
-            console.say(f"  {escape(sweep['name'])}: {escape(sweep['about'] or '(no comment)')}")
+        for entry in told:
+            console.say(f"  {escape(entry['name'])}: {escape(entry['about'] or '(no comment)')}")
     console.say(f"[bold]Started in {escape(results)}[/]" + ("" if started else ": none"))
     for sweep in started:
         states = ", ".join(f"{count} {state}" for state, count in sweep["states"].items())
