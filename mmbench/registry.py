@@ -244,7 +244,7 @@ def unknown_name(key: str, name: str, allowed: Iterable[str]) -> str:
 def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     """One pydantic error as a sentence with the config key, its value and the allowed range."""
     location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.match(str(part))]
-    path = ".".join([key, *location])
+    path = ".".join(part for part in (key, *location) if part)
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"option {path}", location[-1], cls.model_fields)
     if problem["type"] == "missing" or problem["input"] == "???":  # as a config writes an option without a default

@@ -6,6 +6,7 @@ Modules that load torch are imported inside functions, so that a wrong name is r
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 from mmbench import console
 from mmbench.cli import sources
 from mmbench.errors import ConfigError, MmbenchError, StoreError
+from mmbench.launcher.overrides import written_out
 from mmbench.paths import GROUP_NAMES, root
-from mmbench.text import moments_written_out
 from mmbench.tracking.options import Wandb, logging, tracker_of
 
 MULTIRUN = ("-m", "--multirun")
@@ -41,8 +42,13 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         if argument.startswith("-") or is_value:
             flags.append(argument)
         else:
-            overrides.append(moments_written_out(argument))
+            overrides.append(written_out(_at_home(argument)))
     return flags, overrides
+
+
+def _at_home(override: str) -> str:
+    """An override with the home folder written out, as a shell does it: Hydra's grammar does not know `~`."""
+    return re.sub(r"(?<=[=,\['\"])~(?=[/,\]'\"]|$)", lambda match: str(Path.home()), override)
 
 
 def own_keys(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
@@ -140,8 +146,7 @@ def hand_over(command: str, arguments: list[str]) -> int:
         ConfigError: Hydra rejects an argument.
         MmbenchError: the error of a run in this process.
     """
-    arguments = _shown(arguments)
-    sources.register()
+    arguments = sources.register(_shown(arguments))
     ours = {f"hydra/sweeper={name}" for name in ("mmbench", "retry")}
     if set(MULTIRUN) & set(arguments) and not any(a.startswith("hydra/sweeper=") and a not in ours for a in arguments):
         arguments = [_per_job(argument) for argument in arguments]

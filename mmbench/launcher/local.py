@@ -19,6 +19,7 @@ from mmbench.errors import MmbenchError
 from mmbench.launcher.display import COLOURS, Display
 from mmbench.launcher.log import Log, counted
 from mmbench.launcher.outcome import Outcome
+from mmbench.launcher.overrides import command
 from mmbench.launcher.pool import Options, Pool, Watcher
 from mmbench.registry import checked
 from mmbench.run import Run, note_moments
@@ -132,8 +133,9 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
         console.say(f"[{COLOURS[status]}]{status}[/] {count} runs: {escape(str(reason))}")
     if more := problems[SHOWN:]:
         runs = sum(count for _, count in more)
-        console.say(f"and {runs} runs for {len(more)} other reasons; mmbench status lists them")
+        listing = command("status", results=settings.results)
+        console.say(f"and {runs} runs for {len(more)} other reasons; {escape(listing)} lists them")
     console.say(f"{outcome.ended} runs: {counted(outcome.statuses)}; {outcome.stored} of them were stored already.")
     if not elsewhere:
         console.say(f"Computed: {computed(outcome.computed)}.")
-    console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")
+    console.say(f"Next: [bold]{escape(command('analyze', results=settings.results))}[/]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import OmegaConf, open_dict, read_write
 
 from mmbench import console
-from mmbench.config import Settings, parse
+from mmbench.config import GROUPS, Settings, parse
 from mmbench.errors import ConfigError, MmbenchError
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.launcher.cluster import run_elsewhere
@@ -79,12 +79,13 @@ class BaseSweeper(Sweeper):
     def _runs(self, arguments: list[str]) -> tuple[list[Run], Settings]:
         """All runs, without repeats."""
         composer = Composer(self.hydra_context.config_loader, self.config)
-        overrides = [*(f"{key}={as_text(value)}" for key, value in self.params.items()), *arguments]
+        overrides = [*_written(self.params), *arguments]
         pairs, rules = _mappings("pairs", self.pairs), composer.rules(_mappings("exclude", self.exclude))
+        typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
         local = isinstance(self.launcher, BaseLauncher)
         distinct: dict[str, Run] = {}
         problems: list[str] = []
-        jobs = composer.jobs(overrides, pairs)
+        jobs = composer.jobs(overrides, pairs, typed)
         left_out = 0
         unused = {override.split("=")[0] for job in jobs for override in job}
         unknown = {key for rule in rules for key in rule}
@@ -98,23 +99,62 @@ class BaseSweeper(Sweeper):
                 continue
             unused -= {override.split("=")[0] for override in job if override not in without_meaning}
             try:
-                run, settings = parse(config, local)
+                run, settings = parse(_without_leftovers(config, typed), local)
             except ConfigError as error:
                 problems += error.problems
             else:
                 distinct.setdefault(run.run_id, run)
-        problems += [f"hydra.sweeper.exclude: no job has the key {key!r}" for key in sorted(unknown)]
+        own = [argument for argument in arguments if argument.startswith("sweeps=")], pairs
+        if typed & GROUPS.keys():
+            unused -= {key for key in unused - typed if self._has(composer, key, *own)}
+        problems = [self._told(problem, typed) for problem in problems]
+        problems += [
+            f"hydra.sweeper.exclude: no job has the key {k!r}" for k in sorted(unknown) if _group(k) not in typed
+        ]
         problems += [_without_meaning(key, config) for key in sorted(unused)] if distinct else []
         if problems:
             raise ConfigError(*problems)
         if not distinct:
             raise ConfigError(f"hydra.sweeper.exclude leaves none of the {len(jobs)} jobs")
-        for i in range(len(rules)):
-            if i not in used:
+        for i, rule in enumerate(rules):
+            if i not in used and not typed & GROUPS.keys() & set(map(_group, rule)):
                 console.warn(f"hydra.sweeper.exclude: no job matches {self.exclude[i]}")
         if left_out:
             console.say(f"{left_out} of {len(jobs)} combinations are left out by hydra.sweeper.exclude.")
         return list(distinct.values()), settings
+
+    def _has(self, composer: Composer, key: str, context: list[str], pairs: list[dict[str, Any]]) -> bool:
+        """Whether a choice that the sweep itself makes has this option of it; then the command line left that out."""
+        own = {**self.params, **{name: value for pair in pairs for name, value in pair.items()}}
+        jobs = composer.jobs([*context, *_written({name: own[name] for name in (_group(key), key) if name in own})])
+        return any(not composer.compose(job)[1] for job in jobs)
+
+    def _told(self, problem: str, typed: set[str]) -> str:
+        """A problem, with the sweep named where it sets the key and the user may not know of it."""
+        key = problem.partition(" ")[0]
+        if key not in self.params or key in typed:
+            return problem
+        return f"{problem}; the sweep sets it, and {key}=VALUE on the command line replaces that"
+
+
+def _written(params: Mapping[str, Any]) -> list[str]:
+    """Entries of a sweep as overrides."""
+    return [f"{key}={as_text(value)}" for key, value in params.items()]
+
+
+def _group(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _without_leftovers(config: dict[str, Any], typed: set[str]) -> dict[str, Any]:
+    """The config without what the body of a sweep's file sets of choices that the command line has replaced."""
+    config = dict(config)
+    for group, registry in GROUPS.items():
+        options = config.get(group)
+        if group in typed and isinstance(options, dict) and options.get("name") in registry:
+            fields = {"name", *registry[options["name"]].model_fields}
+            config[group] = {k: v for k, v in options.items() if k in fields or f"{group}.{k}" in typed}
+    return config
 
 
 def _mappings(key: str, entries: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from mmbench.data.given import pair_of
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
 from mmbench.models.measurable import full_dtype
+from mmbench.models.table import Table
 from mmbench.registry import Component, Registry
 from mmbench.training.moments import Moment
 
@@ -80,6 +81,17 @@ class Metric(Component):
     def reference_options(self) -> dict[str, Any]:
         """The options that `reference` depends on; by default all but the moment."""
         return {key: value for key, value in self.describe().items() if key != "after"}
+
+    def check_tables(self, base: Table, large: Table) -> None:
+        """Refuse networks before any of them is trained; most metrics have nothing to check.
+
+        Args:
+            base: the axis table of the base model.
+            large: that of the expanded model.
+
+        Raises:
+            UndefinedError: the metric is not defined for them.
+        """
 
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:
