@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normalised, require_memory, silent
@@ -128,9 +128,10 @@ class ImageDataset(Dataset):
                 f"{sample.where}: this is a colour image, but the first image is grey; set dataset.channels to 3 or 1"
             )
         size = (shape.image_size, shape.image_size)
-        if self.image_size is None and image.size != size:
+        width, height = size_of(image)
+        if self.image_size is None and (width, height) != size:
             raise DataError(
-                f"{sample.where}: the image has {image.width}x{image.height} pixels, expected {size[0]}x{size[1]} "
+                f"{sample.where}: the image has {width}x{height} pixels, expected {size[0]}x{size[1]} "
                 "as in the first image; set dataset.image_size to resize all of them"
             )
         pixels = np.asarray(_decoded(sample.where, image, "L" if shape.channels == 1 else "RGB", shape.image_size))
@@ -167,13 +168,24 @@ def channels_of(image: Image.Image) -> Literal[1, 3]:
     return 1 if image.mode in GREY_MODES else 3
 
 
-def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Image:
-    """The image in this mode, cropped to its central square and resized by antialiased bicubic interpolation."""
+def size_of(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the image is seen: a camera may store it on its side, and note so in its EXIF data."""
     try:
-        if image.size == (size, size):
-            return image.convert(mode)
-        image.draft(None, (2 * size, 2 * size))  # a JPEG much larger than needed is decoded at a fraction of its size
-        return ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BICUBIC)
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Exception:  # a broken file or broken EXIF data; decoding tells which
+        sideways = False
+    return (image.height, image.width) if sideways else image.size
+
+
+def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Image:
+    """The image upright and in this mode, cropped to its central square and resized, bicubic and antialiased."""
+    try:
+        if image.size != (size, size):
+            image.draft(None, (2 * size, 2 * size))  # a JPEG much larger than needed is decoded at a part of its size
+        upright = ImageOps.exif_transpose(image).convert(mode)
+        if upright.size == (size, size):
+            return upright
+        return ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     except Exception as error:  # as in `opened`
         raise DataError(f"{where}: the image cannot be decoded: {error}") from error
 
