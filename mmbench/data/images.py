@@ -60,13 +60,18 @@ class ImageDataset(Dataset):
     train_size: int | None = Field(None, ge=1)
     """Training images; null for all that are not in the validation split."""
     validation_size: int | None = Field(None, ge=1)
-    """Validation images, held out of the training files; null for a tenth of them, at most 5,000."""
+    """Validation images, held out of the training files; null for a tenth of them, at most 5,000. With validation files
+    of their own, null for all of these."""
     test_size: int | None = Field(None, ge=1)
     """Test images; null for all."""
 
     @abstractmethod
     def pools(self) -> tuple[Pool, Pool]:
         """The training and the test images."""
+
+    def held_out(self) -> Pool | None:
+        """The validation images, if they are not held out of the training images."""
+        return None
 
     def load(self, progress: Progress[Any] = silent) -> Data:
         """Decode the chosen images and normalise them.
@@ -82,24 +87,34 @@ class ImageDataset(Dataset):
         """
         shape = self.shape()
         train, test = self.pools()
-        trained, held_out, tested = self.sizes(train, test)
+        validation = self.held_out()
+        trained, held_out, tested = self.sizes(train, test, validation)
         require_memory(trained + held_out + tested, shape)
         order = _shuffled(len(train))
         parts = {
             "train": (train, order[:trained]),
-            "validation": (train, order[len(train) - held_out :]),
+            "validation": (train, order[len(train) - held_out :])
+            if validation is None
+            else (validation, _shuffled(len(validation))[:held_out]),
             "test": (test, _shuffled(len(test))[:tested]),
         }
         splits = [self._read(*part, shape, progress, f"reading {name} images") for name, part in parts.items()]
         return normalised(*splits, classes=shape.classes)
 
-    def sizes(self, train: Pool, test: Pool) -> tuple[int, int, int]:
+    def sizes(self, train: Pool, test: Pool, validation: Pool | None = None) -> tuple[int, int, int]:
         """How many images are trained on, held out and tested on; `DataError` if the pools have too few."""
-        default = min(max(len(train) // VALIDATION_SHARE, 1), VALIDATION_LIMIT)
+        default = (
+            min(max(len(train) // VALIDATION_SHARE, 1), VALIDATION_LIMIT) if validation is None else len(validation)
+        )
         held_out = default if self.validation_size is None else self.validation_size
-        trained = max(len(train) - held_out, 1) if self.train_size is None else self.train_size
+        taken = held_out if validation is None else 0
+        trained = max(len(train) - taken, 1) if self.train_size is None else self.train_size
         tested = max(len(test), 1) if self.test_size is None else self.test_size
-        if trained + held_out > len(train):
+        if validation is not None and held_out > len(validation):
+            raise DataError(
+                f"dataset.validation_size = {held_out:,}, but {validation.where} hold {len(validation):,}; lower it"
+            )
+        if trained + taken > len(train):
             defaulted = " (its default)" if self.validation_size is None else ""
             raise DataError(
                 f"dataset.train_size = {trained:,} and dataset.validation_size = {held_out:,}{defaulted} need "
