@@ -246,12 +246,24 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.match(str(part))]
     path = ".".join(part for part in (key, *location) if part)
     if problem["type"] == "extra_forbidden":
-        return unknown_name(f"option {path}", location[-1], cls.model_fields)
+        return unknown_name(f"option {path}", location[-1], cls.model_fields) + _elsewhere(key, location)
     if problem["type"] == "missing" or problem["input"] == "???":  # as a config writes an option without a default
         return f"{path} is missing: {allowed_values(cls, location)}"
     if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
         return str(problem["ctx"]["error"])
     return f"{path} = {problem['input']!r} is not allowed: must be {allowed_values(cls, location)}"
+
+
+def _elsewhere(key: str, location: list[str]) -> str:
+    """Which other choices of the group have the option, as `; dataset=parquet has it`."""
+    registry = Registry.by_kind.get(key)
+    if registry is None or len(location) != 1:
+        return ""
+    names = [name for name in registry.names() if location[0] in registry[name].model_fields]
+    if not names:
+        return ""
+    some = " or ".join(f"{key}={name}" for name in names[:3])
+    return f"; {some} {'has' if len(names) == 1 else 'have'} it"
 
 
 def allowed_values(cls: type[BaseModel], location: list[str]) -> str:
