@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmbench.arguments import plain, shown
 from mmbench.errors import ConfigError
+from mmbench.paths import COMPONENT_GROUPS, choices, root
 
 
 class Component(BaseModel):
@@ -246,7 +247,7 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.match(str(part))]
     path = ".".join(part for part in (key, *location) if part)
     if problem["type"] == "extra_forbidden":
-        return unknown_name(f"option {path}", location[-1], cls.model_fields) + _elsewhere(key, location)
+        return unknown_name(f"option {path}", location[-1], cls.model_fields) + elsewhere(key, location[0])
     if problem["type"] == "missing" or problem["input"] == "???":  # as a config writes an option without a default
         return f"{path} is missing: {allowed_values(cls, location)}"
     if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
@@ -254,16 +255,13 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     return f"{path} = {problem['input']!r} is not allowed: must be {allowed_values(cls, location)}"
 
 
-def _elsewhere(key: str, location: list[str]) -> str:
-    """Which other choices of the group have the option, as `; dataset=parquet has it`."""
-    registry = Registry.by_kind.get(key)
-    if registry is None or len(location) != 1:
-        return ""
-    names = [name for name in registry.names() if location[0] in registry[name].model_fields]
-    if not names:
-        return ""
-    some = " or ".join(f"{key}={name}" for name in names[:3])
-    return f"; {some} {'has' if len(names) == 1 else 'have'} it"
+def elsewhere(group: str, option: str) -> str:
+    """Which choices of a config group have an option, as the end of a message: `; dataset=parquet has it`."""
+    names = choices(group) if group in COMPONENT_GROUPS else []
+    texts = {name: (root() / "conf" / group / f"{name}.yaml").read_text(encoding="utf-8") for name in names}
+    having = [name for name, text in texts.items() if re.search(rf"(?m)^{re.escape(option)}:", text)]
+    some = " or ".join(f"{group}={name}" for name in having[:3])
+    return f"; {some} {'has' if len(having) == 1 else 'have'} it" if having else ""
 
 
 def allowed_values(cls: type[BaseModel], location: list[str]) -> str:
