@@ -102,7 +102,19 @@ class ImageDataset(Dataset):
         return normalised(*splits, classes=shape.classes)
 
     def sizes(self, train: Pool, test: Pool, validation: Pool | None = None) -> tuple[int, int, int]:
-        """How many images are trained on, held out and tested on; `DataError` if the pools have too few."""
+        """How many images are trained on, held out and tested on.
+
+        Args:
+            train: the training images.
+            test: the test images.
+            validation: the validation images, if they are not held out of the training images.
+
+        Returns:
+            The three numbers.
+
+        Raises:
+            DataError: the pools have too few images for the options.
+        """
         default = (
             min(max(len(train) // VALIDATION_SHARE, 1), VALIDATION_LIMIT) if validation is None else len(validation)
         )

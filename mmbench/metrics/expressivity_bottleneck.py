@@ -6,8 +6,8 @@ only give D b, b its inputs with an entry 1 for the bias. The bottleneck is what
     Psi_l = min over D of sum |v - D b|^2,      score = sum over the layers Psi_l / sum over the layers sum |v|^2.
 
 A large bottleneck is cured by more units; what an expansion leaves is lost, so the expected sign is -1. Layers are
-linear layers and convolutions without groups. It is 0 where a layer has more inputs than there are images and
-positions, so many images are needed for wide layers.
+trainable linear layers, and convolutions without groups. It is 0 where a layer has more inputs than there are images
+and positions, so many images are needed for wide layers.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ Moments = tuple[Tensor, Tensor, Tensor]
 
 def _moments(surface: Surface) -> list[Moments]:
     """Of every layer; a layer that is called twice counts once, as its weights do."""
-    layers = [module for module in surface.model.modules() if isinstance(module, nn.Linear) or _plain(module)]
+    known = (module for module in surface.model.modules() if isinstance(module, nn.Linear) or _plain(module))
+    layers = [module for module in known if module.weight.requires_grad]
     calls: list[tuple[nn.Module, Tensor, Tensor, int]] = []
     found: dict[nn.Module, Moments] = {}
 
@@ -63,7 +64,7 @@ def _moments(surface: Surface) -> list[Moments]:
     with hooked(layers, keep):
         for share in surface.chunk_losses():
             if not calls:
-                raise UndefinedError("the network calls no linear layer or convolution without groups")
+                raise UndefinedError("the network calls no trainable linear layer or convolution without groups")
             if any(output._version != version for *_, output, version in calls):
                 raise UndefinedError(
                     "the network overwrites the outputs of its layers in place (x += y), but this metric needs them"

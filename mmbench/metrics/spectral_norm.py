@@ -57,7 +57,7 @@ class SpectralNorm(Metric):
             if layer in folded:
                 continue
             if isinstance(layer, _BatchNorm):
-                square, error = float(layer.weight.abs().max()) ** 2, 0.0
+                square, error = float(layer.weight.detach().abs().max()) ** 2, 0.0
             else:
                 square, error = squared_norm(layer, shape, generator, self.tolerance)
             if not square:

@@ -105,7 +105,7 @@ def architecture_of(model: nn.Module) -> tuple[Architecture, InputShape]:
     """
     model = unwrapped(model)
     if not isinstance(model, nn.Module):
-        raise UndefinedError(f"a network is a torch.nn.Module, not {type(model).__name__}")
+        raise UndefinedError(f"model must be a network (nn.Module): got {type(model).__name__}")
     for name in MODELS.names():
         try:
             known = MODELS[name].read(model)

@@ -37,10 +37,11 @@ def save(model: nn.Module, path: str | Path) -> Path:
         The path.
 
     Raises:
+        ConfigError: `path` is none.
         UndefinedError: the network belongs to no known family, shares weights between layers, or has no values.
         StoreError: the file cannot be written.
     """
-    model, path = unwrapped(model), Path(path)
+    model, path = unwrapped(model), _place(path)
     metadata = {"format": "pt", METADATA: json.dumps(configuration(model))}
     seen: dict[int, str] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -74,7 +75,8 @@ def load(path: str | Path) -> nn.Module:
     Raises:
         ConfigError: the file does not exist, has no configuration, or its weights do not fit it.
     """
-    content, entries = read_file(Path(path))
+    path = _place(path)
+    content, entries = read_file(path)
     if entries is None:
         raise ConfigError(
             f"{str(path)!r} has no configuration, so its sizes are unknown: write it with mmbench.save(model, FILE), "
@@ -86,6 +88,12 @@ def load(path: str | Path) -> nn.Module:
     if len(types) == 1:
         model = model.to(types.pop())
     return load_checkpoint(model, path)
+
+
+def _place(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"path = {path!r} is not allowed: must be the name of a file")
+    return Path(path)
 
 
 def architecture_for(path: str | Path, given: Architecture, typed: Iterable[str] = ()) -> Architecture:

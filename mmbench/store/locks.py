@@ -32,10 +32,15 @@ class HeldError(Exception):
 
 @contextlib.contextmanager
 def lock(path: Path, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
-    """Hold the lock for the block's duration; `waiting` is called once if that takes more than `SOON` seconds.
+    """Hold the lock for the block's duration.
 
     The file is removed at the end, so that lock files do not pile up. A process that waited for a removed file sees
     that it has no name any more, and locks the new file of that name.
+
+    Args:
+        path: of the lock file.
+        wait: whether to wait for another process that holds it.
+        waiting: called once if that takes more than `SOON` seconds.
 
     Yields:
         Whether the file system has locks.

@@ -171,14 +171,14 @@ def shares_with_gradients(cell: Cell) -> dict[str, float]:
     return shares
 
 
-PARTED = 1e-3
+PARTED = 1e-4
 """The least share of what two units have learned that must separate them; see `parting`.
 
 Twins are told apart by their outgoing weights u. Their gradients differ by the share |n a| / 2 |u a|, with n the
 difference of the u and a the gradient of what they write to. The smallest n of the defaults is the noise of
 `hypercloning`, 10 decibels below u: 0.3 |u|. In the worst case a has one direction all the time. Then n a is normal,
-and the smallest of 200 pairs has 0.006 of its standard deviation: a share of 0.002. Twins that never part have the
-share of rounding errors, below 1e-9.
+and the smallest of P pairs has about 1.25 / P of its standard deviation: a share of 0.4 / P. A cell compares up to some
+thousand pairs of units, each in several tensors. Twins that never part have the share of rounding errors, below 1e-9.
 """
 
 

@@ -279,6 +279,6 @@ def test_every_round_has_expansions_of_its_own_beside_the_candidate() -> None:
     for number in range(2):
         measurer.measure(candidate, number, math.inf)
     assert not candidate.reason
-    assert candidate.expanders.keys() == {0, 1, 2, DRAWS_PER_ROUND + 1, DRAWS_PER_ROUND + 2}
+    assert candidate.expanders.keys() == {0, 1, 2, 3, *(DRAWS_PER_ROUND + draw for draw in (1, 2, 3))}
     first, second = candidate.estimates["injected_randomness"]
     assert first.value != second.value

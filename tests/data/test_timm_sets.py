@@ -306,7 +306,7 @@ ODD: dict[str, tuple[Spoil, str]] = {
     "one class": (lambda d: [shutil.rmtree(d / s / "cat") for s in ("train", "test")], "has one class folder, dog"),
     "a copy of the training images": (
         lambda d: (shutil.rmtree(d / "test"), shutil.copytree(d / "train", d / "test")),
-        "every image in 'test' is in 'train' as well",
+        "100% of the images in 'test' are copies of images in 'train'",
     ),
     "a link to the folder above": (
         lambda d: (d / "train/cat/loop").symlink_to(d / "train"),

@@ -121,10 +121,8 @@ def test_weights_of_zero_give_no_step_to_take() -> None:
 
 
 def test_where_differences_fail_products_are_taken() -> None:
-    """Of coarse weights, and of a smooth network with one kink."""
+    """Of a smooth network with one kink."""
     model, data = problem("vit")
-    coarse = measure(copy.deepcopy(model).bfloat16(), (data.images.bfloat16(), data.labels), "hessian_trace", probes=8)
     kinked = torch.nn.Sequential(copy.deepcopy(model), torch.nn.LeakyReLU()).double()
     kinked = measure(kinked, (data.images, data.labels), "hessian_trace", probes=8)
-    assert coarse.details["products"] > 0
     assert kinked.details["products"] > 0
