@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmbench.statistics.seed_luck import without_seed_luck
 from mmbench.statistics.target import MATCHED, with_targets
 
 KEYS = ("dataset", "model", "axis", "budget", "training")
@@ -136,13 +137,15 @@ def number_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Round away floating-point noise, and number the base models and the cells of configurations.
 
     Returns:
-        The table with base_number, budget_cell and architecture_cell; -1 is no cell.
+        The table with base_number, base_cell (its expansions), budget_cell and architecture_cell; -1 is no cell.
     """
     # Values that differ only by floating-point rounding are ties: 0.9 - 0.8 and 0.8 - 0.7 are the same gain.
     for column in ("target", "base_accuracy"):
         table[column] = table[column].round(12)
     table["score"] = [float(f"{score:.12g}") for score in table["score"]]
     table["base_number"] = table.groupby(["dataset", "base"], dropna=False).ngroup()
+    # What is chosen is an expansion of a base model; controls are what it is compared with.
+    table["base_cell"] = table["base_number"].where(table["arm"] == "expansion", -1).astype(int)
     table["budget_cell"] = _numbered(table, ["dataset", "base", "budget"])
     sizes = table[["depth", "flops"]].fillna(-1)  # records without them are compared by parameters alone
     table["architecture_cell"] = _numbered(table.assign(**sizes), ["dataset", "base", "parameters", "depth", "flops"])
@@ -156,7 +159,7 @@ def runs(frame: pd.DataFrame, target: str) -> pd.DataFrame:
 
 def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     """One row per metric and configuration of a frame, averaged over seeds; the target as `target`."""
-    return average_seeds(runs(frame, target), target)
+    return average_seeds(without_seed_luck(runs(frame, target), target), target)
 
 
 def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:

@@ -26,7 +26,8 @@ from mmbench.statistics.one_choice import FIXED
 from mmbench.statistics.regret import regret_at, split
 from mmbench.statistics.reliability import ceiling
 from mmbench.statistics.remarks import ENOUGH, on_row, on_sweep
-from mmbench.statistics.sample import EQUAL_SIZE, Samples
+from mmbench.statistics.sample import CELLS as KINDS
+from mmbench.statistics.sample import WITHIN_BASE, Samples
 from mmbench.statistics.summary import COLUMNS, Summaries
 from mmbench.statistics.target import TARGETS
 from mmbench.statistics.transfer import transfer_table
@@ -63,7 +64,7 @@ class Judgement:
     correlations: pd.DataFrame
     """One row per metric, target and group, as of `correlate`."""
     cells: pd.DataFrame
-    """The correlation inside each cell of equal size, by `kind`: equal_budget or equal_architecture."""
+    """The correlation inside each cell, by `kind`: within_base, equal_budget or equal_architecture."""
     granulated: pd.DataFrame
     """Granulated Kendall by choice (`axis`); see one_choice.py."""
     sign_errors: pd.DataFrame
@@ -139,6 +140,8 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
       (1995) over the metrics of one target and group, controls left out.
     * kendall: tau-b, see correlation.py; granulated_kendall, sign_error_*: see one_choice.py.
     * partial_spearman: given log parameters and base accuracy, see correlation.py.
+    * within_base_*: among the expansions of one base model (controls left out), the mean over base models; see
+      equal_size.py. This is what someone who has a base model can use.
     * equal_budget_*, equal_architecture_*: see equal_size.py; inside equal data set, base model and budget, or data
       set, base model, parameters, depth and operations. Networks of one budget still differ by rounding, within the
       expansion's `tolerance` (1 % unless set). Ranks of these differences would be noise, so the metric `parameters`
@@ -199,7 +202,8 @@ def _correlation_table(runs: pd.DataFrame, all_samples: Sequence[Samples]) -> pd
                 rows.append({**row, "remark": on_row(row), "place": place})
     everything = pd.DataFrame(rows, columns=[*COLUMNS, "place"])
     table = everything[list(COLUMNS)].astype(COLUMNS)
-    for p_value, q_value in (("p_value", "q_value"), ("equal_budget_p", "equal_budget_q")):
+    tests = (("p_value", "q_value"), *((f"{kind}_p", f"{kind}_q") for kind in (WITHIN_BASE, "equal_budget")))
+    for p_value, q_value in tests:
         tested = table[p_value].where(table["role"].isin(["", "baseline"]))
         if len(table):
             table[q_value] = tested.groupby([table["target"], table["group"]]).transform(false_discovery_rate)
@@ -230,7 +234,7 @@ def _cell_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
     """The correlation inside each cell of equal size, which shows whether the sign holds from cell to cell."""
     parts = []
     for samples in all_samples:
-        for kind, column in EQUAL_SIZE.items():
+        for kind, column in KINDS.items():
             known = samples.configurations[["dataset", "model", "training", "base", "budget"]]
             known = known.assign(cell=samples.configurations[column])
             known["parameters"] = samples.configurations.groupby(column)["parameters"].transform("mean")
@@ -251,7 +255,8 @@ def _cell_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
     size = table["budget"].map(lambda budget: f"{budget:g}x").astype("string")
     parameters = table["parameters"].map(lambda n: f"{n:,.0f} parameters").astype("string")
     size = size.where(table["kind"] == "equal_budget", parameters)
-    table["label"] = table["dataset"].astype("string") + ", " + table["model"].astype("string") + ", " + size
+    size = (", " + size).where(table["kind"] != WITHIN_BASE, "")
+    table["label"] = table["dataset"].astype("string") + ", " + table["model"].astype("string") + size
     return table[list(CELLS)].astype(CELLS)
 
 
