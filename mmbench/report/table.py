@@ -145,8 +145,9 @@ def cost(row: Row) -> str:
 
 
 SIGN: Column = ("sign", sign)
-RHO: Column = ("ρ", column("spearman"))
-INTERVAL: Column = ("95 % interval", interval_of("ci_low", "ci_high"))
+RHO: Column = ("ρ", column("within_base_spearman"))
+INTERVAL: Column = ("95 % interval", interval_of("within_base_low", "within_base_high"))
+OVERALL: Column = ("overall ρ", column("spearman"))
 PARTIAL: Column = ("partial", column("partial_spearman"))
 EQUAL: Column = ("equal budget", column("equal_budget_spearman"))
 REGRET: Column = ("regret", column("regret_at_1", points))

@@ -7,7 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from mmbench.report.table import COST, EQUAL, INTERVAL, PARTIAL, REGRET, RHO, SIGN, Column
+from mmbench.report.table import COST, EQUAL, INTERVAL, OVERALL, REGRET, RHO, SIGN, Column
 from mmbench.statistics.judge import ranked
 
 COLUMNS: tuple[Column, ...] = (
@@ -16,7 +16,7 @@ COLUMNS: tuple[Column, ...] = (
     INTERVAL,
     ("n", lambda row: str(row["n_configurations"])),
     EQUAL,
-    PARTIAL,
+    ("overall", OVERALL[1]),
     REGRET,
     COST,
 )
@@ -24,21 +24,22 @@ SYMBOLS = {"baseline": " *", "lookup": " *", "negative control": " °", "positiv
 """What follows the name of a metric of each role."""
 
 
-def correlation_table(correlations: pd.DataFrame, target: str = "gain", group: str = "all") -> Table:
+def correlation_table(correlations: pd.DataFrame, target: str = "gain", group: str | None = None) -> Table:
     """The correlations of one target and group for the terminal, best agreement with the expected sign first.
 
     Args:
         correlations: as of `correlate`.
         target: what is predicted.
-        group: which runs: `all`, or `key=value`.
+        group: which runs: `all`, or `key=value`; None: the expansions.
 
     Returns:
         A table for `rich`, 80 columns wide with names of usual length.
     """
-    runs = "all runs" if group == "all" else group
+    runs = "" if group is None else f", {group}"
     table = Table(
-        title=Text(f"Spearman's rho of score and {target}, {runs}", style="table.title"),
-        caption="* baseline, ° control; n: configurations\nregret: accuracy points lost by its first choice",
+        title=Text(f"Spearman's rho of score and {target} among the expansions of a base model{runs}", "table.title"),
+        caption="* baseline, ° control; n: configurations; overall: base models mixed\n"
+        "regret: accuracy points lost by its first choice",
         box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
     )  # fmt: skip
     table.add_column("metric", overflow="fold")

@@ -25,7 +25,7 @@ from mmbench.statistics.moments import moments_table
 from mmbench.statistics.one_choice import FIXED
 from mmbench.statistics.regret import regret_at, split
 from mmbench.statistics.reliability import ceiling
-from mmbench.statistics.remarks import ENOUGH, on_row, on_sweep
+from mmbench.statistics.remarks import on_row, on_sweep
 from mmbench.statistics.sample import CELLS as KINDS
 from mmbench.statistics.sample import WITHIN_BASE, Samples
 from mmbench.statistics.summary import COLUMNS, Summaries
@@ -34,6 +34,9 @@ from mmbench.statistics.transfer import transfer_table
 from mmbench.statistics.validation import validation_table
 
 Flags = NDArray[np.bool_]
+
+EXPANSIONS = "arm=expansion"
+"""The group of all expansions, without the controls: what can be chosen."""
 
 CELLS = {
     **dict.fromkeys(("metric", "target", "kind", "dataset", "model", "training", "base"), "string"),
@@ -166,30 +169,31 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     return _correlation_table(runs, [Samples(runs, target) for target in TARGETS])
 
 
-def ranked(correlations: pd.DataFrame, target: str = "gain", group: str = "all") -> pd.DataFrame:
-    """The rows of one target and group, best agreement (expected sign * spearman) first.
+def ranked(correlations: pd.DataFrame, target: str = "gain", group: str | None = None) -> pd.DataFrame:
+    """The rows of one target and group, best agreement (expected sign * within_base_spearman) first.
 
     A metric for which theory expects no sign (0 or null) is placed as if its agreement were 0.
 
     Args:
         correlations: as of `correlate`.
         target: one of `TARGETS`.
-        group: `all` or `key=value`.
+        group: `all` or `key=value`; None: the expansions, without the controls, or all if there are no expansions.
 
     Returns:
         The rows; undefined correlations are last.
     """
-    rows = correlations[(correlations["target"] == target) & (correlations["group"] == group)]
-    agreement = rows["expected_sign"].fillna(0).astype(float) * rows["spearman"]
+    rows = correlations[correlations["target"] == target]
+    if group is None:
+        group = EXPANSIONS if (rows.loc[rows["group"] == EXPANSIONS, "n_configurations"] > 0).any() else "all"
+    rows = rows[rows["group"] == group]
+    agreement = rows["expected_sign"].fillna(0).astype(float) * rows["within_base_spearman"]
     order = pd.DataFrame({"agreement": -agreement, "metric": rows["metric"]}).sort_values(["agreement", "metric"])
     return rows.loc[order.index].reset_index(drop=True)
 
 
 def decided(row: Any) -> bool:
-    """Whether a row of `correlate` has a direction: its interval excludes 0, or `ENOUGH` are in perfect order."""
-    if pd.isna(row["ci_low"]):
-        return bool(abs(row["spearman"]) == 1 and row["n_configurations"] >= ENOUGH)
-    return bool(row["ci_low"] > 0 or row["ci_high"] < 0)
+    """Whether a row of `correlate` has a direction inside base models: the interval excludes 0 (and p < 0.05)."""
+    return bool(row["within_base_low"] > 0 or row["within_base_high"] < 0)
 
 
 def _correlation_table(runs: pd.DataFrame, all_samples: Sequence[Samples]) -> pd.DataFrame:
