@@ -1,4 +1,4 @@
-"""The table of correlations for the terminal."""
+"""Tables for the terminal: correlations, strategies, two stores."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mmbench.report.table import COST, EQUAL, INTERVAL, OVERALL, REGRET, RHO, SIGN, Column
 from mmbench.statistics.judge import ranked
+from mmbench.text import DASH, is_missing, number, percent, points, signed
 
 COLUMNS: tuple[Column, ...] = (
     SIGN,
@@ -50,4 +51,60 @@ def correlation_table(correlations: pd.DataFrame, target: str = "gain", group: s
     for row in ranked(correlations, target, group).to_dict("records"):
         name = Text(str(row["metric"])).append(SYMBOLS.get(row["role"], ""))
         table.add_row(name, *(Text(show(row)) for _, show in COLUMNS), style="dim" if row["role"] else None)
+    return table
+
+
+def strategy_table(rows: pd.DataFrame, target: str = "gain") -> Table:
+    """The strategies of one group for the terminal, the best first, controls below.
+
+    Args:
+        rows: as of `statistics.strategies.ranking`.
+        target: what was compared.
+
+    Returns:
+        A table for `rich`, 80 columns wide.
+    """
+    table = Table(
+        title=Text(f"{target.replace('_', ' ').capitalize()} of the expansion strategies, points", "table.title"),
+        caption="difference: from the mean of the expansions of the same base model and budget\n"
+        "° control, a line to beat; wins: against another strategy; P: of being the best",
+        box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    table.add_column("strategy", overflow="fold")
+    for heading in ("mean", "difference", "95 % interval", "rank", "wins", "P", "trainings"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        control = row["arm"] != "expansion"
+        ends = DASH if is_missing(row["ci_low"]) else f"[{points(row['ci_low'])}, {points(row['ci_high'])}]"
+        table.add_row(
+            Text(str(row["strategy"])).append(" °" if control else ""), points(row["mean"]), points(row["difference"]),
+            Text(ends), signed(row["mean_rank"]), percent(row["win_share"]), percent(row["best_probability"]),
+            str(row["n"]), style="dim" if control else None,
+        )  # fmt: skip
+    return table
+
+
+def store_table(rows: pd.DataFrame, first: str, second: str) -> Table:
+    """Two stores on the runs that they share.
+
+    Args:
+        rows: as of `compare_stores`.
+        first: the one store.
+        second: the other.
+
+    Returns:
+        A table for `rich`.
+    """
+    table = Table(
+        title=Text(f"{second} minus {first}, on the runs that both have", "table.title"),
+        box=SIMPLE_HEAD, padding=0, title_justify="left",
+    )  # fmt: skip
+    table.add_column("value", overflow="fold")
+    for heading in ("runs", "differ", "first", "second", "difference", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        name = str(row["column"]) if is_missing(row["metric"]) else f"score of {row['metric']}"
+        ends = DASH if is_missing(row["ci_low"]) else f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+        values = (number(row[key]) for key in ("first", "second", "difference"))
+        table.add_row(Text(name), str(row["n"]), str(row["n_different"]), *values, Text(ends))
     return table

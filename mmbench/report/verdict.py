@@ -12,7 +12,8 @@ from mmbench.statistics.controls import SIZE
 from mmbench.statistics.correlation import bonett_wright
 from mmbench.statistics.judge import EXPANSIONS, Judgement, decided, ranked
 from mmbench.statistics.remarks import ENOUGH
-from mmbench.text import count, interval, is_missing, listed, metric_name, percent, signed
+from mmbench.statistics.strategies import ranking
+from mmbench.text import DASH, MINUS, count, interval, is_missing, listed, metric_name, percent, points, signed
 
 SUBJECT = "manifold"
 RIVALS = (SIZE, "loss_after_k_steps", "random")
@@ -41,6 +42,53 @@ def verdict(frame: pd.DataFrame, judgement: Judgement) -> list[str]:
         sentences.append("The manifold metric has too few runs here, so nothing can be said about it.")
     sentences += _of_others(rows)
     return [*sentences, *_unfinished(frame), *_mixed(frame)]
+
+
+def best_strategy(strategies: pd.DataFrame) -> list[str]:
+    """Which expansion strategy gains most, and whether it beats the controls, in two sentences at most.
+
+    Args:
+        strategies: as of `compare`.
+
+    Returns:
+        The sentences; none without two strategies to compare.
+    """
+    rows = ranking(strategies)
+    tested, controls = rows[rows["arm"] == "expansion"], rows[rows["arm"] != "expansion"]
+    if len(tested) < 2:
+        return []
+    best: Row = tested.iloc[0].to_dict()
+    name, where = best["strategy"], count(int(best["n_base_models"]), "base model")
+    numbers = f"{_points(best)} points, {count(int(best['n_cells']), 'cell')} of {where}"
+    if not is_missing(best["ci_low"]) and best["ci_low"] > 0:
+        first = f"{name} gains more than the mean of the expansions of the same base model and budget ({numbers})"
+    else:
+        first = f"No expansion is shown to gain more than the others; {name} has the largest mean ({numbers})"
+    if not is_missing(best["best_probability"]):
+        first += f"; it is the best in {percent(best['best_probability'])} of draws of {best['unit']}"
+    return [f"{first}.", *_lines_to_beat(best, controls)]
+
+
+def _points(row: Row) -> str:
+    text = points(row["difference"])
+    plus = "" if text.startswith((MINUS, DASH)) else "+"
+    ends = "" if is_missing(row["ci_low"]) else f" [{points(row['ci_low'])}, {points(row['ci_high'])}]"
+    return f"{plus}{text}{ends}"
+
+
+def _lines_to_beat(best: Row, controls: pd.DataFrame) -> list[str]:
+    """The controls whose mean is above or below that of the best expansion."""
+    name = best["strategy"]
+    above = controls[controls["difference"] > best["difference"]]
+    below = controls[controls["difference"] <= best["difference"]]
+    sentences = []
+    if len(above):
+        names = [f"{row['strategy']} ({_points(row)})" for row in above.to_dict("records")]
+        sentences.append(f"Lines to beat: the mean of {listed(names)} is above that of every expansion.")
+    if len(below):
+        names = [f"{row['strategy']} ({_points(row)})" for row in below.to_dict("records")]
+        sentences.append(f"The mean of {name} is above that of the control{'s' * (len(names) > 1)} {listed(names)}.")
+    return sentences
 
 
 def extent(frame: pd.DataFrame, judgement: Judgement) -> str:

@@ -33,6 +33,9 @@ _NUMBERS = [
     *("best_validation_gain", "after", "after_epochs", "after_seconds"),
 ]
 _CONFIGURATION = ("dataset", "model", "expansion", "axis", "factor", "budget", "training", "parameters")
+_VALUES = ("score", "gain", "final_accuracy")
+_ELSEWHERE = 1_000_000
+"""Added to the seed of a run that another store has with other values."""
 _IDENTITY = ("configuration", "base", *KEYS, "expansion", "arm")
 
 
@@ -42,7 +45,8 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     Missing values of `arm`, `base` and `configuration` are derived from other columns. A metric with several sets of
     options (metric_id) becomes several metrics, named `metric@` and the start of the id: they are different scores. So
     is a metric at a later moment, named `metric after 5 epochs` or `metric after 100 steps`; its seconds include the
-    training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible.
+    training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible; if
+    its values differ (another processor), all count, as further seeds.
 
     Returns:
         One row per run. `number` is that of its configuration; `measured` is the metric without its moment, and
@@ -71,8 +75,12 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     # Sums of floats depend on their order: sorting makes the means independent of the order of the records.
     order = ["metric", "configuration", "seed", "run_id"]
     table = table.sort_values([*order, "done", "store"], ascending=[*[True] * 4, False, True], kind="stable")
-    repeated = table["run_id"].notna() & table.duplicated(["run_id"])
+    repeated = table["run_id"].notna() & table.duplicated(["run_id", "done", *_VALUES])
+    repeated |= table["run_id"].notna() & ~table["done"] & table.duplicated(["run_id"])
     table = table[~repeated].reset_index(drop=True)
+    # The same run with other values (another processor) is one more training of its configuration, as another seed is.
+    again = table.groupby(["run_id"]).cumcount().where(table["run_id"].notna(), 0)
+    table["seed"] += _ELSEWHERE * again
     table["number"] = table.groupby(list(_IDENTITY), dropna=False).ngroup()
     return with_targets(table)
 

@@ -157,10 +157,9 @@ def difference_in_cells(score: Array, rival: Array, target: Array, base: Codes, 
         return Difference(int(n.sum()), rho, rival_rho, gap)
     alone = math.sqrt(float((weight**2 * 2 * (1 - shared) / (n - 1)).sum())), freedom
     _, place = np.unique(a.base[left], return_inverse=True)
-    contributions = np.bincount(place, weight * (a.rho[left] - b.rho[right] - gap))
-    return Difference(
-        int(n.sum()), rho, rival_rho, gap, *_interval(gap, alone, contributions, np.bincount(place, weight))
-    )
+    each = weight * (a.rho[left] - b.rho[right] - gap)
+    contributions, weights = (np.bincount(place, values).astype(float) for values in (each, weight))
+    return Difference(int(n.sum()), rho, rival_rho, gap, *_interval(gap, alone, contributions, weights))
 
 
 def _interval(gap: float, alone: tuple[float, float], contributions: Array, weights: Array) -> tuple[float, ...]:

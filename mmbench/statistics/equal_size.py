@@ -85,7 +85,8 @@ def mean_over_cells(cells: CellCorrelations) -> MeanCorrelation:
     rho = float(np.clip(weight @ cells.rho, -1, 1))
     rho = math.copysign(1.0, rho) if abs(rho) > 1 - 1e-12 else rho
     _, place = np.unique(cells.base, return_inverse=True)
-    contributions, weights = np.bincount(place, weight * (cells.rho - rho)), np.bincount(place, weight)
+    each = weight * (cells.rho - rho)
+    contributions, weights = (np.bincount(place, values).astype(float) for values in (each, weight))
     mean = infer(rho, null_of(cells.n, cells.ranks), contributions, weights)
     i2 = _heterogeneity(cells, rho) if abs(rho) < 1 else math.nan
     return MeanCorrelation(mean, i2, k, n, len(weights))

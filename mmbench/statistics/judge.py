@@ -28,6 +28,7 @@ from mmbench.statistics.reliability import ceiling
 from mmbench.statistics.remarks import on_row, on_sweep
 from mmbench.statistics.sample import CELLS as KINDS
 from mmbench.statistics.sample import WITHIN_BASE, Samples
+from mmbench.statistics.strategies import compare
 from mmbench.statistics.summary import COLUMNS, Summaries
 from mmbench.statistics.target import TARGETS
 from mmbench.statistics.transfer import transfer_table
@@ -66,6 +67,8 @@ class Judgement:
 
     correlations: pd.DataFrame
     """One row per metric, target and group, as of `correlate`."""
+    strategies: pd.DataFrame
+    """The expansion strategies ranked by gain, as of `compare`."""
     cells: pd.DataFrame
     """The correlation inside each cell, by `kind`: within_base, equal_budget or equal_architecture."""
     granulated: pd.DataFrame
@@ -113,6 +116,7 @@ def judge(frame: pd.DataFrame) -> Judgement:
     reliabilities = _reliability_table(samples)
     return Judgement(
         correlations=_correlation_table(runs, samples),
+        strategies=compare(frame),
         cells=_cell_table(samples),
         granulated=granulated,
         sign_errors=sign_errors,

@@ -156,24 +156,25 @@ class Samples:
         """How well the target orders the expansions among these configurations from seed to seed."""
         key = numbers.tobytes()
         if key not in self._reliabilities:
-            columns = (self.trainings[name].to_numpy(dtype=float) for name in ("number", "seed", self.target))
-            self._reliabilities[key] = self._reliability(*columns, numbers)
+            number, seed, values = (self.trainings[name].to_numpy(float) for name in ("number", "seed", self.target))
+            self._reliabilities[key] = self._reliability(number, seed, values, numbers)
         return self._reliabilities[key]
 
     def score_reliability(self, sample: Sample) -> Reliability:
         """How well the ranks of the score inside base models repeat; unknown for the controls that are not measured."""
         if sample.metric not in self._scores:
             return Reliability()
-        return self._reliability(*self._scores[sample.metric], sample.number, ranked=True)
+        number, seed, values = self._scores[sample.metric]
+        return self._reliability(number, seed, values, sample.number, ranked=True)
 
     def _reliability(
         self, number: Array, seed: Array, values: Array, numbers: Codes, ranked: bool = False
     ) -> Reliability:
-        place = number.astype(int)
+        place = number.astype(np.int64)
         inside = np.isin(place, numbers) & (self._base_cell[place] >= 0)
-        place, seed, values = place[inside], np.nan_to_num(seed[inside], nan=-1).astype(int), values[inside]
-        base = self._base_cell[place]
-        return reliability(place, seed, base, ranks_within(base, values) if ranked else values)
+        place, values = place[inside], values[inside]
+        seeds, base = np.nan_to_num(seed[inside], nan=-1).astype(np.int64), self._base_cell[place]
+        return reliability(place, seeds, base, ranks_within(base, values) if ranked else values)
 
 
 def _one_sign(signs: pd.Series) -> float:

@@ -96,7 +96,7 @@ def cells_of(frame: pd.DataFrame, by: str, target: str) -> pd.DataFrame:
     keys = [*TRAINED_BASE, "model", "axis", "budget", "number", "arm"]
     columns = {"value": (target, "mean"), "seconds": ("train_seconds", "mean"), "extra": ("extra", "mean")}
     grouped = runs.groupby(list(dict.fromkeys([*keys, by])), dropna=False)
-    trainings = grouped.agg(**columns).reset_index()  # type: ignore[call-overload]
+    trainings = grouped.agg(**columns).reset_index()
     trainings["strategy"] = trainings[by].astype("string")
     trainings["unit"] = trainings.groupby(["dataset", "base"], dropna=False).ngroup()
     return _everywhere(trainings)
@@ -156,7 +156,7 @@ def _ranked(trainings: pd.DataFrame, group: str, direction: int) -> pd.DataFrame
                 **difference_of(members),
                 **{"mean_rank": members["rank"].mean(), "critical_difference": distance},
                 **{"win_share": others.mean(), "best_share": members["best"].mean()},
-                "best_probability": chances.get(strategy, math.nan),
+                "best_probability": chances.get(str(strategy), math.nan),
                 "gain_per_gflop": members["value"].mean() / (extra / 1e9) if extra > 0 else math.nan,
                 "gain_per_second": members["value"].mean() / seconds if seconds > 0 else math.nan,
                 "train_seconds": seconds,
