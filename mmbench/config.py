@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from mmbench.data.base import DATASETS
 from mmbench.errors import ConfigError, DataError
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.metrics.base import METRICS
 from mmbench.models.base import MODELS
-from mmbench.paths import choices
+from mmbench.paths import at_home, choices
 from mmbench.registry import Component, Registry, checked, unknown_name
 from mmbench.run import Run
 from mmbench.tracking.options import NoTracker, Tracker, tracker_of
@@ -36,7 +36,7 @@ class Settings(Component):
 
     name: ClassVar[str] = "settings"
 
-    results: str = Field("results", min_length=1)
+    results: Annotated[str, AfterValidator(at_home)] = Field("results", min_length=1)
     """The folder of the store; relative to the current directory."""
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", examples=["auto", "cpu", "cuda", "cuda:1"])
     """`auto` takes a GPU if there is one."""
@@ -106,7 +106,7 @@ def parse(config: Mapping[str, Any], here: bool = True) -> tuple[Run, Settings]:
     if dataset is not None:
         attempt(dataset.shape)  # a missing file is reported now, not in the middle of a sweep
     if problems:
-        raise ConfigError(*(problem.removeprefix(".") for problem in problems))
+        raise ConfigError(*problems)
     return Run(**parts, seed=seed.seed), settings
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MOST = 10
+"""Problems that a message lists; a sweep over a thousand wrong values has a thousand."""
+
 
 class MmbenchError(Exception):
     """Base of all errors that a user can fix; `str(error)` is the whole message."""
@@ -12,7 +15,9 @@ class ConfigError(MmbenchError):
 
     def __init__(self, *problems: str) -> None:
         self.problems = list(dict.fromkeys(problems))
-        super().__init__("\n".join(self.problems))
+        told = self.problems if len(self.problems) <= MOST + 1 else self.problems[:MOST]
+        more = len(self.problems) - len(told)
+        super().__init__("\n".join([*told, *([f"and {more} more like these"] if more else [])]))
 
 
 class DataError(MmbenchError):

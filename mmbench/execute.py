@@ -29,7 +29,8 @@ from mmbench.models.flops import flops
 from mmbench.models.skeleton import skeleton
 from mmbench.run import Run, is_final, note_moments, sizes
 from mmbench.store.moments import noted_moments
-from mmbench.store.store import Computed, Stage, Store, key_of, seed_of
+from mmbench.store.stages import Stage
+from mmbench.store.store import Computed, Store, key_of, seed_of
 from mmbench.store.versions import versions
 from mmbench.training.loop import History, Snapshot, evaluate, train
 from mmbench.training.moments import steps_until
@@ -108,6 +109,7 @@ def train_base(run: Run, store: Store, device: str) -> None:
 
 def _record(run: Run, stages: _Stages) -> dict[str, Any]:
     record: dict[str, Any] = {**run.identity(), "status": "done", "error": None, "device": stages.device, **versions()}
+    record["config"] = run.config
     try:
         target = run.target()
         record |= {"axis": target.axis, "factor": target.factor, **sizes(run, target)}

@@ -18,9 +18,18 @@ def root() -> Path:
     return package if (package / "conf").is_dir() else package.parent
 
 
+def at_home(path: str) -> str:
+    """A path that may begin with `~`, as it may in a YAML file, with the home folder written out."""
+    return str(Path(path).expanduser()) if path.startswith("~") else path
+
+
 def choices(group: str) -> list[str]:
     """The names that a config group offers: its YAML files, those in a folder as `folder/name`."""
-    folder = root() / group if group == "sweeps" else root() / "conf" / group
+    return names_in(root() / group if group == "sweeps" else root() / "conf" / group)
+
+
+def names_in(folder: Path) -> list[str]:
+    """The YAML files in a folder, as names without suffix; those in a folder of it as `folder/name`."""
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mmbench.arguments import plain, shown
 from mmbench.errors import ConfigError
 
 
@@ -139,6 +140,32 @@ class Registry(Generic[C]):
         cls = self[options["name"]]
         return checked(cls, {k: v for k, v in options.items() if k != "name"}, self.kind)
 
+    def made(self, given: Any, base: type[C], argument: str | None = None) -> C:
+        """A component from what people give.
+
+        Args:
+            given: a component, its name, or a dictionary of its name and options.
+            base: the class of all components of this kind.
+            argument: the name of the argument, for the error; by default the kind.
+
+        Returns:
+            The component.
+
+        Raises:
+            ConfigError: it is none of these, or an option is wrong.
+        """
+        if isinstance(given, base):
+            return given
+        if isinstance(given, str):
+            given = {"name": given}
+        if isinstance(given, Mapping):
+            return self.create(given)
+        kind = base.__name__
+        raise ConfigError(
+            f"{argument or self.kind} = {shown(given)} is not allowed: must be a name ({', '.join(self.names())}), a "
+            f'dictionary of name and options such as {{"name": "{self.names()[0]}"}}, or a component of class {kind}'
+        )
+
 
 def _is_ours(cls: type[Component]) -> bool:
     """Whether a component is part of mmbench."""
@@ -190,7 +217,7 @@ def checked(cls: type[C], options: Mapping[str, Any], key: str) -> C:
         ConfigError: wrong options; names each key, its value and what is allowed.
     """
     try:
-        return cls.model_validate(dict(options))
+        return cls.model_validate({name: plain(value) for name, value in options.items()})
     except ValidationError as error:
         raise ConfigError(*(_explain(cls, key, problem) for problem in error.errors())) from None
 
@@ -217,7 +244,7 @@ def unknown_name(key: str, name: str, allowed: Iterable[str]) -> str:
 def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     """One pydantic error as a sentence with the config key, its value and the allowed range."""
     location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.match(str(part))]
-    path = ".".join([key, *location])
+    path = ".".join(part for part in (key, *location) if part)
     if problem["type"] == "extra_forbidden":
         return unknown_name(f"option {path}", location[-1], cls.model_fields)
     if problem["type"] == "missing" or problem["input"] == "???":  # as a config writes an option without a default

@@ -19,6 +19,7 @@ from mmbench.models.base import Architecture
 from mmbench.models.flops import flops
 from mmbench.store.moments import note_moment
 from mmbench.store.store import Store, key_of
+from mmbench.training.moments import steps_until
 from mmbench.training.recipes import Training
 
 
@@ -116,7 +117,27 @@ class Run:
         target = _target(self.model, self.expansion, self.dataset.shape())
         if isinstance(target, str):
             raise UndefinedError(target)
+        if wrong := self._unreachable(target) or _refused(self.metric, self.model, target, self.dataset.shape()):
+            raise UndefinedError(wrong)
         return target
+
+    def _unreachable(self, target: Target) -> str:
+        """Why the metric's moment cannot come, as far as it is known before the data are loaded; else empty."""
+        after, images = self.metric.after, getattr(self.dataset, "train_size", None)
+        if not after:
+            return ""
+        if images is None:  # only the data know how many steps an epoch has
+            if self.training.epochs is None or isinstance(after, int) or _of_another_length(self.expansion):
+                return ""
+            steps, length, unit = steps_until(after, 1), self.training.epochs, "epochs"
+        else:
+            shape = self.dataset.shape()
+            costs = flops(self.model, shape), flops(target.architecture, shape)
+            steps, unit = steps_until(after, self.training.epoch_steps(images)), "steps"
+            length = self.expansion.training_steps(self.training.in_steps(images).steps, *costs)
+        return f"metric.after = {after} is after the end of the training, which takes {length} {unit}" * (
+            steps > length
+        )
 
     def identity(self) -> dict[str, Any]:
         """The columns that are known before anything is computed."""
@@ -151,6 +172,21 @@ def _target(model: Architecture, expansion: Expansion, shape: InputShape) -> Tar
         return expansion.target(model, shape)
     except UndefinedError as error:
         return str(error)
+
+
+@lru_cache(maxsize=4096)
+def _refused(metric: Metric, model: Architecture, target: Target, shape: InputShape) -> str:
+    """Why the metric is not defined for the networks, as far as their tables tell; else empty."""
+    try:
+        metric.check_tables(model.table(shape), target.architecture.table(shape))
+    except UndefinedError as error:
+        return str(error)
+    return ""
+
+
+def _of_another_length(expansion: Expansion) -> bool:
+    """Whether the expanded model's training may be longer than the base model's."""
+    return type(expansion).training_steps is not Expansion.training_steps
 
 
 def is_final(record: dict[str, Any]) -> bool:

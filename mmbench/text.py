@@ -11,8 +11,6 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Any
 
-EPOCHS = r"epochs\(\s*(\d+(?:\.\d+)?(?:\s*,\s*\d+(?:\.\d+)?)*)\s*\)"
-"""A list of numbers of epochs."""
 MINUS, DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
 
 
@@ -99,22 +97,3 @@ def file_stem(name: str) -> str:
     """A name as part of a file name; a changed name gets a hash, so that two never collide."""
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:80]
     return safe if safe == name else f"{safe}_{sha256(name.encode()).hexdigest()[:8]}"
-
-
-def moments_written_out(override: str) -> str:
-    """An override of a moment without `epochs(...)`, a shorthand that Hydra's grammar does not know.
-
-    Args:
-        override: such as `metric.after=0,epochs(1,2)`; one whose key does not end in `.after` stays as it is.
-
-    Returns:
-        `metric.after=0,1epochs,2epochs`.
-    """
-    key, equals, value = override.partition("=")
-    if not equals or not key.endswith(".after"):
-        return override
-
-    def listed(match: re.Match[str]) -> str:
-        return ",".join(f"{number.strip()}epochs" for number in match[1].split(","))
-
-    return f"{key}={re.sub(EPOCHS, listed, value)}"

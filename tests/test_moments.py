@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from mmbench.data.base import load_data
+from mmbench.errors import UndefinedError
 from mmbench.execute import execute
+from mmbench.expansions.scratch_matched import ScratchMatched
 from mmbench.metrics.base import Estimate, Metric
+from mmbench.metrics.manifold import Manifold
 from mmbench.metrics.training_loss import TrainingLoss
 from mmbench.run import note_moments
 from mmbench.store.store import Store
@@ -77,7 +80,38 @@ def test_a_later_question_adds_no_evaluation_that_patience_would_count(store):  
 def test_a_moment_after_the_end_is_skipped_with_its_reason(store):  # noqa: F811
     record = execute(at(21), store)
     assert record["status"] == "skipped"
-    assert "metric.after = 21 is after the end of the training, which took 20 steps" in record["error"]
+    assert "metric.after = 21 is after the end of the training, which takes 20 steps" in record["error"]
+    assert not store.computed, "it is known before any work"
+
+
+@pytest.mark.parametrize(
+    ("changes", "reached"),
+    [
+        ({"moment": 20}, True),
+        ({"moment": "6epochs"}, True),
+        ({"moment": "7epochs"}, False),
+        ({"moment": 21, "training": SGD(epochs=7, warmup_steps=2)}, True),
+        ({"moment": 22, "training": SGD(epochs=7, warmup_steps=2)}, False),
+        ({"moment": 21, "expansion": ScratchMatched()}, True),
+        ({"moment": 41, "expansion": ScratchMatched()}, False),
+    ],
+    ids=str,
+)
+def test_a_moment_is_compared_with_the_training_before_any_work(changes, reached):
+    run = at(**changes)
+    if reached:
+        run.target()
+    else:
+        with pytest.raises(UndefinedError, match="is after the end of the training"):
+            run.target()
+
+
+@pytest.mark.parametrize("layer", ["foo", "fc9", "fc1.0"])
+def test_a_wrong_layer_is_told_before_any_work(store, layer):  # noqa: F811
+    record = execute(a_run(metric=Manifold(layer=layer)), store)
+    assert record["status"] == "skipped"
+    assert f"metric.layer = {layer}: the network has no such channel group; it has" in record["error"]
+    assert not store.computed
 
 
 def test_repeated_trainings_share_everything_but_the_order_of_the_images(store):  # noqa: F811

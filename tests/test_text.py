@@ -50,22 +50,3 @@ def test_each_value_has_its_form(shown, expected):
 
 def test_file_names_of_two_metrics_never_collide():
     assert text.file_stem("a/b") != text.file_stem("a:b")
-
-
-@pytest.mark.parametrize(
-    ("written", "plain"),
-    [
-        ("metric.after=epochs(0,1,2)", "metric.after=0epochs,1epochs,2epochs"),
-        ("metric.after=epochs(5)", "metric.after=5epochs"),
-        ("metric.after=0,10,epochs( 1, 2.5 )", "metric.after=0,10,1epochs,2.5epochs"),
-        ("metric.after=epochs(1),epochs(2,3)", "metric.after=1epochs,2epochs,3epochs"),
-        ("+metric.after=epochs(1)", "+metric.after=1epochs"),
-        ("metric.after=epochs()", "metric.after=epochs()"),
-        ("metric.after=epochs(a)", "metric.after=epochs(a)"),
-        ("results=epochs(1,2)", "results=epochs(1,2)"),
-        ("~metric.after", "~metric.after"),
-        ("seed=0,1", "seed=0,1"),
-    ],
-)
-def test_moments_in_epochs_are_written_out(written, plain):
-    assert text.moments_written_out(written) == plain

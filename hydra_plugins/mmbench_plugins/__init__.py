@@ -39,6 +39,7 @@ _OPTIONS: dict[str, dict[str, Any]] = {
         "retries": 0,
         "time_limit": None,
         "memory_limit": None,
+        "target": "gain",
     },
     "hydra/launcher/plan": {"_target_": f"{__name__}.PlanLauncher"},
 }

@@ -3,181 +3,155 @@
 Every operator that fits the network is applied at the parameter budget, and scored. Differences smaller than the errors
 of the scores are noise. While the best candidate is undecided, those that may be the best are measured again with new
 random draws, at most the better half each time (successive halving, Karnin et al., 2013), until one is clearly best or
-the rounds or the time are used up.
+the rounds or the time are used up. The time bounds every step and is spread over the candidates; see time_budget.py.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import math
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
+from mmbench.advice.arguments import DEFAULT, Asked, asked
 from mmbench.advice.candidates import Candidate, find_candidates
 from mmbench.advice.ranking import ranking, undecided
-from mmbench.data.base import Progress, silent
+from mmbench.advice.time_budget import OutOfTime, TimeBudget
+from mmbench.data.base import Progress
+from mmbench.data.given import pair_of
 from mmbench.errors import ConfigError, MmbenchError
 from mmbench.expansions.apply import Expander
-from mmbench.metrics.base import METRICS, Images, Metric, score, subject_of
+from mmbench.metrics.base import Images, Metric, score, subject_of
 from mmbench.metrics.subject import Base
 from mmbench.models.copies import copied
+from mmbench.models.parts import unwrapped
 from mmbench.models.reading import architecture_of, configuration
+from mmbench.models.saving import save as save_network
+from mmbench.models.traits import GROWN
 from mmbench.training.loop import train
-from mmbench.training.recipes import SGD, Training
+from mmbench.training.recipes import Training
 
-DEFAULT = ("injected_randomness",)
-"""The metrics that rank by default: what predicted gains best in the sweeps so far; see injected_randomness.py."""
 ROUNDS = 4
 """The largest number of rounds in which a candidate is measured."""
 DRAWS_PER_ROUND = 1000
 """Offset between the numbers of the random draws of two rounds. Draw 0 makes the measured network, in every round."""
 TIMED_STEPS = 3
 """Training steps from which the duration of a candidate's training is estimated."""
+LATE = "the time was used up"
+"""Why a candidate has no score that time did not suffice for."""
 
 
 def advise(
     model: nn.Module,
-    data: Images | Iterable[Images],
+    data: Any,
     budget: float = 2.0,
     *,
-    metrics: Sequence[str | Metric] | str | Metric = DEFAULT,
-    expansions: Sequence[str] | None = None,
-    training: Training | None = None,
-    validation: Images | None = None,
+    metrics: Sequence[str | Mapping[str, Any] | Metric] | str | Mapping[str, Any] | Metric | None = DEFAULT,
+    expansions: Iterable[str] | str | None = None,
+    training: Training | Mapping[str, Any] | str | None = None,
+    validation: Any = None,
     seconds: float | None = None,
     tolerance: float = 0.05,
     seed: int = 0,
-    save: str = "none",
+    save: str | None = "none",
     folder: str | Path = ".",
-    progress: Progress[Any] = silent,
+    progress: Progress[Any] | bool | None = None,
 ) -> pd.DataFrame:
     """Rank the expansions of a trained network, best first.
 
     Args:
         model: a classifier that `mmbench.expand` supports.
-        data: its training images (N, C, H, W) and labels (N,), or a loader of such batches.
+        data: its training images (N, C, H, W) and labels (N,), a data set of such examples, or a loader of batches.
         budget: parameters of the expanded network as a multiple of the model's.
-        metrics: the metric to rank by. With several, the ranking is by the mean of their ranks, as shares of the number
-            of candidates (1 is best). By default `injected_randomness`.
+        metrics: the metric to rank by: a name, a dictionary of name and options, or a metric. With several, the ranking
+            is by the mean of their ranks, as shares of the number of candidates (1 is best). By default
+            `injected_randomness`.
         expansions: names of the operators to consider; all of them by default.
-        training: the recipe for training the expanded network; metrics that train shorten it.
-        validation: held-out images and labels, for metrics that need them.
-        seconds: time limit; a candidate that is not measured by then has no score.
-        tolerance: largest relative difference of a candidate's parameter count from the budget.
+        training: the recipe for training the expanded network (or its name, or name and options); metrics that train
+            shorten it.
+        validation: held-out images and labels, for metrics that need them; of the same kinds as `data`.
+        seconds: time limit. A candidate that is not measured by then has no score, and its reason says so; a step that
+            is under way is ended.
+        tolerance: largest relative difference of a candidate's parameter count from the budget; at most 0.05.
         seed: of all random draws.
         save: `best` or `all` writes candidates, ready to train, to `folder`/NAME.safetensors; `none` writes nothing.
         folder: where candidates are saved.
-        progress: shows the progress, as `rich.progress.track` does.
+        progress: True for a progress bar, in a notebook too; or a function of an iterable and a description, such as
+            tqdm or `rich.progress.track`.
 
     Returns:
         One row per candidate: rank (1 is best; null without a score), expansion, axis, factor, parameters, score,
-        score_stderr, decided (whether it is clearly behind the first), rounds, seconds (spent on it), train_seconds
+        score_stderr, decided (whether it is shown to be behind the first), rounds, seconds (spent on it), train_seconds
         (estimated duration of its training), reason (why it has no score), file (if saved); with several metrics also
-        the mean score of each as `score/NAME`. `frame.attrs` holds `left_out` (operators that do not fit, with
-        reasons), `seconds` (the total), `metrics` (their definitions) and `budget`.
+        the mean score of each as `score/NAME`. `frame.attrs` holds `left_out` (operators that do not fit, and those
+        that give the same network as a candidate, with reasons), `measured` and `candidates` (how many of how many have
+        a score), `seconds` (the total), `metrics` (their definitions) and `budget`.
 
     Raises:
-        ConfigError: a value is not allowed, or no operator fits.
+        ConfigError: a value is not allowed, or no operator fits, or the time does not suffice to find the candidates.
         UndefinedError: the network's family is unknown.
         DataError: images and labels do not match, or the network cannot take them.
         ScoreError: the network is dead or has diverged.
     """
-    start = time.perf_counter()
-    chosen = _checked(metrics, training, budget, seconds, save)
-    base, shape = architecture_of(model)
-    examples = tensors(data)
-    subject_of(model, examples, validation=validation).surface(1)  # raises errors of the data, once
-    candidates, left_out = find_candidates(base, shape, budget, tolerance, expansions)
-    if not candidates:
+    given = asked({
+        "budget": budget, "metrics": metrics, "expansions": expansions, "training": training, "seconds": seconds,
+        "tolerance": tolerance, "seed": seed, "save": save, "folder": folder, "progress": progress,
+    })  # fmt: skip
+    time_budget = TimeBudget(given.seconds)
+    model = unwrapped(model)
+    try:
+        with time_budget.at_most():
+            base, shape = architecture_of(model)
+            examples, held_out = pair_of(data), None if validation is None else pair_of(validation)
+            subject_of(model, examples, validation=held_out).surface(1)  # raises errors of the data, once
+            given.training.in_steps(len(examples[1]))
+            found, left_out = find_candidates(base, shape, given.budget, given.tolerance, given.expansions)
+    except OutOfTime:
+        raise ConfigError(
+            f"seconds = {seconds:g} is too short: reading the network and the data and finding its expansions alone "
+            "take longer"
+        ) from None
+    if not found:
         reasons = "; ".join(f"{entry['expansion']}: {entry['reason']}" for entry in left_out)
         raise ConfigError(f"budget = {budget:g}: no expansion of this network reaches this size: {reasons}")
-    measurer = _Measurer(model, examples, chosen, training or SGD(), validation, seed)
-    deadline = math.inf if seconds is None else start + seconds
-    _measure(measurer, candidates, deadline, progress)
-    table = ranking(candidates, chosen)
-    if save != "none":
-        table["file"] = _saved(table, candidates, folder, save)
+    measurer = _Measurer(model, examples, given, held_out, time_budget)
+    _measure(measurer, found, given.progress)
+    candidates = [candidate for candidate in found if candidate.same_as is None]
+    table = ranking(candidates, given.metrics)
+    if given.save != "none":
+        table["file"] = _saved(table, candidates, given.folder, given.save)
     table.attrs |= {
-        "left_out": left_out,
-        "seconds": time.perf_counter() - start,
-        "metrics": [metric.definition for metric in chosen],
-        "budget": budget,
+        "left_out": left_out + [_same(candidate) for candidate in found if candidate.same_as],
+        "measured": int(table["rank"].notna().sum()),
+        "candidates": len(candidates),
+        "seconds": time_budget.spent,
+        "metrics": [metric.definition for metric in given.metrics],
+        "budget": given.budget,
     }
     return table
 
 
-def _checked(metrics: Any, training: Training | None, budget: float, seconds: float | None, save: str) -> list[Metric]:
-    """The metrics as components; all wrong values are reported together."""
-    problems: list[str] = []
-    chosen = []
-    if not isinstance(budget, (int, float)) or not 1 < budget < 1000:
-        problems.append(
-            f"budget = {budget!r} is not allowed: must be a number > 1 and < 1000; 2.0 doubles the parameters"
-        )
-    if seconds is not None and (not isinstance(seconds, (int, float)) or not seconds > 0):
-        problems.append(f"seconds = {seconds!r} is not allowed: must be a number > 0")
-    if save not in ("none", "best", "all"):
-        problems.append(f"save = {save!r} is not allowed: must be none, best or all")
-    requested = [metrics] if isinstance(metrics, (str, Metric)) else list(metrics)
-    if not requested:
-        problems.append(f"metrics is empty; allowed: {', '.join(METRICS.names())}")
-    for metric in requested:
-        try:
-            chosen.append(metric_for_advice(metric, training))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(*problems)
-    return chosen
-
-
-def metric_for_advice(metric: str | Metric, training: Training | None = None) -> Metric:
-    """A metric by its name, with the recipe of the training if it trains."""
-    if isinstance(metric, Metric):
-        return metric
-    cls = METRICS[metric]
-    recipe = {"training": training} if training and "training" in cls.model_fields else {}
-    return METRICS.create({"name": metric, **recipe})
-
-
-def tensors(data: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and labels as two tensors, concatenated if `data` is a loader of batches."""
-    if isinstance(data, (tuple, list)) and len(data) == 2 and all(hasattr(part, "__len__") for part in data):
-        return data[0], data[1]
-    try:
-        batches = [(torch.as_tensor(images), torch.as_tensor(labels)) for images, labels in data]
-    except (TypeError, ValueError) as error:
-        raise ConfigError(
-            f"data must be (images, labels), or a loader of such batches, not {type(data).__name__}: {error}"
-        ) from None
-    if not batches:
-        raise ConfigError("data has no batches")
-    images, labels = zip(*batches, strict=True)
-    return torch.cat(images), torch.cat(labels)
+def _same(candidate: Candidate) -> dict[str, str]:
+    first = candidate.same_as.title if candidate.same_as else ""
+    return {"expansion": candidate.operator.name, "axis": candidate.axis, "reason": f"the same network as {first}"}
 
 
 class _Measurer:
     """Applies and measures candidates: the same network and data for all, and in one round the same images."""
 
     def __init__(
-        self,
-        model: nn.Module,
-        data: tuple[torch.Tensor, torch.Tensor],
-        metrics: list[Metric],
-        training: Training,
-        validation: Images | None,
-        seed: int,
+        self, model: nn.Module, data: Images, given: Asked, validation: Images | None, time_budget: TimeBudget
     ) -> None:
-        self.model, self.data, self.metrics, self.training = model, data, metrics, training
+        self.model, self.data, self.metrics, self.training = model, data, given.metrics, given.training
         self.base = Base(model)
-        self.validation, self.seed = validation, seed
+        self.validation, self.seed, self.time_budget = validation, given.seed, time_budget
+        self._first: dict[bytes, Candidate] = {}
+        """By content: the first candidate that is this network."""
 
     def expanded(self, candidate: Candidate, small: nn.Module, draw: int) -> nn.Module:
         """Expand a network like the candidate.
@@ -195,50 +169,86 @@ class _Measurer:
             candidate.expanders[draw] = Expander(self.model, candidate.operator, data=self.data, seed=seed)
         return candidate.expanders[draw](small)
 
-    def measure(self, candidate: Candidate, number: int) -> None:
-        """Measure the candidate in a round, with that round's random draws."""
-        start = time.perf_counter()
+    def measure(self, candidate: Candidate, number: int, seconds: float) -> None:
+        """Measure the candidate in a round, with that round's random draws, in at most these seconds."""
+        start = self.time_budget.spent
+        first = not candidate.estimates
+        if first:
+            candidate.reason = LATE  # until it has a score
         try:
-            if candidate.model is None:
-                candidate.model = self.expanded(candidate, self.model, 0).eval()
-            subject = subject_of(
-                candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.base,
-                expand=lambda small, draw: self.expanded(candidate, small, draw and draw + number * DRAWS_PER_ROUND),
-            )  # fmt: skip
-            for metric in self.metrics:
-                candidate.estimates.setdefault(metric.name, []).append(score(metric, subject))
-            if number == 0:
-                candidate.train_seconds = self._training_seconds(candidate.model, subject.train)
+            with self.time_budget.at_most(seconds):
+                self._measure(candidate, number)
+        except OutOfTime:
+            candidate.expanders.clear()  # what an operator learns may be half done
+            if candidate.reason == LATE and seconds > 0:
+                candidate.allowed = seconds
+                candidate.reason = f"{LATE}: it takes more than {seconds:.2g} s"
         except MmbenchError as error:
             candidate.reason = str(error)
         except (RuntimeError, ValueError) as error:  # the other candidates can still be ranked
             candidate.reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        candidate.seconds += time.perf_counter() - start
+        candidate.seconds += self.time_budget.spent - start
+
+    def _measure(self, candidate: Candidate, number: int) -> None:
+        if candidate.model is None:
+            model = self.expanded(candidate, self.model, 0).eval()
+            first = self._first.setdefault(_content(model), candidate)
+            if first is not candidate:
+                candidate.same_as = first
+                return
+            candidate.model = model
+        subject = subject_of(
+            candidate.model, self.data, seed=self.seed + number, validation=self.validation, base=self.base,
+            expand=lambda small, draw: self.expanded(candidate, small, draw and draw + number * DRAWS_PER_ROUND),
+        )  # fmt: skip
+        estimates = {metric.name: score(metric, subject) for metric in self.metrics}
+        for name, estimate in estimates.items():
+            candidate.estimates.setdefault(name, []).append(estimate)
+        candidate.reason = ""
+        if number == 0:
+            candidate.train_seconds = self._training_seconds(candidate.model, subject.train)
 
     def _training_seconds(self, model: nn.Module, train_split: Any) -> float:
         history = train(copied(model), train_split, self.training, torch.Generator().manual_seed(0), TIMED_STEPS)
-        return history.seconds / min(TIMED_STEPS, self.training.steps) * self.training.steps
+        steps = self.training.in_steps(len(train_split)).steps
+        return history.seconds / min(TIMED_STEPS, steps) * steps
 
 
-def _measure(measurer: _Measurer, candidates: list[Candidate], deadline: float, progress: Progress[Any]) -> None:
+def _content(model: nn.Module) -> bytes:
+    """A hash of what a network is: its configuration, and the names and values of its tensors."""
+    sizes = {key: value for key, value in configuration(model).items() if key != GROWN}  # how it grew does not matter
+    content = hashlib.blake2b(json.dumps(sizes, sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        content.update(name.encode())
+        content.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return content.digest()
+
+
+def _measure(measurer: _Measurer, candidates: list[Candidate], progress: Progress[Any]) -> None:
     """Measure round after round, each time fewer candidates."""
-    remaining = candidates
-    for number in range(ROUNDS):
-        for candidate in progress(remaining, f"measuring {len(remaining)} candidates" + (" again" if number else "")):
-            if time.perf_counter() >= deadline:
-                if not candidate.estimates:
-                    candidate.reason = "the time was used up"
-                continue
-            measurer.measure(candidate, number)
-        if time.perf_counter() >= deadline:
+    time_budget = measurer.time_budget
+    count = f"{len(candidates)} candidates"
+    before: list[float] = []
+    for place, candidate in enumerate(progress(candidates, f"measuring {count}")):
+        measurer.measure(candidate, 0, time_budget.share(len(candidates) - place, before))
+        if candidate.estimates:
+            before.append(candidate.seconds)
+    ended = [candidate for candidate in candidates if candidate.allowed]
+    for place, candidate in enumerate(progress(ended, f"measuring {len(ended)} of {count} with more time")):
+        if (share := time_budget.left / (len(ended) - place)) > candidate.allowed:
+            measurer.measure(candidate, 0, share)
+    unlike = [candidate for candidate in candidates if candidate.same_as is None]
+    for number in range(1, ROUNDS):
+        remaining = undecided(unlike, measurer.metrics)
+        if len(remaining) < 2 or not time_budget.left:
             return
-        remaining = undecided(candidates, measurer.metrics)
-        if len(remaining) < 2:
-            return
+        for candidate in progress(remaining, f"measuring {len(remaining)} of {count} again"):
+            if time_budget.left:
+                measurer.measure(candidate, number, time_budget.left)
 
 
 def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path, save: str) -> list[str | None]:
-    """Write the best or all scored candidates, with what `mmbench.build` needs in the file's metadata under `mmbench`.
+    """Write the best or all scored candidates, as `mmbench.save` writes them.
 
     Returns:
         The file of each row, or None.
@@ -252,7 +262,5 @@ def _saved(table: pd.DataFrame, candidates: list[Candidate], folder: str | Path,
             files.append(None)
             continue
         path = Path(folder) / f"{row.expansion}_{row.axis}.safetensors"
-        state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-        save_file(state, path, metadata={"mmbench": json.dumps(configuration(model))})
-        files.append(str(path))
+        files.append(str(save_network(model, path)))
     return files

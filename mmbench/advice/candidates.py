@@ -38,6 +38,15 @@ class Candidate:
     """Estimated duration of its training, from a few steps."""
     reason: str = ""
     """Why it has no score; empty if it has one."""
+    allowed: float = 0.0
+    """The seconds after which its first measurement was ended; 0 if it was not."""
+    same_as: Candidate | None = None
+    """The candidate before it that is the same network, bit by bit; this one is not measured then."""
+
+    @property
+    def title(self) -> str:
+        """Operator and axis."""
+        return f"{self.operator.name} {self.axis}"
 
     @property
     def rounds(self) -> int:
@@ -58,7 +67,9 @@ def find_candidates(
         names: the operators to consider; by default all but the controls.
 
     Returns:
-        The candidates; and for each combination that does not fit a dictionary of `expansion`, `axis` and `reason`.
+        The candidates, first one of each operator, then the second of each, and so on: where there is no time for all
+        of them, unlike ones are measured. And for each combination that does not fit a dictionary of `expansion`,
+        `axis` and `reason`.
 
     Raises:
         ConfigError: a name is unknown.
@@ -67,8 +78,10 @@ def find_candidates(
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise ConfigError(*(unknown_name("expansions", name, known) for name in unknown))
-    candidates, left_out = [], []
-    for name in names or known:
+    candidates: list[tuple[int, Candidate]] = []
+    left_out = []
+    for name in dict.fromkeys(names or known):
+        place = 0
         for axis in EXPANSIONS[name].axes():
             options = {"name": name, "axis": axis, "budget": float(budget), "tolerance": tolerance}
             try:
@@ -78,5 +91,6 @@ def find_candidates(
                 left_out.append({"expansion": name, "axis": axis, "reason": str(error)})
                 continue
             parameters = target.architecture.parameters(shape)
-            candidates.append(Candidate(operator, axis, target.factor, parameters))
-    return candidates, left_out
+            candidates.append((place, Candidate(operator, axis, target.factor, parameters)))
+            place += 1
+    return [candidate for _, candidate in sorted(candidates, key=lambda placed: placed[0])], left_out

@@ -101,21 +101,38 @@ def shown(row: Mapping[Any, Any], columns: Iterable[str] = COLUMNS) -> list[str]
 
 def _cell(name: str, value: Any) -> str:
     if name == "decided":
-        return "clearly behind" if value else "within noise"
+        return "clearly behind" if value else "unclear"
     if name in ("rank", "parameters", "rounds"):
         return f"{int(value):,}"
     return number(value) if isinstance(value, float) or is_missing(value) else str(value)
 
 
 def costs(table: pd.DataFrame) -> list[str]:
-    """Time spent on the advice, compared with the time that training the candidates would take."""
+    """What was measured and what was not, and the time for it, compared with that of training the candidates."""
+    measured, candidates = table.attrs["measured"], table.attrs["candidates"]
+    seconds = table.attrs["seconds"]
+    sentences = [f"Measured {measured} of {candidates} candidates in {seconds:.0f} seconds."]
+    if measured < 2:
+        sentences.append("So this is no choice between candidates; give more time, or a metric that costs less.")
+    elif measured < candidates:
+        sentences.append("The others may be better.")
     train = table["train_seconds"].dropna()
-    spent = f"Spent {table.attrs['seconds']:.0f} seconds on {int((table['rounds'] > 0).sum())} candidates."
-    if train.empty:
-        return [spent]
+    if len(train):
+        total = train.mean() * candidates
+        sentences.append(
+            f"Training one of them would take about {train.median():.0f} seconds, training all {total:.0f}: the advice "
+            f"cost {100 * seconds / total:.0f} % of that."
+        )
+    return [" ".join(sentences)]
+
+
+def unmeasured(table: pd.DataFrame) -> list[str]:
+    """A sentence for each reason why candidates have no score, with their names."""
+    failed = table[table["rank"].isna()]
+    reasons = failed["reason"].str.replace(r"( was used up):.*", r"\1", regex=True)
     return [
-        f"{spent} Training one of them would take about {train.median():.0f} seconds, training all "
-        f"{train.sum():.0f}: the advice cost {100 * table.attrs['seconds'] / train.sum():.0f} % of that."
+        f"{', '.join(rows['expansion'] + ' ' + rows['axis'])}: not measured, because {reason}"
+        for reason, rows in failed.groupby(reasons, sort=False)
     ]
 
 

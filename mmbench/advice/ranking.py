@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
+from scipy.stats import rankdata, t
 
 from mmbench.advice.candidates import Candidate
 from mmbench.metrics.base import Estimate, Metric
 
 Array = NDArray[np.float64]
 
-CLEAR = 1.96
-"""A difference of this many standard errors counts as real."""
+LEVEL = 0.05
+"""How often at most, of all candidates that are no worse than the first, one may be called clearly behind."""
 DRAWS = 1000
 """Random draws of all scores, for the error of a mean rank."""
 
@@ -28,15 +29,41 @@ def undecided(candidates: list[Candidate], metrics: list[Metric]) -> list[Candid
         return []
     value, error = ranking_values(scored, metrics)
     order = sorted(range(len(scored)), key=lambda i: -value[i])
-    first = order[0]
+    clearly = behind(value, error, _repetitions(scored))
+    near = [i for i in order if not clearly[i]]
     rounds = [candidate.rounds for candidate in scored]
-    # One round says nothing about other images or draws, whatever error the metric states.
-    one_round = max(rounds) == 1
-    near = [i for i in order if one_round or value[first] - value[i] <= CLEAR * math.hypot(error[first], error[i])]
-    if not one_round and not any(error[i] > 0 for i in near):
+    if max(rounds) > 1 and not any(error[i] > 0 for i in near):
         return []
     last = rounds.count(max(rounds))
     return [scored[i] for i in near[: max(2, -(-last // 2))]]
+
+
+def behind(value: Sequence[float], error: Sequence[float], repetitions: int) -> list[bool]:
+    """Whether each candidate is shown to be behind the first.
+
+    Its difference to the first is compared with its standard error. The error is known from few repetitions, so the
+    limit is a quantile of Student's t. Which candidate is the first was not known beforehand, so that any two may have
+    been compared, and the level is divided by the number of pairs (Bonferroni). Without a repetition nothing is shown:
+    one round says nothing about other images or draws, whatever error the metric states.
+
+    Args:
+        value: of each candidate, larger being better.
+        error: the standard errors; infinite where unknown.
+        repetitions: degrees of freedom of the errors.
+
+    Returns:
+        One truth value per candidate; false for the first.
+    """
+    if repetitions < 1 or len(value) < 2:
+        return [False] * len(value)
+    first = max(range(len(value)), key=value.__getitem__)
+    limit = float(t.isf(LEVEL / (len(value) * (len(value) - 1)), repetitions))
+    return [value[first] - v > limit * math.hypot(error[first], e) for v, e in zip(value, error, strict=True)]
+
+
+def _repetitions(scored: list[Candidate]) -> int:
+    """How many measurements repeat another one of the same candidate."""
+    return sum(candidate.rounds - 1 for candidate in scored)
 
 
 def ranking_values(scored: list[Candidate], metrics: list[Metric]) -> tuple[list[float], list[float]]:
@@ -97,6 +124,7 @@ def ranking(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
     scored = [candidate for candidate in candidates if not candidate.reason]
     value, error = ranking_values(scored, metrics) if scored else ([], [])
     order = sorted(range(len(scored)), key=lambda i: (-value[i], scored[i].parameters, scored[i].operator.name))
+    clearly = behind(value, error, _repetitions(scored))
     several = len(metrics) > 1
     rows = []
     for rank, i in enumerate(order, 1):
@@ -104,11 +132,10 @@ def ranking(candidates: list[Candidate], metrics: list[Metric]) -> pd.DataFrame:
             f"score/{metric.name}": float(np.mean([e.value for e in scored[i].estimates[metric.name]]))
             for metric in metrics
         }
-        behind = value[order[0]] - value[i]
         rows.append({
             **_described(scored[i]), "rank": rank, "score": value[i] if several else means[f"score/{metrics[0].name}"],
             "score_stderr": error[i] if math.isfinite(error[i]) else math.nan,
-            "decided": rank > 1 and behind > CLEAR * math.hypot(error[order[0]], error[i]),
+            "decided": clearly[i],
             "rounds": scored[i].rounds, **(means if several else {}),
         })  # fmt: skip
     rows += [{**_described(failed), "rounds": 0, "decided": False} for failed in candidates if failed.reason]

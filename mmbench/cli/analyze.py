@@ -1,6 +1,6 @@
 """Tables, figures and a report from the stored results.
 
-usage: mmbench analyze [results=DIR] [where=CONDITION]
+usage: mmbench analyze [results=DIR] [where=CONDITION] [output=DIR]
 
 Read the store, print the correlation of every metric with the gain, and write DIR/analysis: records.parquet,
 records.csv, correlations.csv and the other tables, report.html and the figures. The sweep may be unfinished or have
@@ -8,18 +8,23 @@ failed runs.
 
   mmbench analyze where="model == 'vit' and budget > 2"   some of the runs, by columns of records.csv
   mmbench analyze results=[first,second]                  several stores together; writes to first/analysis
+  mmbench analyze results=theirs output=mine              a store that you may not write to; writes to mine
   mmbench analyze tracker=wandb                           also log the analysis to Weights & Biases
 """
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
-from mmbench import console
+from mmbench import console, text
 from mmbench.cli.compose import composed, own_keys, stores_of
+from mmbench.errors import ConfigError
+from mmbench.store.store import VERSION
+from mmbench.store.versions import PACKAGES, is_newer
 from mmbench.tracking.options import logging, tracker_of
 
 LONGER = 5
@@ -30,16 +35,19 @@ def command(arguments: list[str]) -> None:
     """Analyze the stores; print the correlations and the path of the report."""
     # The condition is not parsed by Hydra, whose grammar reserves many of its characters: it needs no quotes but the
     # shell's.
-    own, rest = own_keys(arguments, "where")
+    own, rest = own_keys(arguments, "where", "output")
     config = composed(rest)
     stores, tracker = stores_of(config), logging(tracker_of(config))
+    if own.get("output") == "":
+        raise ConfigError("output = '' is not a folder; name one, or leave it out")
+    output = Path(own["output"]).expanduser() if "output" in own else None
     from mmbench.report.analyze import analyze
     from mmbench.report.terminal import correlation_table
 
     with console.err.status("reading the store, correlating, drawing"):
-        analysis = analyze(stores, own.get("where"))
+        analysis = analyze(stores, own.get("where"), output)
     counts = analysis.frame["status"].value_counts()
-    console.out.print(correlation_table(analysis.correlations))
+    console.out.print(correlation_table(analysis.correlations, width=console.out.width))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
     _warn_of_gaps(analysis.frame)
     for sentence in analysis.judgement.remarks:
@@ -60,10 +68,22 @@ def _warn_of_gaps(frame: Any) -> None:
         console.warn(f"{path} is damaged and was left out; run its sweep again")
     if older := attrs["other_versions"]:
         versions = ", ".join(sorted({record["version"] for record in older}))
+        newer = any(is_newer(int(v["version"]), VERSION) for v in older if v["version"].isdigit())
         console.warn(
             f"{len(older)} records of version {versions} of the store are left out, such as {older[0]['path']}; "
-            "run their sweep again"
+            + ("update mmbench to read them" if newer else "run their sweep again")
         )
+    if attrs["superseded"]:
+        console.warn(
+            f"{text.count(attrs['superseded'], 'run')} that did not succeed left out: the data have changed since, and "
+            "the sweep was started again"
+        )
+    for package in PACKAGES:
+        column = f"{package}_version"
+        counts = frame[column].value_counts() if column in frame else {}
+        if len(counts) > 1:
+            found = text.listed(f"{version} ({text.count(n, 'run')})" for version, n in sorted(counts.items()))
+            console.warn(f"runs of several versions of {package} are pooled: {found}; where= selects by {column}")
     for metric in mixed(frame):
         console.warn(f"{metric} has several scores for one configuration and seed; they are averaged")
 
@@ -86,5 +106,5 @@ def _log(analysis: Any, root: Path, tracker: Any) -> None:
         worker.stop()
     if logged is not None:
         places = {"stored": "logged before, nothing has changed", "online": logged.url or "online"}
-        offline = f"offline; wandb sync {Ledger(root, tracker).files} uploads it"
+        offline = f"offline; wandb sync {shlex.quote(str(Ledger(root, tracker).files))} uploads it"
         console.say(f"W&B: {escape(places.get(logged.where, offline))}")

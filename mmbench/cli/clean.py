@@ -2,9 +2,9 @@
 
 usage: mmbench clean [results=DIR] [forget=SWEEP] [yes=true]
 
-Show the stored results and records that no sweep of the store refers to, files left by dead processes, and damaged
-files; then ask, and remove them. With forget=SWEEP, that sweep and what only it refers to are removed, too (the files
-in DIR/sweeps are named after the sweeps). With yes=true, do not ask.
+Show the stored results and records that no sweep of the store refers to, files left by dead processes, damaged files,
+and failed runs whose sweep was started again with other data; then ask, and remove them. With forget=SWEEP, that sweep
+and what only it refers to are removed, too (mmbench list shows the names). With yes=true, do not ask.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 from rich.prompt import Confirm
@@ -22,9 +23,12 @@ from rich.table import Table
 from mmbench import console, text
 from mmbench.cli.compose import composed, own_keys, store_of, yes_or_no
 from mmbench.errors import ConfigError, StoreError
-from mmbench.store.files import is_unfinished, read_json
+from mmbench.launcher.overrides import command as quoted
+from mmbench.store.files import is_unfinished
 from mmbench.store.stages import STAGES
-from mmbench.store.store import VERSION, Store, key_of
+from mmbench.store.store import VERSION, Store, key_of, look
+from mmbench.store.survey import stages_of, superseded
+from mmbench.store.versions import is_newer
 from mmbench.sweep import enter, recreate
 
 
@@ -106,7 +110,9 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
     names = [path.stem for path in sorted((store.root / "sweeps").glob("*.json"))]
     if forget is not None and forget not in names:
         raise ConfigError(f"forget = {forget!r} is not a sweep of this store (allowed: {', '.join(names) or 'none'})")
-    kept, runs = _referred_to(store, [name for name in names if name != forget])
+    kept, runs, moments, outdated = _referred_to(store, [name for name in names if name != forget])
+    for name in outdated:
+        yield Waste(store.root / "sweeps" / f"{name}.json", "superseded sweeps, of which nothing is done")
     if forget is not None:
         yield Waste(store.root / "sweeps" / f"{forget}.json", f"the sweep {forget}")
     for path in sorted((store.root / "stages").glob("*/*")):
@@ -116,6 +122,10 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
     for path in sorted((store.root / "moments").glob("*")):
         if ("trained", path.name) not in kept:
             yield Waste(path, "notes of moments")
+            continue
+        for note in sorted(path.glob("*")):
+            if (path.name, note.name) not in moments:
+                yield Waste(note, "notes of moments")
     for path in sorted((store.root / "records").glob("*.json")):
         if path.stem not in runs:
             yield Waste(path, "records")
@@ -128,30 +138,66 @@ def find(store: Store, forget: str | None = None) -> Iterator[Waste]:
             yield Waste(path, "unfinished files of dead processes")
 
 
-def _referred_to(store: Store, names: list[str]) -> tuple[set[tuple[str, str]], set[str]]:
-    """Stages (kind and key) and runs that the sweeps refer to."""
-    kept: set[tuple[str, str]] = set()
-    runs: set[str] = set()
+class _Kept(NamedTuple):
+    """What the sweeps refer to."""
+
+    stages: set[tuple[str, str]]
+    """Kind and key."""
+    runs: set[str]
+    moments: set[tuple[str, str]]
+    """The key of the training and the moment."""
+    outdated: list[str]
+    """Sweeps that refer to nothing any more: all of their runs were superseded, and none is done."""
+
+
+def _referred_to(store: Store, names: list[str]) -> _Kept:
+    """What the sweeps of these names refer to."""
+    sweeps = store.named_sweeps()
     for name in names:
-        sweep = read_json(store.root / "sweeps" / f"{name}.json")
-        if sweep is None:
+        if name not in sweeps:
             raise StoreError(
                 f"the sweep {name} is damaged, so what it refers to is unknown; to remove it: "
-                f"mmbench clean forget={name}"
+                f"{_forgetting(store, name)}"
             )
-        runs |= sweep["runs"].keys()
-        if sweep.get("store_version") != VERSION:
-            continue  # its results cannot be used any more
-        try:
-            enter(sweep["folder"])
-            for run_id, config in sweep["configs"].items():
-                run = recreate(run_id, config)
-                kept |= {(kind, key_of(kind, inputs)) for kind, inputs in run.stages}
-        except (ConfigError, StoreError) as error:
-            raise StoreError(
-                f"what the sweep {name} refers to is unknown: {error}\nTo remove the sweep: mmbench clean forget={name}"
-            ) from None
-    return kept, runs
+        if newer := is_newer(sweeps[name].get("store_version"), VERSION):
+            raise StoreError(f"the sweep {name} {newer}; so what it refers to is unknown")
+    sweeps = {name: sweep for name, sweep in sweeps.items() if name in names}
+    gone = superseded(sweeps.values())
+    kept = _Kept(set(), set(), set(), [])
+    for name, sweep in sweeps.items():
+        records = {
+            run_id: look(store.root / "records" / f"{run_id}.json").record for run_id in gone & sweep["runs"].keys()
+        }
+        done = {run_id: record for run_id, record in records.items() if record and record["status"] == "done"}
+        if sweep["runs"] and records.keys() == sweep["runs"].keys() and not done:
+            kept.outdated.append(name)
+        kept.runs.update(sweep["runs"].keys() - (records.keys() - done.keys()))
+        for run_id, record in done.items():  # their data are no longer there to recreate them
+            kept.stages.update(stages_of(store, record))
+            kept.moments.add((record["trained_id"], str(sweep["configs"][run_id]["metric"].get("after", 0))))
+        if sweep.get("store_version") == VERSION:  # results of an older version cannot be used any more
+            _keep(store, name, {**sweep, "configs": {k: v for k, v in sweep["configs"].items() if k not in gone}}, kept)
+    return kept
+
+
+def _keep(store: Store, name: str, sweep: dict[str, Any], kept: _Kept) -> None:
+    """Add what the runs of a sweep refer to."""
+    if not sweep["configs"]:
+        return
+    try:
+        enter(sweep["folder"])
+        for run_id, config in sweep["configs"].items():
+            run = recreate(run_id, config)
+            kept.stages.update((kind, key_of(kind, inputs)) for kind, inputs in run.stages)
+            kept.moments.add((key_of("trained", run.trained_inputs()), str(run.metric.after)))
+    except (ConfigError, StoreError) as error:
+        raise StoreError(
+            f"what the sweep {name} refers to is unknown: {error}\nTo remove the sweep: {_forgetting(store, name)}"
+        ) from None
+
+
+def _forgetting(store: Store, name: str) -> str:
+    return quoted("clean", results=str(store.root), forget=name)
 
 
 def _show(waste: list[Waste]) -> None:

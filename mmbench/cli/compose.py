@@ -6,6 +6,7 @@ Modules that load torch are imported inside functions, so that a wrong name is r
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,14 @@ from omegaconf.errors import OmegaConfBaseException
 from mmbench import console
 from mmbench.cli import sources
 from mmbench.errors import ConfigError, MmbenchError, StoreError
+from mmbench.launcher.overrides import written_out
 from mmbench.paths import GROUP_NAMES, root
-from mmbench.text import moments_written_out
 from mmbench.tracking.options import Wandb, logging, tracker_of
 
 MULTIRUN = ("-m", "--multirun")
 """Hydra's flag for many runs."""
+SHOW = ("-c", "--cfg", "-i", "--info", "--hydra-help")
+"""Hydra's flags that show something and run nothing."""
 WITH_VALUE = ("-c", "--cfg", "-p", "--package", "-cd", "--config-dir", "-cn", "--config-name", "-i", "--info")
 """Hydra's flags that are followed by a value."""
 
@@ -39,8 +42,13 @@ def split(arguments: list[str]) -> tuple[list[str], list[str]]:
         if argument.startswith("-") or is_value:
             flags.append(argument)
         else:
-            overrides.append(moments_written_out(argument))
+            overrides.append(written_out(_at_home(argument)))
     return flags, overrides
+
+
+def _at_home(override: str) -> str:
+    """An override with the home folder written out, as a shell does it: Hydra's grammar does not know `~`."""
+    return re.sub(r"(?<=[=,\['\"])~(?=[/,\]'\"]|$)", lambda match: str(Path.home()), override)
 
 
 def own_keys(arguments: list[str], *keys: str) -> tuple[dict[str, str], list[str]]:
@@ -73,7 +81,7 @@ def composed(arguments: list[str]) -> Any:
         raise ConfigError(f"{unknown[0]} is not a flag of this command; it takes overrides such as results=DIR")
     sources.register()
     try:
-        with initialize_config_dir(str(root() / "conf"), **_version_base()):
+        with initialize_config_dir(str(root() / "conf"), **version_base()):
             return OmegaConf.to_container(compose("config", overrides), resolve=True)
     except HydraException as error:
         from mmbench.cli.hydra_errors import problems_of
@@ -138,14 +146,15 @@ def hand_over(command: str, arguments: list[str]) -> int:
         ConfigError: Hydra rejects an argument.
         MmbenchError: the error of a run in this process.
     """
-    sources.register()
-    if set(MULTIRUN) & set(arguments):
+    arguments = sources.register(_shown(arguments))
+    ours = {f"hydra/sweeper={name}" for name in ("mmbench", "retry")}
+    if set(MULTIRUN) & set(arguments) and not any(a.startswith("hydra/sweeper=") and a not in ours for a in arguments):
         arguments = [_per_job(argument) for argument in arguments]
     sys.argv = [f"mmbench {command}", *arguments]
     set_environment()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors, and the message is printed here
     try:
-        hydra.main(config_path=str(root() / "conf"), config_name="config", **_version_base())(_task)()
+        hydra.main(config_path=str(root() / "conf"), config_name="config", **version_base())(_task)()
     except (HydraException, OmegaConfBaseException) as error:
         from mmbench.cli.hydra_errors import problems_of
 
@@ -154,6 +163,37 @@ def hand_over(command: str, arguments: list[str]) -> int:
         if failure is not None:
             raise failure
     return 1 if _failures else 0
+
+
+def _shown(arguments: list[str]) -> list[str]:
+    """The arguments, checked for Hydra's flags that show something instead; of many runs, those of the first."""
+    flags = [flag for flag in split(arguments)[0] if flag.startswith("-")]
+    show = [flag for flag in flags if flag in SHOW]
+    if len(show) > 1:
+        raise ConfigError(f"{' and '.join(show)} exclude each other; give one")
+    if "--resolve" in flags and not {"--cfg", "-c"} & set(flags):
+        raise ConfigError("--resolve belongs to --cfg, as in --cfg job --resolve")
+    if "--experimental-rerun" in flags:
+        raise ConfigError("--experimental-rerun is not supported: repeat the command; what is stored is kept")
+    if not show or not set(MULTIRUN) & set(flags):
+        return arguments
+    if show[0] in ("--cfg", "-c"):
+        console.warn("of each list of values, the first is shown; --cfg hydra shows those of hydra.sweeper.params")
+    return [first for argument in arguments if argument not in MULTIRUN and (first := _first(argument))]
+
+
+def _first(argument: str) -> str | None:
+    """An override with the first of its values; None if it is not a list (`glob`, `interval`)."""
+    try:
+        override = OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return argument  # a flag, or a mistake that Hydra reports
+    if not override.is_sweep_override():
+        return argument
+    try:
+        return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+    except (HydraException, ValueError, StopIteration):
+        return None
 
 
 def set_environment() -> None:
@@ -219,6 +259,6 @@ def _job(container: dict[Any, Any]) -> None:
         raise
 
 
-def _version_base() -> dict[str, str]:
+def version_base() -> dict[str, str]:
     """Hydra 1.3 warns without `version_base`; Hydra 1.4 warns with it."""
     return {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+from mmbench.cli.sources import own
 from mmbench.errors import ConfigError
 from mmbench.paths import COMPONENT_GROUPS, GROUP_NAMES, TOP_KEYS, choices, options, root
 from mmbench.registry import outside, unknown_name
@@ -28,14 +30,18 @@ def problems_of(error: Exception, arguments: list[str]) -> list[str]:
             return cause.problems
         cause = cause.__cause__
     text = str(error)
-    if match := re.search(r"Could not find '(hydra/\w+|\w+)/([^']+)'", text):
+    if match := re.search(r"Could not (?:find|load) '(hydra/\w+|\w+)/([^']+)'", text):
         if extra := EXTRAS.get(match[2]):
             return [f"{match[1]}={match[2]} needs an extra: pip install 'mmbench[{extra}]'"]
         names = re.findall(r"^\t(\S+)$", text, re.MULTILINE)
         # Hydra leaves out what is in folders of the group.
-        return [unknown_name(match[1], match[2], sorted({*names, *choices(match[1])}))]
+        unknown = unknown_name(match[1], match[2], {*names, *choices(match[1]), *own(match[1])})
+        here = match[2] in own(match[1], Path.cwd())
+        return [f"{unknown}; -cd . would find ./{match[1]}/{match[2]}.yaml" if here else unknown]
     if match := re.search(r"Could not override '([\w.@/]+)'", text):
         return [_unknown_key(match[1], arguments)]
+    if match := re.search(r"unexpected keyword argument '(\w+)'.*full_key: (hydra\.sweeper)", text, re.DOTALL):
+        return [unknown_name(f"option {match[2]}", match[1], ("params", "pairs", "exclude"))]
     override = getattr(error, "override", None)
     if "See https://hydra.cc" in text or override:
         hint = "a value with special characters needs quotes of its own: \"results='my folder'\""
@@ -50,11 +56,6 @@ def problems_of(error: Exception, arguments: list[str]) -> list[str]:
 def _unknown_key(key: str, arguments: list[str]) -> str:
     """The message for a key that cannot be overridden."""
     group, _, option = key.partition(".")
-    if group in TOP_KEYS:
-        return (
-            f"{group} cannot be set: the folder given with -cd contains a folder {group!r}, which Hydra takes for a "
-            "config group; move sweeps/ to a folder of its own, and give that with -cd"
-        )
     if group == "expansion" and option.startswith("to."):
         from omegaconf import OmegaConf
 

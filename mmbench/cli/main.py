@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import gc
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -28,6 +29,8 @@ First steps:
   mmbench run                                  a complete small run on digits, some seconds
   mmbench run -m sweeps=quickstart             a sweep, some minutes
   mmbench analyze                              its correlation table and report
+
+Tab completion: eval "$(mmbench -sc install=bash)"; also zsh, fish.
 """
 
 
@@ -35,6 +38,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `mmbench` command."""
     # Garbage collection would run hundreds of times while torch is loaded, and take a tenth of that time.
     gc.set_threshold(50_000)
+    # The processes that this one starts (workers, W&B's, a launcher's) import nothing from the current folder, either.
+    os.environ["PYTHONSAFEPATH"] = "1"
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         sys.stdout.write(usage())
@@ -66,6 +71,8 @@ def usage() -> str:
 def _guarded(name: str, arguments: list[str]) -> int:
     """Run a command; a user's mistake becomes a message and status 2, never a stack trace."""
     help_text = commands().get(name)
+    if {"-sc", "--shell-completion"} & {name, *arguments}:  # of whatever command: Hydra's help says run
+        name, arguments, help_text = "completion", [part for part in (name, *arguments) if part not in commands()], ""
     if help_text is not None and {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text.partition("\n\n")[2].replace("{groups}", _groups()).rstrip("\n") + "\n")
         return 0

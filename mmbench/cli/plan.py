@@ -18,6 +18,7 @@ from rich.table import Table
 
 from mmbench import console
 from mmbench.cli.compose import hand_over, many_runs
+from mmbench.launcher.overrides import command as quoted
 from mmbench.store.stages import OPTIONAL, STAGES
 
 
@@ -49,6 +50,9 @@ def print_plan(runs: list[Any], settings: Any) -> None:
         counts = stage.distinct, stage.distinct - stage.missing, stage.missing
         table.add_row(description.results, *map(str, counts), _cost(kind, stage))
     console.out.print(table)
+    if planned.damaged:
+        verify = quoted("verify", results=settings.results)
+        console.warn(f"{planned.damaged} stored results are damaged and count as not stored; {verify} names them")
     for combination, count in sorted(planned.skipped.items()):
         console.say(f"[yellow]skipped[/] {count} runs: {escape(combination)}")
 

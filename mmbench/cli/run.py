@@ -14,15 +14,15 @@ computed again. With -m, comma-separated values are swept, and all jobs are chec
 {groups}
 With tracker=wandb, each trained model becomes a run in Weights & Biases as soon as it is finished: see mmbench track.
 Other keys: results (folder), seed, device (auto, cpu, cuda, cuda:N), threads, deterministic; hydra.launcher.slots
-(workers of a sweep). Flags of Hydra (--cfg, --package, -cd, --shell-completion, ...) work too: see --hydra-help.
+(workers of a sweep). Flags of Hydra (--cfg, --package, -cd, --info, ...) work too: see --hydra-help.
 """
 
 from __future__ import annotations
 
-from mmbench.cli.compose import MULTIRUN, hand_over, split
+from mmbench.cli.compose import MULTIRUN, SHOW, hand_over, split
 from mmbench.errors import ConfigError
 
-MANY_OR_NONE = {*MULTIRUN, "-c", "--cfg", "-i", "--info", "--hydra-help"}
+MANY_OR_NONE = {*MULTIRUN, *SHOW}
 """Flags that allow sweeps=NAME: they start the sweep, or only show it."""
 
 

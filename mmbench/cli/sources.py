@@ -5,17 +5,23 @@ It is registered by mmbench's own commands only, so that no other Hydra applicat
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from mmbench import console
-from mmbench.paths import COMPONENT_GROUPS, root
+from mmbench.errors import ConfigError
+from mmbench.paths import COMPONENT_GROUPS, TOP_KEYS, names_in, root
+
+CONFIG_DIR = ("-cd", "--config-dir")
+"""Hydra's flags for a folder of the user's own YAML files."""
 
 
 class Sources(ConfigSource):
@@ -86,11 +92,53 @@ class Sources(ConfigSource):
         return sorted(outside(group))
 
 
+class Folder(FileConfigSource):
+    """The folder given with -cd. What is named like a key of the config, such as the store `results`, is no group."""
+
+    @staticmethod
+    def scheme() -> str:
+        """The scheme of the search path's entry."""
+        return "folder"
+
+    def is_group(self, config_path: str) -> bool:
+        """Whether the path is a folder of YAML files."""
+        return config_path.partition("/")[0] not in TOP_KEYS and super().is_group(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        """A YAML file of the folder. A sweep is meant for the top of the config, whether or not its header says so.
+
+        Returns:
+            The config as Hydra's result type.
+
+        Raises:
+            ConfigError: it is not a YAML file of keys and values.
+            ConfigLoadError: there is no such file.
+            OSError: it cannot be read.
+        """
+        where = f"{self.path}/{config_path.removesuffix('.yaml')}.yaml"
+        try:
+            found = super().load_config(config_path)
+        except (OSError, ConfigLoadError):
+            raise
+        except Exception as error:  # the YAML library's own errors, or another encoding
+            raise ConfigError(f"{where} is not a YAML file: {error}") from None
+        if not isinstance(found.config, DictConfig):
+            raise ConfigError(f"{where} holds a list; it must hold keys and their values")
+        if config_path.startswith("sweeps/"):
+            found.header["package"] = found.header.get("package") or "_global_"
+        return found
+
+
 class SearchPath(SearchPathPlugin):
-    """Appends the source to the search path, after `conf`."""
+    """Appends our sources to the search path, after `conf`."""
+
+    folder: ClassVar[str | None] = None
+    """The folder given with -cd."""
 
     def manipulate_search_path(self, search_path: Any) -> None:
         """Called by Hydra."""
+        if self.folder is not None:
+            search_path.append("command-line", f"folder://{self.folder}")
         search_path.append("mmbench", "mmbench://")
 
 
@@ -101,10 +149,39 @@ def _sweeps(folder: Path, results_filter: ObjectType | None) -> list[str]:
     return sorted({*files, *folders})
 
 
-def register() -> None:
-    """Register the source with Hydra in this process."""
-    for plugin in (Sources, SearchPath):
+def register(arguments: Sequence[str] = ()) -> list[str]:
+    """Register the sources with Hydra in this process.
+
+    Args:
+        arguments: of the command.
+
+    Returns:
+        The arguments without -cd and its folder, which is now among the sources.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    for plugin in (Sources, Folder, SearchPath):
         Plugins.instance().register(plugin)
+    rest: list[str] = []
+    given = iter(arguments)
+    SearchPath.folder = None
+    for argument in given:
+        flag, equals, value = argument.partition("=")
+        if flag not in CONFIG_DIR:
+            rest.append(argument)
+            continue
+        folder = Path(value if equals else next(given, "")).expanduser().absolute()
+        if not folder.is_dir():
+            raise ConfigError(f"{flag} names {str(folder)!r}, which is not a folder; give the one that holds sweeps/")
+        SearchPath.folder = str(folder)
+    return rest
+
+
+def own(group: str, folder: Path | None = None) -> list[str]:
+    """The choices of a group in the user's folder: by default the one given with -cd, if any."""
+    found = folder or (SearchPath.folder and Path(SearchPath.folder))
+    return names_in(found / group) if found else []
 
 
 def defaults(group: str, component: Any) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def solve(
     whole: bool = False,
     finish: Grow = lambda grown: grown,
     smallest: int | None = None,
+    finer: str = "",
 ) -> Architecture:
     """Grow an architecture along an axis to a parameter count; no size shrinks.
 
@@ -45,6 +46,7 @@ def solve(
         whole: allow integer factors only.
         finish: applied to the larger architecture before its parameters are counted.
         smallest: the count of the base model, for multiples in the error; that of `base` unless given.
+        finer: a hint at an axis with finer steps, for the error.
 
     Returns:
         The larger architecture, before `finish`.
@@ -91,6 +93,7 @@ def solve(
         multiples = " and ".join(f"{c:,} ({c / smallest:.2f}x)" for c in sides if c)
         near = nearest is not None and abs(count(nearest) / target - 1) <= 0.05
         hint = "; expansion.tolerance may be up to 0.05" if near else "" if sides[1] else limit
+        hint += finer if finer and sides[1] else ""
         raise UndefinedError(
             f"no size of this network along {axis} comes within {tolerance:.1%} of {wanted} ({target:,} parameters); "
             f"the nearest counts are {multiples}{hint}"

@@ -4,8 +4,10 @@ An index map m: [C'] -> [C] gives for each channel of the larger network the cha
 its first C entries are the identity. Rows of a producer are copied, W'[c] = W[m(c)]. Columns of a consumer are split so
 that the copies of a channel add up to it, sum over c in m^-1(i) of W'[:, c] = W[:, i]: the function is kept exactly.
 
-Attention divides the dot product of queries and keys by the square root of the channels of a head: r copies of each
-channel multiply it by r / sqrt(r), so queries are divided by sqrt(r).
+The channels of a head appear twice: attention sums q[c] k[c] over them and divides by the square root of their number,
+and `proj` reads the channels of the values. So queries are to keys what a consumer's columns are to its rows. Keys are
+copied, and queries are split so that the copies of a channel add up to sqrt(r) q[i]. If both were copied, nothing would
+tell the copies apart: they would get the same gradients at every step.
 """
 
 from __future__ import annotations
@@ -94,23 +96,42 @@ class Copying(Widening):
         """
         for dim, axis in enumerate(growth.new.tensors[name]):
             if axis.role == "out" and growth.old.length(axis) != growth.new.length(axis):
-                tensor = tensor.index_select(dim, entries(axis, growth.old, partial(_copied, maps)))
-                if (factor := _query_factor(growth, axis)) != 1.0:
-                    tensor[: len(tensor) // 3] *= factor
+                rows = tensor.index_select(dim, entries(axis, growth.old, partial(_copied, maps)))
+                if _heads_grow(growth, axis):
+                    self._split_queries(growth, name, maps, tensor, rows)
+                tensor = rows
         return tensor
+
+    def _split_queries(self, growth: Growth, name: str, maps: Maps, small: torch.Tensor, rows: torch.Tensor) -> None:
+        """Replace the copies of the queries, the first third of the rows of a `qkv`, by their shares.
+
+        Args:
+            growth: the networks.
+            name: of the weight or the bias.
+            maps: per group the index map (C',).
+            small: the small network's tensor.
+            rows: its copied rows; changed in place.
+        """
+        heads, channels = growth.new.tensors[name][0].groups
+        old, new = (table.groups[channels].size for table in (growth.old, growth.new))
+        queries = small[: len(small) // 3].unflatten(0, (-1, old)).to(torch.promote_types(small.dtype, torch.float32))
+        fresh = growth.fresh[name][: len(rows) // 3].unflatten(0, (-1, new))[: len(queries)]
+        shared = (fresh if fresh.dim() < 3 else fresh[..., : small.shape[1]]).clone()
+        self.share(queries * (new / old) ** 0.5, shared, maps[channels], growth.generator)
+        rows[: len(rows) // 3] = shared.index_select(0, maps[heads]).flatten(0, 1)
+
+
+def _heads_grow(growth: Growth, axis: Axis) -> bool:
+    """Whether an axis is that of queries, keys and values whose heads get more channels."""
+    return any(
+        new.coupled_by == "attention" and new.size != growth.old.groups[group].size
+        for group in axis.groups
+        if (new := growth.new.groups[group])
+    )
 
 
 def _copied(maps: Maps, group: str) -> torch.Tensor:
     return maps[group]
-
-
-def _query_factor(growth: Growth, axis: Axis) -> float:
-    """The factor on queries, the first third of the rows, that keeps attention scores when heads get more channels."""
-    factor = 1.0
-    for group in axis.groups:
-        if growth.new.groups[group].coupled_by == "attention":
-            factor *= (growth.old.groups[group].size / growth.new.groups[group].size) ** 0.5
-    return factor
 
 
 def shuffled(old: Group, new: Group, generator: torch.Generator) -> torch.Tensor:
@@ -152,10 +173,15 @@ def split_columns(
     rounding errors of its sum exceed the function's values, and a row of zeros would not stay zero.)
 
     * `equal`: W'[:, c] = W[:, i] / r;
-    * `unequal`: W'[:, c] = a_c W[:, i], with random a_c that add up to one;
+    * `unequal`: W'[:, c] = a_c W[:, i], with random a_c that add up to one, two of them at least 1 / (6 r) of their sum
+      apart;
     * `paired`: W'[:, c] = W[:, i] / r + N_c, with normal N_c that add up to zero and whose power in every row is
       `snr_db` decibels below that of W / r (HyperCloning, Samragh et al., 2024);
     * `projection`: W'[:, c] = V[:, c] - (sum of V over the copies - W[:, i]) / r (LEMON, Wang et al., 2024).
+
+    Shares of nothing are equal. So where all of W is zero, such as a classifier before its first training, or below a
+    thousandth of 1 / sqrt(fan-in), every split but `equal` is a projection of V with that root mean square. Where the
+    initialisation is zero, V is normal.
 
     Args:
         split: the rule.
@@ -169,16 +195,21 @@ def split_columns(
     along = (1, -1, *[1] * (tensor.dim() - 2))
     copies = torch.bincount(index, minlength=tensor.shape[1])
     count = copies.to(exact).view(along)
-    draws = torch.rand(len(index), generator=generator, dtype=torch.float64) + 0.5
-    shares = draws / torch.zeros(len(copies), dtype=torch.float64).index_add(0, index, draws)[index]
-    axes, tiny = tuple(range(1, tensor.dim())), torch.finfo(exact).tiny
-    at_once = max(1, CHUNK // max(1, fresh[0].numel()))  # chunks that fit the cache are several times faster
+    shares = _unequal_shares(index, copies, generator)
+    axes, fan_in = tuple(range(1, tensor.dim())), max(1, fresh[0].numel())
+    nothing = float(torch.linalg.vector_norm(tensor, dtype=exact)) < 1e-3 * (tensor.numel() / fan_in) ** 0.5
+    if nothing and split != "equal":
+        split = "projection"
+    if split == "projection" and not fresh.any():
+        fresh.normal_(generator=generator)
+    at_once = max(1, CHUNK // fan_in)  # chunks that fit the cache are several times faster
     for old, new in zip(tensor.split(at_once), fresh.split(at_once), strict=True):
         old = old.to(exact)
         if split == "projection":
             fresh_rows = new.to(exact)
-            scale = _row_power(old / count, axes) / _row_power(fresh_rows, axes).clamp(min=tiny)
-            new.copy_(_sum_to(old, fresh_rows * scale.sqrt(), index, count))
+            size = fan_in**-0.5 if nothing else _row_power(old / count, axes).sqrt()
+            scale = size / _row_power(fresh_rows, axes).sqrt().clamp(min=torch.finfo(exact).tiny ** 0.5)
+            new.copy_(_sum_to(old, fresh_rows * scale, index, count))
         elif split == "unequal":
             new.copy_(old.index_select(1, index) * shares.to(exact).view(along))
         elif split == "equal":
@@ -191,6 +222,28 @@ def split_columns(
             # the part of the noise's amplitude that is left after the mean over the copies is subtracted
             kept = (1 - 1 / count).clamp(min=1e-9).sqrt().index_select(1, index)
             new.copy_(mean.index_select(1, index) + noise / kept * (power * 10 ** (-snr_db / 10)).sqrt())
+
+
+def _unequal_shares(index: torch.Tensor, copies: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw shares of which no two are nearly equal by chance.
+
+    The r copies of a column draw from r intervals of length 1 / 2r, at distances of 1 / 2r, in [0.5, 1.5): one each.
+
+    Args:
+        index: (new columns,) the old column that each copies.
+        copies: (old columns,) how often each is copied.
+        generator: of the random draws.
+
+    Returns:
+        (new columns,) float64 shares, divided by their sum over the copies of a column.
+    """
+    order = index.argsort(stable=True)
+    place = torch.empty_like(index)
+    place[order] = torch.arange(len(index)) - (copies.cumsum(0) - copies)[index[order]]
+    draws = torch.rand(len(index), generator=generator, dtype=torch.float64)
+    turn = (draws[: len(copies)] * 2**20).long()  # so that the original has not always the smallest share
+    draws = 0.5 + ((place + turn[index]) % copies[index] + draws / 2) / copies[index]
+    return draws / torch.zeros(len(copies), dtype=torch.float64).index_add(0, index, draws)[index]
 
 
 def _row_power(tensor: torch.Tensor, axes: tuple[int, ...]) -> torch.Tensor:

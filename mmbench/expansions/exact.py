@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import index
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -20,13 +21,13 @@ def _pairs(value: Any) -> Pairs:
     found: dict[str, int | tuple[int, ...]] = {}
     for name, size in value.items():
         if size is not None:
-            found[str(name)] = tuple(size) if isinstance(size, list | tuple) else size
-            if not all(
-                type(entry) is int and entry >= 1 for entry in (size if isinstance(size, list | tuple) else [size])
-            ):
+            entries = size if isinstance(size, list | tuple) else [size]
+            if not all(hasattr(n, "__index__") and not isinstance(n, bool) and n >= 1 for n in entries):
                 raise ValueError(
                     f"expansion.to.{name} = {size!r} is not allowed: must be an integer >= 1, or a list of them"
                 )
+            whole = tuple(map(index, entries))  # numpy's integers, too
+            found[str(name)] = whole if isinstance(size, list | tuple) else whole[0]
     return tuple(sorted(found.items()))
 
 

@@ -10,23 +10,21 @@ to be inside a block. A new layer is as wide as the one before it; `expansion=ne
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, Strict, model_validator
 
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.expansions.base import EXPANSIONS, Arrangement, Filled, Growth
+from mmbench.expansions.placing import Placing, counterparts
 from mmbench.expansions.sized import Sized
 from mmbench.models.base import Architecture
-from mmbench.models.plain import Plain, aligned, origins, places_after
-
-After = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False), Field(min_length=1)]
+from mmbench.models.plain import Plain, places_after
 
 
 @EXPANSIONS.register("net2deeper")
-class Net2Deeper(Sized):
+class Net2Deeper(Placing, Sized):
     """More layers, the identity before training, each as wide as the layer that it follows."""
 
     preserves = "exact"
@@ -34,24 +32,11 @@ class Net2Deeper(Sized):
 
     axis: Literal["depth"] = "depth"
     """Depth only: of a CNN, its convolutions."""
-    after: After | None = None
-    """The layers of the base model, from 1, that the new ones follow: one for all, or one for each; null to spread
-    them evenly or, with `to`, to place them where the widths fit best."""
-
-    @model_validator(mode="after")
-    def _places_are_known(self) -> Self:
-        if self.after is not None and (self.budget is not None or self.match is not None):
-            raise ValueError("expansion.after goes with expansion.factor or expansion.to, not with budget or match")
-        return self
-
-    def describe(self) -> dict[str, Any]:
-        """Without `after` where the operator chooses."""
-        return {key: value for key, value in super().describe().items() if key != "after" or value is not None}
 
     @property
     def label(self) -> str:
         """Size and places."""
-        return super().label + ("" if self.after is None else f" after {','.join(map(str, self.after))}")
+        return super().label + self.places
 
     def because(self, base: Architecture) -> str:
         """The layers of residual networks are in blocks."""
@@ -67,11 +52,6 @@ class Net2Deeper(Sized):
         old, new = len(base.sizes()[name]), len(even.sizes()[name])
         return base.deepened(name, places_after(self.after, old, new - old))
 
-    def resized(self, base: Architecture, sizes: dict[str, Any]) -> Architecture:
-        """The base with other sizes, and new layers at the places of `after`."""
-        assert isinstance(base, Plain)
-        return base.resized(sizes, self.after)
-
     def arrangement(self, base: Architecture, target: Architecture, shape: InputShape) -> Arrangement:
         """New layers where their widths are those of the layers before them.
 
@@ -86,16 +66,18 @@ class Net2Deeper(Sized):
         Raises:
             UndefinedError: a layer has another width than the one that it continues or follows.
         """
-        found: dict[str, str | None] = {}
+        assert isinstance(base, Plain)
+        found = counterparts(base, target, self.after)
         for name, old, new in zip(base.plain, base.blocks(), target.blocks(), strict=True):
-            widths, wider = base.sizes()[name], target.sizes()[name]
-            places = aligned(widths, wider, self.after if name in base.axes[self.axis] else None)
-            if any(wider[p] != widths[origin] for p, origin in enumerate(origins(places))):
-                raise UndefinedError(
-                    f"net2deeper inserts layers that are as wide as the ones that they follow, and leaves all others: "
-                    f"model.{name} = {[*widths]} cannot become {[*wider]}; use expansion=net2net"
-                )
-            found |= {layer: None if p is None else old[p] for layer, p in zip(new, places, strict=True)}
+            widths, wider, width = base.sizes()[name], target.sizes()[name], 0
+            for layer, reached in zip(new, wider, strict=True):
+                origin = found[layer]
+                width = width if origin is None else widths[old.index(origin)]
+                if reached != width:
+                    raise UndefinedError(
+                        "net2deeper inserts layers that are as wide as the ones that they follow, and leaves all "
+                        f"others: model.{name} = {[*widths]} cannot become {[*wider]}; use expansion=net2net"
+                    )
         return found
 
     def fill(self, growth: Growth) -> Filled:

@@ -13,8 +13,8 @@ from pydantic import model_validator
 
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.expansions.copying import Split
-from mmbench.expansions.net2deeper import After
 from mmbench.expansions.net2wider import Net2Wider
+from mmbench.expansions.placing import Placing
 from mmbench.expansions.sized import Sized
 from mmbench.expansions.width_then_depth import TwoSteps
 from mmbench.models.base import Architecture
@@ -22,36 +22,23 @@ from mmbench.models.plain import Plain
 
 
 @EXPANSIONS.register("net2net")
-class Net2Net(TwoSteps):
+class Net2Net(Placing, TwoSteps):
     """Wider by duplicates, then deeper by identities."""
 
     split: Split = "projection"
     """How a unit's outgoing weights are shared among its copies."""
     allow_symmetric: bool = False
     """Allow `split=equal`, whose copies stay equal."""
-    after: After | None = None
-    """Of a plain network, the layers of the base model, from 1, that the new ones follow: one for all, or one for each;
-    null to spread them evenly or, with `to`, to place them where the widths fit best."""
 
     @model_validator(mode="after")
     def _options_of_the_steps_are_right(self) -> Self:
         self.wider()
-        if self.after is not None and (self.budget is not None or self.match is not None):
-            raise ValueError("expansion.after goes with expansion.factor or expansion.to, not with budget or match")
         return self
-
-    def describe(self) -> dict[str, Any]:
-        """Without `after` where the operator chooses."""
-        return {key: value for key, value in super().describe().items() if key != "after" or value is not None}
 
     @property
     def operators(self) -> str:
         """The places of new layers."""
-        return "" if self.after is None else f" after {','.join(map(str, self.after))}"
-
-    def resized(self, base: Architecture, sizes: dict[str, Any]) -> Architecture:
-        """The base with other sizes, and a plain network's new layers at the places of `after`."""
-        return base.resized(sizes, self.after) if isinstance(base, Plain) else base.resized(sizes)
+        return self.places
 
     def wider(self) -> Sized:
         """Net2Wider."""

@@ -9,9 +9,10 @@ from typing import Literal
 
 from mmbench.data.base import InputShape
 from mmbench.expansions.base import EXPANSIONS, Arrangement, Filled, Growth
+from mmbench.expansions.placing import counterparts
 from mmbench.expansions.sized import Sized
 from mmbench.models.base import Architecture
-from mmbench.models.plain import Plain, aligned
+from mmbench.models.plain import Plain
 
 
 @EXPANSIONS.register("scratch")
@@ -20,6 +21,7 @@ class Scratch(Sized):
 
     preserves = "no"
     arm = "control"
+    inherits = False
 
     axis: Literal["width", "first", "convolutions", "stream", "hidden", "heads", "head_dim", "depth", "kernel"] = (
         "width"
@@ -27,20 +29,6 @@ class Scratch(Sized):
     """What is larger than in the base model: all channels, those of the first layer, of the convolutions or of the
     residual stream, the units inside the blocks, the attention heads, the channels of each head, the number of blocks,
     or the convolution kernels."""
-
-    def settled(self, base: Architecture, architecture: Architecture, shape: InputShape) -> Architecture:
-        """Any architecture that differs in size; no weights have to fit.
-
-        Args:
-            base: the small architecture.
-            architecture: the larger one.
-            shape: what the networks are built for.
-
-        Returns:
-            The architecture.
-        """
-        self.check(base.table(shape), architecture.table(shape))
-        return architecture
 
     def arrangement(self, base: Architecture, target: Architecture, shape: InputShape) -> Arrangement:
         """The layers' counterparts, whose frozen parameters stay frozen; in a deeper plain network, by their widths.
@@ -53,13 +41,7 @@ class Scratch(Sized):
         Returns:
             For each block of the larger network its counterpart, or None.
         """
-        if not isinstance(base, Plain):
-            return super().arrangement(base, target, shape)
-        return {
-            layer: None if place is None else old[place]
-            for name, old, new in zip(base.plain, base.blocks(), target.blocks(), strict=True)
-            for layer, place in zip(new, aligned(base.sizes()[name], target.sizes()[name]), strict=True)
-        }
+        return counterparts(base, target) if isinstance(base, Plain) else super().arrangement(base, target, shape)
 
     def fill(self, growth: Growth) -> Filled:
         """The larger network's own initialisation."""

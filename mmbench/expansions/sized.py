@@ -23,6 +23,9 @@ class Sized(Expansion):
     copies: ClassVar[bool] = False
     """Whether new channels are copies. Under a LayerNorm, only whole copies of all channels keep the function."""
 
+    inherits: ClassVar[bool] = True
+    """Whether it carries weights over, which then must fit."""
+
     axis: str
     """What grows."""
     factor: float = Field(2.0, gt=1, le=LARGEST_FACTOR)
@@ -147,7 +150,11 @@ class Sized(Expansion):
             UndefinedError: no size comes within the tolerance.
         """
         whole = self.whole(base.table(shape), base.grown(self.axis, 2.0).table(shape))
-        return solve(base, shape, self.axis, *goal, self.tolerance, whole=whole, finish=finish, smallest=smallest)
+        finer = "hidden" in self.axes() and "hidden" in base.axes and self.axis != "hidden"
+        hint = "; along expansion.axis = hidden the steps are finer" if finer else ""
+        return solve(
+            *(base, shape, self.axis, *goal, self.tolerance), whole=whole, finish=finish, smallest=smallest, finer=hint
+        )
 
     def whole(self, old: Table, new: Table) -> bool:
         """Whether the groups that grow must grow by integer factors."""
@@ -170,6 +177,8 @@ class Sized(Expansion):
         self.refuse_other_families(base)
         architecture = self.adapted(base, architecture)
         self.check(base.table(shape), architecture.table(shape))
+        if not self.inherits:
+            return architecture
         arrangement = self.arrangement(base, architecture, shape)
         if difference := base.not_inherited(architecture, arrangement, exactly=self.preserves != "no"):
             raise UndefinedError(f"{self.name} cannot carry the weights over: {difference}")

@@ -17,6 +17,7 @@ from pydantic import Field
 from mmbench.data.base import InputShape
 from mmbench.expansions.base import EXPANSIONS, Expansion, Filled, Growth, Target
 from mmbench.expansions.budget import LARGEST_FACTOR
+from mmbench.expansions.exact import changed, ratio
 from mmbench.expansions.sized import Sized
 from mmbench.models.base import Architecture
 from mmbench.models.plain import Plain, aligned, origins
@@ -84,29 +85,13 @@ class TwoSteps(Sized):
 
     def target(self, base: Architecture, shape: InputShape) -> Target:
         """The architecture after the last step."""
-        if self.to:
-            return super().target(base, shape)
         architecture = self.steps(base, shape)[-1][1]
+        if self.to:
+            return Target(architecture, "+".join(changed(base, architecture)), ratio(base, architecture))
         factor = self.factor
         if self.goal(base, shape) is not None and self.solve == "width":
             factor = round(architecture.extent(self.axis) / base.extent(self.axis), 4)
         return Target(architecture, f"{self.axis}+depth", factor)
-
-    def settled(self, base: Architecture, architecture: Architecture, shape: InputShape) -> Architecture:
-        """Check every step towards an exact architecture.
-
-        Args:
-            base: the small architecture.
-            architecture: the larger one.
-            shape: what the networks are built for.
-
-        Returns:
-            The architecture after the last step.
-
-        Raises:
-            UndefinedError: a step is not defined.
-        """
-        return self._steps_to(base, architecture, shape)[-1][1]
 
     def steps(self, base: Architecture, shape: InputShape) -> Steps:
         """The width operator, then the depth operator."""

@@ -8,6 +8,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from mmbench.landscape.traces import widening
+
 
 def distances(models: Sequence[nn.Module], by_filter: bool = False) -> Tensor:
     """Distances between the parameters of K networks; running statistics do not count.
@@ -40,7 +42,13 @@ def distances(models: Sequence[nn.Module], by_filter: bool = False) -> Tensor:
 
 
 def pair_mean(values: Tensor) -> tuple[float, float | None]:
-    """Mean over all pairs of K points, and its jackknife standard error over the points (Efron, 1979).
+    """Mean over all pairs of K independent points, and its standard error.
+
+    The value of a pair is taken as m + a_i + a_j + e_ij, with variances s_a of the points and s_e of the pairs, so that
+    the mean has the variance 4 s_a / K + 2 s_e / (K (K - 1)). Both are estimated by analysis of variance, as for a
+    diallel cross (Griffing, 1956). The jackknife over the points takes s_e for part of s_a: distances of noise in many
+    dimensions vary by pair, and its error is up to twice too large. Three points cannot tell the two apart, and get the
+    jackknife's. Either is widened by Student's t for few points.
 
     Args:
         values: (K, K), symmetric; the diagonal does not count.
@@ -49,10 +57,13 @@ def pair_mean(values: Tensor) -> tuple[float, float | None]:
         The mean, and the error; None for fewer than three points.
     """
     count = len(values)
-    rows = values.sum(1) - values.diagonal()
-    total = float(rows.sum()) / 2
-    mean = total / (count * (count - 1) / 2)
+    off = values - torch.diag(values.diagonal())
+    mean = float(off.sum()) / (count * (count - 1))
     if count < 3:
         return mean, None
-    without = (total - rows) / ((count - 1) * (count - 2) / 2)
-    return mean, float(((count - 1) / count * (without - without.mean()).square().sum()).sqrt())
+    effects = (off.sum(1) / (count - 1) - mean) * (count - 1) / (count - 2)  # a_i, less their mean
+    rest = (off - mean - effects - effects[:, None]).triu(1).square().sum()
+    by_pair = float(rest / (count * (count - 3) / 2)) if count > 3 else 0.0
+    by_point = max(0.0, float(effects.var()) - by_pair / (count - 2))
+    variance = 4 * by_point / count + 2 * by_pair / (count * (count - 1))
+    return mean, widening(count) * variance**0.5

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmbench.errors import ScoreError
 
+Rule = tuple[np.ndarray, np.ndarray]
+"""Nodes and weights of a quadrature."""
 BLOCK = 16
 """Basis vectors for which memory is allocated at a time."""
 
@@ -90,11 +92,37 @@ class Lanczos:
         Returns:
             Three arrays (k,), by increasing Ritz value.
         """
-        from scipy.linalg import eigh_tridiagonal
-
         k = min(steps, self.steps)
-        values, vectors = eigh_tridiagonal(np.array(self.alphas[:k]), np.array(self.betas[: k - 1]))
+        values, vectors = _eigen(self.alphas[:k], self.betas[: k - 1])
         return values, vectors[0] ** 2, np.abs(self.betas[k - 1] * vectors[-1])
+
+    def quadratures(self, steps: int) -> tuple[Rule, Rule]:
+        """Two rules for q' f(A) q, whose errors have opposite signs for most f: their mean is the estimate.
+
+        Gauss with k - 1 nodes, and anti-Gauss with k (Laurie, 1996): T_k with its last off-diagonal times sqrt(2),
+        which makes the opposite error for polynomials of degree 2 k - 1. Half of their difference is the error of the
+        number of steps. If the run was exhausted, both are the exact rule.
+
+        Args:
+            steps: k, 2 at least and made already, unless the run was exhausted.
+
+        Returns:
+            Nodes and weights of each; the weights of a rule sum to 1.
+        """
+        if self.steps < steps or (self.exhausted and self.steps == steps):
+            exact = self.ritz(steps)[:2]
+            return exact, exact
+        betas = [*self.betas[: steps - 2], self.betas[steps - 2] * math.sqrt(2)]
+        values, vectors = _eigen(self.alphas[:steps], betas)
+        return self.ritz(steps - 1)[:2], (values, vectors[0] ** 2)
+
+
+def _eigen(diagonal: list[float], beside: list[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues and eigenvectors of a symmetric tridiagonal matrix."""
+    from scipy.linalg import eigh_tridiagonal
+
+    values, vectors = eigh_tridiagonal(np.array(diagonal), np.array(beside))
+    return values, vectors
 
 
 def _norm(vector: Tensor) -> float:

@@ -1,4 +1,9 @@
-"""Stochastic gradient Langevin dynamics around a network (Welling and Teh, 2011), with convergence diagnostics."""
+"""Underdamped Langevin dynamics around a network, with convergence diagnostics.
+
+Overdamped dynamics (SGLD: Welling and Teh, 2011) needs of the order of kappa steps, the ratio of the largest to the
+smallest curvature of the density, before its flattest direction has spread; underdamped dynamics needs sqrt(kappa). The
+splitting is BAOAB (Leimkuhler and Matthews, 2013), whose positions are exact for a quadratic loss at any stable step.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mmbench.data.base import Split
-from mmbench.landscape.perturbations import normal
+from mmbench.landscape.perturbations import norm, normal
 from mmbench.landscape.surface import Surface
 
 
@@ -18,8 +23,10 @@ class Chain(NamedTuple):
 
     rises: Tensor
     """L_B(w_t) - L_B(w_0) on the step's batch B (steps,), float64: unbiased for L(w_t) - L(w_0), with little noise."""
-    acceptance: Tensor
-    """Probability that a Metropolis test accepts the step to w_t (steps - 1,); exact if a batch is all images."""
+    virials: Tensor
+    """(w_t - w_0)' grad U(w_t) / P (steps,), U the negative log density: its mean is 1, whatever the density."""
+    heats: Tensor
+    """(p_t' g)^2 / |g|^2 (steps,), p_t the momentum and g the gradient of L_B: its mean is 1."""
 
 
 def langevin_chain(
@@ -32,18 +39,23 @@ def langevin_chain(
     localisation: float,
     batch_size: int,
 ) -> Chain:
-    """A chain from the surface's point w_0; its density tends to exp(-L(w) / temperature - gamma ||w - w_0||^2 / 2).
+    """A chain from the surface's point w_0; its density tends to exp(-U(w)).
 
-        w <- w - (step_size / 2) [grad L_B(w) / temperature + gamma (w - w_0)] + sqrt(step_size) N(0, I)
+    Here U = L / temperature + gamma |w - w_0|^2 / 2. With the time step h = sqrt(step_size), c = exp(-zeta h) and
+    friction zeta = 2 sqrt(max(gamma, 1)), one step is
 
-    The density holds up to an error of the order of the step size and the noise of the batches. Images come in shuffled
-    epochs; those that do not fill a batch are left out. A step costs one gradient on a batch.
+        p <- p - h grad U / 2;  w <- w + h p / 2;  p <- c p + sqrt(1 - c^2) N(0, I);  w <- w + h p / 2;
+        p <- p - h grad U / 2.
+
+    It is stable while step_size times the largest curvature of U is below 4. Images come in shuffled epochs; those that
+    do not fill a batch are left out. The noise of batches heats the sharpest directions, which `heats` shows. A step
+    costs one gradient on a batch.
 
     Args:
         surface: the loss L; its point is restored afterwards.
         generator: of the noise and the order of the images, on the CPU.
         steps: of the chain.
-        step_size: variance of the noise of a step, in squared parameter units.
+        step_size: h^2, in squared parameter units.
         temperature: in nats.
         localisation: gamma, in inverse squared parameter units.
         batch_size: images of a batch B; all of them if there are fewer.
@@ -52,42 +64,32 @@ def langevin_chain(
         The chain; it is shorter than `steps` if it diverged.
     """
     start, anchor, images = surface.point.clone(), surface.image_losses(), surface.images
-    size = min(batch_size, len(images))
-    per_epoch = len(images) // size
-    states: list[_State] = []
-    rises, acceptance = [], []
+    size, h = min(batch_size, len(images)), step_size**0.5
+    per_epoch, kept = len(images) // size, math.exp(-2 * h * max(localisation, 1.0) ** 0.5)
+    momentum, rows = normal(start, generator), []
     for step in range(steps):
         if step % per_epoch == 0:
             order = torch.randperm(len(images), generator=generator).to(images.labels.device)
         batch = order[step % per_epoch * size :][:size]
-        loss, gradient = surface.on(Split(images.images[batch], images.labels[batch])).loss_and_gradient()
-        rises.append(loss - float(anchor[batch].mean()))
-        away = surface.point - start
-        energy = rises[-1] / temperature + localisation / 2 * float(torch.dot(away, away))
-        drift = gradient.div_(temperature).add_(away, alpha=localisation)
-        if not math.isfinite(energy):
+        loss, force = surface.on(Split(images.images[batch], images.labels[batch])).loss_and_gradient()
+        away, slope = surface.point - start, force.div(norm(force))
+        force.div_(temperature).add_(away, alpha=localisation)
+        if step:
+            momentum.add_(force, alpha=-h / 2)
+        row = (
+            loss - float(anchor[batch].mean()),
+            float(torch.dot(away, force)) / len(start),
+            float(torch.dot(momentum, slope)) ** 2,
+        )
+        if not all(map(math.isfinite, row)):
             break
-        state = _State(energy, drift, normal(start, generator))
-        if states:
-            acceptance.append(_acceptance(states.pop(), state, step_size))
-        states.append(state)
-        surface.point.add_(drift, alpha=-step_size / 2).add_(state.noise, alpha=step_size**0.5)
+        rows.append(row)
+        momentum.add_(force, alpha=-h / 2)
+        surface.point.add_(momentum, alpha=h / 2)
+        momentum.mul_(kept).add_(normal(start, generator), alpha=(1 - kept**2) ** 0.5)
+        surface.point.add_(momentum, alpha=h / 2)
     surface.point.copy_(start)
-    return Chain(torch.tensor(rises, dtype=torch.float64), torch.tensor(acceptance, dtype=torch.float64))
-
-
-class _State(NamedTuple):
-    energy: float
-    drift: Tensor
-    noise: Tensor
-    """Noise of the next step."""
-
-
-def _acceptance(old: _State, new: _State, step_size: float) -> float:
-    """min(1, exp(U(w) - U(w')) q(w | w') / q(w' | w)) of the step from w to w' (Metropolis-adjusted Langevin)."""
-    both = old.drift + new.drift
-    forward_over_back = step_size**0.5 / 2 * torch.dot(old.noise, both) - step_size / 8 * torch.dot(both, both)
-    return math.exp(min(0.0, old.energy - new.energy + float(forward_over_back)))
+    return Chain(*torch.tensor(rows, dtype=torch.float64).view(-1, 3).unbind(1))
 
 
 def split_r_hat(draws: Tensor) -> float:

@@ -26,6 +26,7 @@ from mmbench.landscape.mixed import Mixed
 from mmbench.landscape.permutations import table_of, towards
 from mmbench.landscape.surface import evaluating
 from mmbench.models.copies import copied
+from mmbench.models.measurable import full_dtype, in_full
 from mmbench.models.table import Table
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -62,7 +63,8 @@ class Lines:
         """Prepare a copy of the network.
 
         Args:
-            model: of one of the families in `mmbench.models`, unless a table is given.
+            model: of one of the families in `mmbench.models`, unless a table is given; in half precision, the copy is
+                in single precision.
             images: on which the loss is taken.
             group: the channel group whose units are permuted.
             statistics: of the batch norms between the ends: running ones interpolated like weights (`keep`), those of
@@ -72,8 +74,9 @@ class Lines:
             fast: False mixes weights even where activations could be mixed.
             table: the network's axis table; that of its family by default.
         """
-        self.table, self.group, self.loss, self.images = table or table_of(model), group, loss, images
-        self.model = evaluating(copied(model))
+        self.table, self.group, self.loss = table or table_of(model), group, loss
+        self.model = evaluating(in_full(copied(model)))
+        self.images = Split(images.images.to(full_dtype(model)), images.labels)
         self.together = (batch or len(images)) if statistics == "recompute" else None
         if statistics == "fold":
             fold_batch_norms(self.model, images.images[:2])

@@ -59,5 +59,7 @@ def squared_norm(layer: Any, shape: torch.Size, generator: torch.Generator, tole
 def _apart(conv: Any) -> bool:
     """Whether no two windows of a convolution share an input, and none reaches beyond the image."""
     reach = [dilation * (size - 1) + 1 for size, dilation in zip(conv.kernel_size, conv.dilation, strict=True)]
+    if getattr(conv, "transposed", False):
+        return False
     inside = not any(conv.padding) if isinstance(conv.padding, tuple) else conv.padding == "valid"
     return inside and all(step >= size for step, size in zip(conv.stride, reach, strict=True))

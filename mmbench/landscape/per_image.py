@@ -357,25 +357,30 @@ class _Rules:
             except (RuntimeError, ValueError, NotImplementedError):  # an operation that cannot be batched
                 singles = [grad(objective)(rest, *pair) for pair in zip(images, direction, strict=True)]
                 gradients = {name: torch.stack([single[name] for single in singles]) for name in rest}
-        return torch.cat([gradients[name].flatten(1) for name in self.rest], 1)
+        return torch.cat([gradients[name].reshape(len(images), -1) for name in self.rest], 1)
 
     def _try(self, images: Tensor) -> None:
         """Find the parameters whose rules agree with autograd on a few images."""
         few = images[:TRIED] if len(images) > 1 else images.repeat(2, *[1] * (images.dim() - 1))
-        layers = [m for m in self.model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))]
+        layers = [m for m in self.model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
         weights = {id(p) for layer in layers for p in layer.parameters()}
         # Tokens and position tables, which are broadcast over the images.
-        self.copied = [n for n, p in self.parameters.items() if p.dim() > 1 and len(p) == 1 and id(p) not in weights]
-        try:
-            sound = self._sound(few)
-        except RuntimeError:
-            if not self.copied:
-                raise
-            sound = set()
-        fit = [name for name in self.copied if name in sound]
-        if fit != self.copied:  # the failed copies may have spoiled the other rules
-            self.copied, sound = fit, self._sound(few)
+        rows = [n for n, p in self.parameters.items() if p.dim() > 1 and len(p) == 1 and id(p) not in weights]
+        sound = self._with_copies(rows, few)
+        if not sound.issuperset(rows):  # a copy that failed may have spoiled the other rules
+            rows = [name for name in rows if name in self._with_copies([name], few)]
+            sound = self._with_copies(rows, few)
         self.sound = sound
+
+    def _with_copies(self, names: list[str], few: Tensor) -> set[str]:
+        """The parameters whose rules are right if those named have a copy per image; none if these do not fit."""
+        self.copied = names
+        try:
+            return self._sound(few)
+        except (RuntimeError, ValueError, IndexError, TypeError):
+            if not names:
+                raise
+            return set()  # a parameter with one row that is used otherwise than by broadcasting
 
     def _sound(self, few: Tensor) -> set[str]:
         """The parameters used once whose rule gives the right gradient for the first, the last, and all images."""

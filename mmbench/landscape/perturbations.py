@@ -22,7 +22,8 @@ def norm(vector: Tensor) -> float:
     length = float(torch.linalg.vector_norm(vector))
     if not SMALL < length < math.inf:
         length = float(torch.linalg.vector_norm(vector, dtype=torch.float64))
-    return max(length, TINY * torch.finfo(vector.dtype).tiny) if math.isfinite(length) else length
+    tiny = torch.finfo(torch.promote_types(vector.dtype, torch.float32)).tiny  # half precision's is 6e-5
+    return max(length, TINY * tiny) if math.isfinite(length) else length
 
 
 def normal(like: Tensor, generator: torch.Generator) -> Tensor:

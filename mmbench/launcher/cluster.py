@@ -25,6 +25,7 @@ from mmbench.config import Settings
 from mmbench.launcher.local import summarise
 from mmbench.launcher.one_run import run_in
 from mmbench.launcher.outcome import Outcome, is_undefined, still_to_run
+from mmbench.launcher.overrides import command
 from mmbench.launcher.schedule import grouped
 from mmbench.run import Run, is_final, note_moments
 from mmbench.store.store import Store
@@ -223,8 +224,8 @@ def _say_interrupted(name: str, run_ids: set[str], store: Store) -> None:
     if name.startswith("Slurm"):
         console.warn(
             f"no longer waiting: {done} of {len(run_ids)} runs have their record, and the jobs go on in Slurm (squeue "
-            f"shows them, scancel ends them). mmbench status results={store.root} shows the progress; when no job is "
-            "left, the same command launches the runs that are still missing"
+            f"shows them, scancel ends them). {command('status', results=str(store.root))} shows the progress; when no "
+            "job is left, the same command launches the runs that are still missing"
         )
     else:
         console.warn(

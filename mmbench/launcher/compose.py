@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, product
 from typing import Any
@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 from mmbench.config import GROUPS
 from mmbench.errors import ConfigError
 from mmbench.expansions.base import EXPANSIONS
+from mmbench.launcher.overrides import written_out
 from mmbench.registry import unknown_name
-from mmbench.text import moments_written_out
 
 Config = dict[str, Any]
 Rule = dict[str, list[Any]]
@@ -48,15 +48,18 @@ class Composer:
 
     def _parse_anew(self, text: str) -> Override:
         # `parse_override` would not know where glob() looks.
-        return self._parser.parse_overrides([moments_written_out(text)])[0]
+        return self._parser.parse_overrides([written_out(text)])[0]
 
-    def jobs(self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = ()) -> list[list[str]]:
+    def jobs(
+        self, arguments: Sequence[str], pairs: Sequence[Mapping[str, Any]] = (), typed: Container[str] = ()
+    ) -> list[list[str]]:
         """The cartesian product of the arguments' values; if a key is given twice, the later one counts.
 
         Args:
             arguments: Hydra overrides such as `model=mlp,vit`.
             pairs: further axes of the product, along which several keys change together: `{"model": "mlp,vit",
                 "training": "sgd,adamw"}` is mlp with sgd, and vit with adamw.
+            typed: the keys of those arguments that narrow the pairs: `model=vit` leaves vit with adamw.
 
         Returns:
             A list of simple overrides for each job.
@@ -72,12 +75,24 @@ class Composer:
             lengths = {key: len(column) for key, column in zip(pair, columns, strict=True)}
             if len(set(lengths.values())) > 1:
                 raise ConfigError(f"hydra.sweeper.pairs: the lists must have one length, and these have {lengths}")
+            rows = list(zip(*columns, strict=True))
+            for place, key in enumerate(pair):
+                if key in typed and key in axes:
+                    rows = self._narrowed(rows, place, [value for (value,) in axes.pop(key)])
             if repeated := sorted(pair.keys() & {key for axis in axes for key in axis.split()}):
                 raise ConfigError(
                     f"hydra.sweeper.pairs: {', '.join(repeated)} is swept elsewhere, too; give it in one place"
                 )
-            axes[" ".join(pair)] = list(zip(*columns, strict=True))
+            axes[" ".join(pair)] = rows
         return [list(chain(*job)) for job in product(*axes.values())]
+
+    def _narrowed(self, rows: list[tuple[str, ...]], place: int, wanted: list[str]) -> list[tuple[str, ...]]:
+        """The rows of a pair that have one of the wanted values at that place."""
+        values = [self._parse(text).value() for text in wanted]
+        if kept := [row for row in rows if self._parse(row[place]).value() in values]:
+            return kept
+        had = ", ".join(dict.fromkeys(row[place] for row in rows))
+        raise ConfigError(f"{', '.join(wanted)}: hydra.sweeper.pairs has no such value; choose among {had}")
 
     def rules(self, exclude: Sequence[Mapping[str, Any]]) -> list[Rule]:
         """The entries of `exclude` as rules; a job that matches one is left out."""

@@ -1,4 +1,4 @@
-"""The live display of a sweep: its progress, what is being computed, what failed."""
+"""The display of a sweep: its progress, what is being computed, what failed; live in a terminal, else in lines."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mmbench import console
+from mmbench.launcher.log import counted
 from mmbench.launcher.pool import Pool
 from mmbench.store.stages import STAGES
 
@@ -20,6 +21,8 @@ MOST_PRINTED = 20
 """The first reasons are printed as they occur, up to this number."""
 LOOK = 1.0
 """Seconds between two looks at the stages in the store."""
+LINES = 30.0
+"""Seconds between two lines, where there is no terminal."""
 
 
 class Display:
@@ -27,7 +30,7 @@ class Display:
 
     def __init__(self, pool: Pool, total: int) -> None:
         self.pool, self.total = pool, total
-        self._began, self._looked = time.monotonic(), 0.0
+        self._began, self._looked, self._line = time.monotonic(), 0.0, time.monotonic()
         self._stored = pool.outcome.ended
         self._stages: dict[str, str] = {}
         self._printed: set[tuple[str, str]] = set(pool.outcome.problems)
@@ -35,11 +38,13 @@ class Display:
         self._live = Live(console=console.err, refresh_per_second=4, transient=True, get_renderable=self._rendered)
 
     def __enter__(self) -> Display:
-        self._live.__enter__()
+        if console.err.is_terminal:
+            self._live.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._live.__exit__(None, None, None)
+        if console.err.is_terminal:
+            self._live.__exit__(None, None, None)
 
     def tick(self) -> None:
         """Print new problems, and look up the current stages."""
@@ -49,6 +54,17 @@ class Display:
         now = time.monotonic()
         if now - self._looked > LOOK and console.err.is_terminal:
             self._stages, self._looked = self.pool.store.running(), now
+        elif now - self._line > LINES and not console.err.is_terminal:
+            self._line = now
+            console.err.print(escape(self._one_line(now - self._began)), soft_wrap=True)
+
+    def _one_line(self, elapsed: float) -> str:
+        statuses = self.pool.outcome.statuses
+        busy = sum(1 for slot in self.pool.slots if slot.job)
+        return (
+            f"{self.pool.outcome.ended}/{self.total} runs ({counted(statuses)}), {busy} workers busy, "
+            f"{_clock(elapsed)}{self._left(elapsed)}"
+        )
 
     def _print(self, status: str, reason: str) -> None:
         self._left_to_print -= 1

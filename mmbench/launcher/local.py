@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -12,9 +15,12 @@ from rich.markup import escape
 
 from mmbench import console
 from mmbench.config import Settings
+from mmbench.errors import MmbenchError
 from mmbench.launcher.display import COLOURS, Display
+from mmbench.launcher.log import Log, counted
 from mmbench.launcher.outcome import Outcome
-from mmbench.launcher.pool import Options, Pool
+from mmbench.launcher.overrides import command
+from mmbench.launcher.pool import Options, Pool, Watcher
 from mmbench.registry import checked
 from mmbench.run import Run, note_moments
 from mmbench.store.stages import computed
@@ -26,7 +32,7 @@ SHOWN = 10
 """Reasons that the summary lists."""
 
 
-def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
+def run_sweep(runs: list[Run], settings: Settings, options: Options, watchers: Sequence[Watcher] = ()) -> None:
     """Compute the missing runs, show the progress, and print a summary.
 
     After the first Ctrl-C no more runs are started; the second stops those that are running.
@@ -35,23 +41,34 @@ def run_sweep(runs: list[Run], settings: Settings, options: Options) -> None:
         runs: the sweep, without repeats.
         settings: results folder, device, threads.
         options: of the launcher.
+        watchers: are told which runs begin and end.
 
     Raises:
         SystemExit: with status 1 if a run failed, 130 after Ctrl-C, 143 after SIGTERM.
+        MmbenchError: every run would fail: the store cannot be written to, or no worker can start.
     """
     store = Store(Path(settings.results), tell=console.warn)
     store.prepare()
     note_moments(store, runs)
     sweep = store.write_sweep(as_json(runs))
-    pool = Pool(runs, store, settings, options)
+    log = Log(store.root / "logs" / f"{sweep}.log")
+    pool = Pool(runs, store, settings, options, (log, *watchers))
+    log.write(f"started: {len(runs)} runs, {pool.outcome.ended} of them stored; {shlex.join(sys.orig_argv)}")
+    store.tell = log.and_tell(console.warn)
     signals = Signals(pool)
     with following(store, runs, settings.tracker, sweep) as tracking:
-        with Display(pool, len(runs)) as display:
-            with contextlib.suppress(_Stop), signals:
-                pool.run(display.tick)
-            display.tick()
+        try:
+            with Display(pool, len(runs)) as display:
+                with contextlib.suppress(_Stop), signals:
+                    pool.run(display.tick)
+                display.tick()
+        except MmbenchError as error:
+            log.write(f"ended: {error}")
+            raise
         if signals.received and tracking:
             tracking.abandon()
+    how = f"stopped by {signal.Signals(signals.received).name}" if signals.received else pool.stopping or "ended"
+    log.write(f"{how}: {pool.outcome.ended} of {len(runs)} runs ({counted(pool.outcome.statuses)})")
     if signals.received:
         console.warn(
             f"stopped: {pool.outcome.ended} of {len(runs)} runs have their record, and every finished stage is stored "
@@ -116,11 +133,9 @@ def summarise(outcome: Outcome, settings: Settings, elsewhere: bool = False) -> 
         console.say(f"[{COLOURS[status]}]{status}[/] {count} runs: {escape(str(reason))}")
     if more := problems[SHOWN:]:
         runs = sum(count for _, count in more)
-        console.say(f"and {runs} runs for {len(more)} other reasons; mmbench status lists them")
-    statuses = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
-    console.say(
-        f"{outcome.ended} runs: {statuses or 'none has a record'}; {outcome.stored} of them were stored already."
-    )
+        listing = command("status", results=settings.results)
+        console.say(f"and {runs} runs for {len(more)} other reasons; {escape(listing)} lists them")
+    console.say(f"{outcome.ended} runs: {counted(outcome.statuses)}; {outcome.stored} of them were stored already.")
     if not elsewhere:
         console.say(f"Computed: {computed(outcome.computed)}.")
-    console.say(f"Next: [bold]mmbench analyze results={escape(settings.results)}[/]")
+    console.say(f"Next: [bold]{escape(command('analyze', results=settings.results))}[/]")

@@ -45,6 +45,8 @@ class Plan:
     """Number of runs by undefined combination and the reason."""
     stages: dict[str, StagePlan]
     """By kind; one that no run needs is left out."""
+    damaged: int
+    """Results that are there but cannot be used, as far as can be told without reading their tensors."""
 
 
 def plan(runs: list[Run], settings: Settings) -> Plan:
@@ -64,13 +66,16 @@ def plan(runs: list[Run], settings: Settings) -> Plan:
         recorded += record is not None and is_final(record)
         for kind, inputs in run.stages:
             wanted[kind].setdefault(key_of(kind, inputs), run)
-    known = _seconds_by_stage(store)
-    stages = {kind: _stage(kind, needed, store, known) for kind, needed in wanted.items()}
-    return Plan(len(runs), recorded, skipped, stages)
+    known, intact = _stored(store)
+    stages = {kind: _stage(kind, needed, intact, known) for kind, needed in wanted.items()}
+    there = {(kind, key) for kind, needed in wanted.items() for key in needed if store.has_key(kind, key)}
+    return Plan(len(runs), recorded, skipped, stages, len(there - intact))
 
 
-def _stage(kind: str, needed: dict[str, Run], store: Store, known: dict[tuple[str, str, str], float]) -> StagePlan:
-    missing = [run for key, run in needed.items() if not store.has_key(kind, key)]
+def _stage(
+    kind: str, needed: dict[str, Run], intact: set[tuple[str, str]], known: dict[tuple[str, str, str], float]
+) -> StagePlan:
+    missing = [run for key, run in needed.items() if (kind, key) not in intact]
     if kind == "snapshot":  # left by the trainings of the same runs, at no further cost
         return StagePlan(len(needed), len(missing), 0.0, 0, 0)
     keys = [(kind, run.model.name, run.metric.name if kind in MEASURED else "") for run in missing]
@@ -87,15 +92,20 @@ def _steps(run: Run) -> int:
     return 0 if size is None else run.training.in_steps(size).steps
 
 
-def _seconds_by_stage(store: Store) -> dict[tuple[str, str, str], float]:
-    """Median seconds of the stored results, by stage, model family and (for scores) metric."""
+def _stored(store: Store) -> tuple[dict[tuple[str, str, str], float], set[tuple[str, str]]]:
+    """Median seconds of the stored results by stage, model family and (for scores) metric, and what can be used."""
+    # Only the values are checked, and whether the files are there; `mmbench verify` reads them all.
     seconds: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+    intact = set()
     for path in (store.root / "stages").glob("*/*/result.json"):
-        content = read_json(path)
-        if content and content["values"].get("seconds"):
+        content, folder = read_json(path), path.parent
+        if content is None or not all((folder / name).is_file() for name in content.get("files", [""])):
+            continue
+        intact.add((folder.parent.name, folder.name))
+        if content["values"].get("seconds"):
             model, metric = _model_and_metric(content["inputs"])
             seconds[content["kind"], model, metric].append(content["values"]["seconds"])
-    return {key: median(values) for key, values in seconds.items()}
+    return {key: median(values) for key, values in seconds.items()}, intact
 
 
 def _model_and_metric(inputs: dict[str, Any]) -> tuple[str, str]:

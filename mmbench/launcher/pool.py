@@ -6,10 +6,11 @@ fails. The store says which runs are left, so two sweeps can share it and an int
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, wait
-from typing import Any, ClassVar, Literal
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import wait
+from typing import Any, ClassVar, Literal, Protocol
 
 import psutil
 from pydantic import Field, field_validator
@@ -22,10 +23,13 @@ from mmbench.launcher.schedule import Job, Schedule
 from mmbench.launcher.worker import Result, Slot, end_server, worker_context
 from mmbench.registry import Component
 from mmbench.run import Run
+from mmbench.store.running import waiting_for
 from mmbench.store.store import Store
 
 TICK = 0.25
 """Seconds between two looks at the workers."""
+SOON = 5.0
+"""Seconds without any progress, after which is said whom the sweep waits for."""
 
 
 class Options(Component):
@@ -43,6 +47,8 @@ class Options(Component):
     """Seconds that a run may take; then its worker is ended."""
     memory_limit: float | None = Field(None, gt=0)
     """GiB that a worker may take. Without it, the largest is ended only when the machine's memory is nearly used up."""
+    target: str = "gain"
+    """The column of a record that a sweeper such as `hydra/sweeper=optuna` optimises."""
 
     @field_validator("slots", mode="before")
     @classmethod
@@ -52,10 +58,23 @@ class Options(Component):
         return slots
 
 
+class Watcher(Protocol):
+    """Is told which runs begin and end."""
+
+    def started(self, run: Run) -> None:
+        """A worker has been given the run; again, if it is tried again."""
+
+    def ended(self, run: Run, record: dict[str, Any]) -> None:
+        """The run has its record (`status` and `error`, at least)."""
+
+
 class Pool:
     """A running sweep, which can be displayed and controlled."""
 
-    def __init__(self, runs: list[Run], store: Store, settings: Settings, options: Options) -> None:
+    def __init__(
+        self, runs: list[Run], store: Store, settings: Settings, options: Options, watchers: Sequence[Watcher] = ()
+    ) -> None:
+        self.watchers = watchers
         self.store, self.settings, self.options = store, settings, options
         self.outcome = Outcome()
         self.slots: list[Slot] = []
@@ -63,7 +82,7 @@ class Pool:
         """Why no more runs are started."""
         self._missing = still_to_run(runs, store, self.outcome)
         self._schedule = Schedule(self._missing, lambda run: store.has("base", run.base_inputs), options.retries)
-        self._looked = 0.0
+        self._looked, self._at_work, self._told = 0.0, time.monotonic(), ""
 
     def run(self, tick: Callable[[], None]) -> Outcome:
         """Execute the runs that have no final record yet; `tick` is called a few times a second meanwhile.
@@ -88,6 +107,7 @@ class Pool:
                 if self.stopping and not any(slot.job for slot in self.slots):
                     break  # do not wait for workers that are still starting
                 self._guard()
+                self._tell_waiting()
                 tick()
         except BaseException:
             self.kill()
@@ -115,6 +135,8 @@ class Pool:
             slot.close()
             if slot.job:
                 self.store.remove_heartbeat(slot.job.run.run_id)
+        with contextlib.suppress(StoreError):
+            self.store.prepare()  # removes what they were writing
 
     def _open(self, tick: Callable[[], None]) -> None:
         """Open the slots. The first worker counts the GPUs."""
@@ -139,23 +161,26 @@ class Pool:
     def _hand_out(self) -> bool:
         """Give work to the slots that have none; False when all is done."""
         for number, slot in enumerate(self.slots):
-            if slot.future is None and not self.stopping:
+            if slot.free and not self.stopping:
                 job = self._schedule.take(number)
                 if job is not None:
                     slot.start(job, self.store)
+                    for watcher in self.watchers if not job.base_only else ():
+                        watcher.started(job.run)
         return any(slot.job for slot in self.slots) or (self._schedule.waiting > 0 and not self.stopping)
 
     def _ended(self) -> list[Slot]:
-        """Wait a moment; returns the slots whose future has ended."""
-        futures = {slot.future: slot for slot in self.slots if slot.future is not None}
-        if not futures:
-            time.sleep(TICK)
-        return [futures[future] for future in wait(futures, TICK, FIRST_COMPLETED).done]
+        """Wait a moment; returns the slots whose worker has answered, or died."""
+        wait([slot.child.pipe for slot in self.slots], TICK)
+        return [slot for slot in self.slots if slot.child.ready()]
 
     def _collect(self, slot: Slot) -> None:
         number = self.slots.index(slot)
         job, result = slot.collect()
         if job is None:
+            return
+        if result is None:  # the worker was dead already when it was given the job
+            self._schedule.busy(number, job)
             return
         if isinstance(result, str):
             self._record_death(job, result)
@@ -166,6 +191,7 @@ class Pool:
         if result.busy:
             self._schedule.busy(number, job)
         else:
+            self._at_work = time.monotonic()
             self._schedule.done(job)
             self._count(job, result)
 
@@ -174,22 +200,36 @@ class Pool:
             return
         retry = result.record["status"] == "failed" and not result.record["final"]
         if not (retry and self._schedule.again(job)):
-            self._add(result.record)
+            self._add(job.run, result.record)
 
     def _record_death(self, job: Job, reason: str) -> None:
         """Record the runs that failed because their worker died."""
-        if any(beat.run_id == job.run.run_id for beat in self.store.interrupted()):  # not another sweep's
-            self.store.remove_heartbeat(job.run.run_id)
+        self.store.remove_heartbeat(job.run.run_id)
         if job.base_only:
             reason = f"training its base model: {reason}"
         for run in self._schedule.died(job):
             record = {**run.identity(), "status": "failed", "error": reason, "error_type": "ProcessExpired"}
-            self._add(self.store.write_record(record))  # a record that the worker finished is kept
+            self._add(run, self.store.write_record(record))  # a record that the worker finished is kept
 
-    def _add(self, record: dict[str, Any]) -> None:
+    def _add(self, run: Run, record: dict[str, Any]) -> None:
         self.outcome.add(record)
+        for watcher in self.watchers:
+            watcher.ended(run, record)
         if record["status"] == "failed" and self.options.on_error == "stop" and not self.stopping:
             self.stopping = "a run failed, and hydra.launcher.on_error is stop"
+
+    def _tell_waiting(self) -> None:
+        """If every worker waits for another sweep, say for whom; again only when that changes."""
+        now = time.monotonic()
+        if any(slot.worker is None or (slot.job and now - slot.since > 4 * TICK) for slot in self.slots):
+            self._at_work = now
+        elif now - self._at_work > SOON and self._schedule.waiting:
+            self._at_work = now
+            ours = {slot.worker.pid for slot in self.slots if slot.worker}
+            message = waiting_for(beat for beat in self.store.active() if beat.pid not in ours)
+            if message != self._told:
+                self._told = message
+                self.store.tell(message)
 
     def _guard(self) -> None:
         """End jobs that exceed the limits of time or memory."""

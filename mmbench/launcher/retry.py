@@ -11,6 +11,7 @@ from mmbench.config import Settings
 from mmbench.errors import ConfigError, StoreError
 from mmbench.run import Run, is_final
 from mmbench.store.store import Store, look
+from mmbench.store.survey import superseded
 from mmbench.sweep import enter, recreate
 
 
@@ -33,7 +34,9 @@ def failed(settings: Settings) -> list[Run]:
         console.say(f"{count} runs are not tried again: they would give the same {kind}.")
     wanted = {run_id for run_id, record in records.items() if not is_final(record)}
     folders: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
-    for sweep in store.sweeps():
+    sweeps = store.sweeps()
+    wanted -= superseded(sweeps)  # the sweep was started again with other data
+    for sweep in sweeps:
         for run_id in wanted & sweep.get("configs", {}).keys():
             folders[sweep["folder"]][run_id] = sweep["configs"][run_id]
     if not folders:

@@ -11,9 +11,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from mmbench.arguments import several, shown, whole
 from mmbench.data.base import Split
+from mmbench.data.given import pair_of
 from mmbench.errors import ConfigError, DataError, MmbenchError, ScoreError
 from mmbench.metrics.subject import Base, Expand, Subject
+from mmbench.models.measurable import full_dtype
+from mmbench.models.table import Table
 from mmbench.registry import Component, Registry
 from mmbench.training.moments import Moment
 
@@ -78,6 +82,17 @@ class Metric(Component):
         """The options that `reference` depends on; by default all but the moment."""
         return {key: value for key, value in self.describe().items() if key != "after"}
 
+    def check_tables(self, base: Table, large: Table) -> None:
+        """Refuse networks before any of them is trained; most metrics have nothing to check.
+
+        Args:
+            base: the axis table of the base model.
+            large: that of the expanded model.
+
+        Raises:
+            UndefinedError: the metric is not defined for them.
+        """
+
     @abstractmethod
     def measure(self, subject: Subject) -> Estimate:
         """The score of the subject's network.
@@ -96,11 +111,11 @@ Images = tuple["torch.Tensor", "torch.Tensor"]
 
 def measure(
     model: nn.Module,
-    data: Images,
-    metric: str | Metric,
+    data: Any,
+    metric: str | Mapping[str, Any] | Metric,
     *,
     seed: int = 0,
-    validation: Images | None = None,
+    validation: Any = None,
     base: nn.Module | None = None,
     expand: Expand | None = None,
     **options: Any,
@@ -109,8 +124,9 @@ def measure(
 
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
-        metric: the name of a metric, with its options as keywords, or a metric.
+        data: training images and integer labels (N,), tensors or arrays; or a data set of such examples; or a loader of
+            batches. Cast to the model's dtype (float32 for a model in half precision) and device.
+        metric: the name of a metric, with its options as keywords; or a dictionary of both; or a metric.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
         base: the network that `model` was expanded from, which some metrics need.
@@ -129,9 +145,7 @@ def measure(
     """
     if options and not isinstance(metric, str):
         raise ConfigError(f"this Metric already has its options: give {', '.join(options)} when you create it")
-    if not isinstance(metric, (str, Metric)):
-        raise ConfigError(f"metric must be a name or a Metric, not {metric!r}")
-    chosen = METRICS.create({"name": metric, **options}) if isinstance(metric, str) else metric
+    chosen = METRICS.made({"name": metric, **options} if isinstance(metric, str) else metric, Metric)  # type: ignore[type-abstract]
     if chosen.after:
         raise ConfigError(f"metric.after = {chosen.after} is for runs; here, give the network as it is at that moment")
     return score(chosen, subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand))
@@ -139,11 +153,11 @@ def measure(
 
 def measure_all(
     model: nn.Module,
-    data: Images,
-    metrics: Iterable[str | Metric] | None = None,
+    data: Any,
+    metrics: Iterable[str | Mapping[str, Any] | Metric] | str | Metric | None = None,
     *,
     seed: int = 0,
-    validation: Images | None = None,
+    validation: Any = None,
     base: nn.Module | None = None,
     expand: Expand | None = None,
 ) -> Mapping[str, Estimate | MmbenchError]:
@@ -151,7 +165,8 @@ def measure_all(
 
     Args:
         model: a classifier, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        data: training images and integer labels (N,), tensors or arrays; or a data set of such examples; or a loader of
+            batches. Cast to the model's dtype (float32 for a model in half precision) and device.
         metrics: names or metrics; all registered ones, with their default options, if it is not given.
         seed: of all random draws.
         validation: held-out images and labels, which some metrics need.
@@ -166,8 +181,9 @@ def measure_all(
         ConfigError: an unknown metric.
         DataError: images and labels that do not match.
     """
-    wanted = METRICS.names() if metrics is None else metrics
-    chosen = [METRICS.create({"name": metric}) if isinstance(metric, str) else metric for metric in wanted]
+    allowed = f"names of metrics ({', '.join(METRICS.names())}), or metrics"
+    one = [metrics] if isinstance(metrics, Metric) else METRICS.names() if metrics is None else metrics
+    chosen = [METRICS.made(metric, Metric, "metrics") for metric in several("metrics", one, allowed)]  # type: ignore[type-abstract]
     subject = subject_of(model, data, seed=seed, validation=validation, base=base, expand=expand)
     results: dict[str, Estimate | MmbenchError] = {}
     for metric in chosen:
@@ -201,11 +217,11 @@ def score(metric: Metric, subject: Subject) -> Estimate:
 
 def subject_of(
     model: nn.Module,
-    data: Images,
+    data: Any,
     *,
     seed: int = 0,
     images_seed: int | None = None,
-    validation: Images | None = None,
+    validation: Any = None,
     base: nn.Module | Base | None = None,
     expand: Expand | None = None,
 ) -> Subject:
@@ -213,7 +229,8 @@ def subject_of(
 
     Args:
         model: a classifier with floating-point parameters, images (N, C, H, W) to logits (N, classes).
-        data: training images and integer labels (N,), tensors or arrays; cast to the model's dtype and device.
+        data: training images and integer labels (N,), tensors or arrays; or a data set of such examples; or a loader of
+            batches. Cast to the model's dtype (float32 for a model in half precision) and device.
         seed: of all random draws except the choice of images.
         images_seed: of the choice of images; `seed` if it is not given.
         validation: held-out images and labels.
@@ -224,6 +241,7 @@ def subject_of(
         The subject.
 
     Raises:
+        ConfigError: `seed` is no integer, or `expand` no function.
         DataError: not a network, or images and labels that do not match.
     """
     reference = next(model.parameters(), None) if isinstance(model, nn.Module) else None
@@ -236,15 +254,22 @@ def subject_of(
         raise DataError(
             f"base must be a network (nn.Module), the one before its expansion: got {type(before).__name__}"
         )
-    train = _split(data, reference, "")
-    held_out = None if validation is None else _split(validation, reference, " as validation")
+    if expand is not None and not callable(expand):
+        raise ConfigError(
+            f"expand = {shown(expand)} is not allowed: must be a function of a network like base and the number of a "
+            "draw, such as lambda small, draw: mmbench.expand(small, 'net2wider', seed=draw)"
+        )
+    seed = whole("seed", seed)
+    target = torch.empty(0, dtype=full_dtype(model), device=reference.device)
+    train = _split(data, target, "")
+    held_out = None if validation is None else _split(validation, target, " as validation")
     return Subject(model, train, validation=held_out, base=base, expand=expand, seed=seed, images_seed=images_seed)
 
 
-def _split(data: Images, reference: torch.Tensor, purpose: str) -> Split:
+def _split(data: Any, reference: torch.Tensor, purpose: str) -> Split:
     try:
-        images, labels = (torch.as_tensor(part).detach() for part in data)
-    except (TypeError, ValueError, RuntimeError) as error:
+        images, labels = (part.detach() for part in pair_of(data))
+    except ConfigError as error:
         raise DataError(f"measure needs a pair of tensors, images and labels{purpose}: {error}") from error
     if images.dim() == 0 or labels.dim() == 0 or len(images) != len(labels) or not len(labels):
         raise DataError(

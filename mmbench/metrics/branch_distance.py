@@ -24,23 +24,21 @@ from torch import Tensor, nn
 from mmbench.data.base import Split
 from mmbench.landscape.branches import sgd_branches, shortened
 from mmbench.landscape.distances import distances, pair_mean
-from mmbench.landscape.paths import barrier, move, place
-from mmbench.landscape.surface import Surface
+from mmbench.landscape.heights import barrier_between
 from mmbench.metrics.base import METRICS, Estimate, Metric
 from mmbench.metrics.subject import Subject
-from mmbench.models.copies import copied
 from mmbench.training.recipes import SGD, AnyTraining
 
 
 @METRICS.register("branch_distance")
 class BranchDistance(Metric):
-    """Mean distance of trained copies; the standard error is the jackknife's over the branches (three at least)."""
+    """Mean distance of trained copies; the standard error is over the branches (three at least)."""
 
     expected_sign = 1
     compares = True
 
-    branches: int = Field(3, ge=2)
-    """K, the trained copies; three give a standard error."""
+    branches: int = Field(4, ge=2)
+    """K, the trained copies; three give a standard error, four a closer one."""
     fraction: float = Field(0.025, gt=0, le=1)
     """Length of a branch as a fraction of the training; 1 trains each to the end."""
     unit: Literal["filter", "none"] = "filter"
@@ -69,8 +67,8 @@ class BranchDistance(Metric):
         """The distance, without unit or in units of the weights.
 
         Returns:
-            The estimate. `details` hold both distances and the mean barrier between two branches, in nats, at the
-            middle of the line, with batch norms on the statistics of the images.
+            The estimate. `details` hold both distances and the mean barrier between two branches, in nats, with
+            batch norms on the statistics of the images.
         """
         models = subject.once(("branches", repr(self.reference_options())), lambda: self._branches(subject))
         apart = distances(models, by_filter=self.unit == "filter")
@@ -84,6 +82,7 @@ class BranchDistance(Metric):
     def _branches(self, subject: Subject) -> list[nn.Module]:
         recipe = shortened(self.training.in_steps(len(subject.train)), self.fraction)
         generator = subject.generator("branch_distance")
+        subject.require_logits()
         found = sgd_branches(subject.network(), subject.train, recipe, self.branches, generator)
         return [branch.model for branch in found]
 
@@ -98,14 +97,6 @@ class BranchDistance(Metric):
 
 
 def _barrier(models: Sequence[nn.Module], images: Split) -> float:
-    """Mean over the pairs of the barrier at the middle of the line; infinite where a loss is not finite."""
-    walker = Surface(copied(models[0]).requires_grad_(), images, batch_statistics=True)
-    places = [place(model) for model in models]
-
-    def loss(a: int, b: int, alpha: float) -> float:
-        move(walker, places[a], places[b], alpha)
-        return walker.loss()
-
-    ends = [loss(i, i, 0.0) for i in range(len(models))]
-    heights = [barrier([ends[i], loss(i, j, 0.5), ends[j]]) for i, j in combinations(range(len(models)), 2)]
+    """Mean over the pairs of the barrier on the line; infinite where a loss is not finite."""
+    heights = [barrier_between(a, b, images) for a, b in combinations(models, 2)]
     return sum(heights) / len(heights)

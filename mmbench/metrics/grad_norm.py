@@ -1,8 +1,9 @@
 """Norm of the loss's gradient (Abdelfattah et al., 2021); L is the mean cross-entropy.
 
-`norm = whole` is ||grad L||_2 over all parameters. `norm = layers` is the sum over linear layers and convolutions of
-||dL/dW||_2, W a layer's kernel: the score of the published code, which leaves out biases and normalisation layers. At
-equal ||grad L|| it grows with the number of layers. A network with a steep loss learns fast: expected sign +1.
+`norm = whole` is ||grad L||_2 over all trainable parameters. `norm = layers` is the sum over linear layers and
+convolutions of ||dL/dW||_2, W a layer's kernel: the score of the published code, which leaves out biases and
+normalisation layers. At equal ||grad L|| it grows with the number of layers. A network with a steep loss learns fast:
+expected sign +1.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class GradNorm(OnOneBatch):
 
     def look(self, subject: Subject) -> Estimate:
         """The norm, in nats per parameter unit."""
+        subject = subject.plain if self.norm == "layers" else subject
         gradients = self.gradients(subject)
         if self.norm == "layers":
             gradients = {name: gradients[name] for name in kernels(self.surface(subject).model)}

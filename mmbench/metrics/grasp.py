@@ -28,7 +28,7 @@ class GraSP(OnOneBatch):
 
     def look(self, subject: Subject) -> Estimate:
         """The sum over kernel weights of -w (Hg), in squared nats per squared parameter unit."""
-        surface = self.surface(subject)
+        surface = self.surface(subject.plain)
         weights = list(kernels(surface.model).values())
         gradient, product = ([torch.zeros_like(w) for w in weights] for _ in range(2))
         with sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative

@@ -1,4 +1,4 @@
-"""Norm of the parameters: ||w||_2 over all of them, biases and normalisation layers included.
+"""Norm of the trainable parameters: ||w||_2, biases and normalisation layers included.
 
 Bounds on the generalisation gap grow with the norm of the weights (Neyshabur et al., 2015), so the expected sign is -1.
 The norm also grows with the size of the network. It is not invariant under rescalings that keep the function (of a ReLU
@@ -21,5 +21,6 @@ class L2Norm(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The norm, in parameter units."""
-        norms = [torch.linalg.vector_norm(p.detach(), dtype=torch.float64) for p in subject.network().parameters()]
+        trainable = [p.detach() for p in subject.network().parameters() if p.requires_grad]
+        norms = [torch.linalg.vector_norm(p, dtype=torch.float64) for p in trainable]
         return Estimate(float(torch.stack(norms).norm()), 0.0)

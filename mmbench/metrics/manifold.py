@@ -33,6 +33,7 @@ from mmbench.landscape.midpoints import Lines, Statistics
 from mmbench.landscape.permutations import Walk, choose, clones, orders, table_of
 from mmbench.metrics.base import METRICS, Estimate, Metric
 from mmbench.metrics.subject import Subject
+from mmbench.models.table import Table
 from mmbench.statistics.barriers import metric_from_barriers, share, standard_error, threshold
 
 
@@ -70,6 +71,19 @@ class Manifold(Metric):
         """All but the quantile, which is read off the barriers, and the moment."""
         return {key: value for key, value in super().reference_options().items() if key != "quantile"}
 
+    def check_tables(self, base: Table, large: Table) -> None:
+        """Choose the layer, which a network may lack.
+
+        Args:
+            base: the axis table of the base model.
+            large: that of the expanded model.
+
+        Raises:
+            UndefinedError: there is no such layer, or it is too small.
+        """
+        choose(base, self.layer)
+        choose(large, self.layer, base)
+
     def reference(self, base: Subject) -> Mapping[str, Tensor]:
         """The base model's barriers.
 
@@ -87,6 +101,7 @@ class Manifold(Metric):
             along the first two chains of the network (`curve0`, `curve1`) and of the base model (`base_curve0`, ...).
             Its tensors: all `barriers` of the network; those of its base model are the metric's reference.
         """
+        subject.require_logits()
         theirs = subject.reference(self)["barriers"].numpy()
         model = subject.network()
         table = table_of(model)

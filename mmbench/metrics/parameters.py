@@ -1,4 +1,8 @@
-"""Number of trainable parameters: the first baseline that any metric must beat. Expected sign +1."""
+"""Number of trainable parameters: the first baseline that any metric must beat. Expected sign +1.
+
+Frozen parameters (`requires_grad = False`) do not count; `details["all"]` includes them. Where none is trainable, all
+count, as for every other metric.
+"""
 
 from __future__ import annotations
 
@@ -14,4 +18,6 @@ class Parameters(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """Count."""
-        return Estimate(sum(p.numel() for p in subject.network().parameters()), 0.0)
+        parameters = list(subject.network().parameters())
+        trainable = sum(p.numel() for p in parameters if p.requires_grad)
+        return Estimate(trainable, 0.0, details={"all": float(sum(p.numel() for p in parameters))})

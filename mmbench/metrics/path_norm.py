@@ -37,6 +37,7 @@ class PathNorm(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The logarithm, in nats."""
+        subject = subject.plain
         surface = subject.surface(PROBED)
         if not subject.once(("piecewise multilinear", PROBED), lambda: piecewise_multilinear(surface)):
             raise UndefinedError(

@@ -21,6 +21,7 @@ class SNIP(OnOneBatch):
 
     def look(self, subject: Subject) -> Estimate:
         """Sum of |w dL/dw| in nats."""
+        subject = subject.plain
         gradients = self.gradients(subject)
         weights = kernels(self.surface(subject).model)
         return Estimate(sum(float((w.detach() * gradients[k]).abs().sum().double()) for k, w in weights.items()), 0.0)

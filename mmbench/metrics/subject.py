@@ -10,13 +10,22 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from mmbench.data.base import Split
 from mmbench.errors import DataError, UndefinedError
 from mmbench.landscape.surface import Surface
 from mmbench.metrics._ledger import Ledger
-from mmbench.metrics._sound import require_sound
+from mmbench.metrics._sound import require_independent, require_logits, require_output, require_sound
 from mmbench.models.copies import copied
+from mmbench.models.measurable import (
+    full_dtype,
+    in_full,
+    unwrap_inside,
+    unwrapped,
+    without_checkpoints,
+    without_parametrizations,
+)
 from mmbench.models.reading import architecture_of
 from mmbench.training.loop import train
 from mmbench.training.recipes import Training
@@ -49,6 +58,10 @@ class Subject:
     All metrics on one subject see the same images, and results that they share (a gradient, a Lanczos run, the network
     after k steps) are computed once. A shared result does not depend on which metric asks first, and its cost is
     charged to every metric that uses it.
+
+    A network in half precision is measured in single precision, a wrapped one (`DataParallel`, compiled) without its
+    wrapper, and activations are not checkpointed. Frozen parameters (`requires_grad = False`) are constants, as in
+    training; a network without any trainable parameter counts as wholly trainable.
     """
 
     def __init__(
@@ -68,7 +81,7 @@ class Subject:
 
         Args:
             model: images (N, C, H, W) to logits (N, classes).
-            train: training images in the model's dtype and labels (N,), on the model's device.
+            train: training images and labels (N,), on the model's device.
             validation: held-out images and labels, for the metrics that need them.
             base: the network that `model` was expanded from, for the metrics that need it; a `Base` if several subjects
                 with the same base, data and seed share its results.
@@ -80,8 +93,9 @@ class Subject:
             losses: (steps,) of the expanded model's training so far, in nats, if it has begun.
             epoch_steps: steps per epoch of that training.
         """
-        self.train, self._model = train, model
-        self._validation, self._expand = validation, expand
+        self._model, dtype = model, full_dtype(model)
+        self.train, self._expand = _cast(train, dtype), expand
+        self._validation = None if validation is None else _cast(validation, dtype)
         self._base = base if base is None or isinstance(base, Base) else Base(base)
         self._seed, self._images_seed = seed, seed if images_seed is None else images_seed
         self._ledger = Ledger()
@@ -116,7 +130,10 @@ class Subject:
     @property
     def base(self) -> nn.Module:
         """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it was not given."""
-        return _copied(self._known_base.model)
+        base = _copied(self._known_base.model)
+        images = self.images(PROBED).images.to(full_dtype(base))
+        self.once("base gives logits", lambda: require_logits(base, images, "base"))
+        return base
 
     @property
     def has_base(self) -> bool:
@@ -134,11 +151,21 @@ class Subject:
         if self._expand is None:
             raise UndefinedError("this metric needs the expansion itself: give expand=function, called with a network "
                                  "like the base and the number of a draw")  # fmt: skip
+        self.require_logits()
         return _copied(self._expand(small, draw))
 
     def network(self) -> nn.Module:
-        """A copy of the network that may be changed: in evaluation mode, all parameters trainable."""
+        """A copy of the network that may be changed: in evaluation mode, with its trainable parameters."""
         return _copied(self._model)
+
+    def require_output(self) -> None:
+        """Raise `DataError` unless the network takes the images and returns one tensor."""
+        self.once("output", lambda: require_output(self.network(), self.images(PROBED).images))
+
+    def require_logits(self) -> None:
+        """Raise `DataError` unless the network takes the images and returns logits, with a class for each label."""
+        images = self.images(PROBED).images
+        self.once("logits", lambda: require_logits(self.network(), images, labels=self._largest_label()))
 
     def generator(self, name: str) -> torch.Generator:
         """A CPU generator for random draws; the same name always gives the same draws."""
@@ -164,11 +191,12 @@ class Subject:
         chosen = torch.randperm(len(split), generator=generator)[:count].to(split.labels.device)
         return Split(split.images[chosen], split.labels[chosen])
 
-    def surface(self, count: int) -> Surface:
+    def surface(self, count: int, batch_statistics: bool = False) -> Surface:
         """The loss on `count` training images, shared by all metrics.
 
         Args:
             count: as for `images`.
+            batch_statistics: whether batch norms use the statistics of the images, which then go through in one pass.
 
         Returns:
             The surface, with its point reset to the network's weights.
@@ -176,15 +204,22 @@ class Subject:
         Raises:
             DataError: the network does not take the images, or has fewer classes than there are labels.
             ScoreError: the network is dead, or its logits are not finite.
-            UndefinedError: two forward passes give different logits, so the loss cannot be differentiated.
+            UndefinedError: two forward passes give different logits, so the loss cannot be differentiated; or the
+                logits of an image depend on the other images, although they go through in pieces.
         """
 
+        def check(surface: Surface) -> None:
+            self.require_logits()
+            require_sound(surface)
+            if not batch_statistics:
+                require_independent(surface)
+
         def make() -> tuple[Surface, torch.Tensor]:
-            surface = Surface(self.network(), self.images(count))
-            self.once("sound", lambda: require_sound(surface.on(self.images(PROBED)), self._largest_label()))
+            surface = Surface(self.network(), self.images(count), batch_statistics)
+            self.once(("sound", batch_statistics), lambda: check(surface.on(self.images(PROBED))))
             return surface, surface.point.clone()
 
-        surface, start = self.once(("surface", min(count, len(self.train))), make)
+        surface, start = self.once(("surface", min(count, len(self.train)), batch_statistics), make)
         surface.point.copy_(start)
         return surface
 
@@ -237,7 +272,7 @@ class Subject:
         """
         key = repr(metric.reference_options())
         if key not in self._references:
-            dtype, own = self.train.images.dtype, next(self._known_base.model.parameters()).dtype
+            dtype, own = self.train.images.dtype, full_dtype(self._known_base.model)
             if own != dtype:
                 raise DataError(f"base has parameters of {own}, the network of {dtype}: give both the same dtype")
             base = Subject(self._known_base.model, self.train, validation=self._validation, seed=self._seed,
@@ -272,11 +307,19 @@ class Subject:
         place = f"after {steps} of {training.describe()}"
         return self.once(place, lambda: self._elsewhere(place, self._trained(steps, training)))
 
+    @property
+    def plain(self) -> Subject:
+        """The subject with weights that are parameters: `self` unless some are parametrised (weight norm)."""
+        if not any(map(is_parametrized, self._model.modules())):
+            return self
+        return self.once("plain weights", lambda: self._elsewhere("plain", without_parametrizations(self.network())))
+
     def measured(self, measure: Callable[[Subject], T]) -> tuple[T, float]:
         """The result of `measure`, and its cost in seconds, including shared results."""
         self._ledger.begin()
         start = time.perf_counter()
-        result = measure(self)
+        with without_checkpoints():
+            result = measure(self)
         return result, time.perf_counter() - start + self._ledger.saved
 
     def _largest_label(self) -> int:
@@ -289,12 +332,13 @@ class Subject:
         return subject
 
     def _trained(self, steps: int, training: Training) -> nn.Module:
+        self.require_logits()
         model = self.network()
         train(model, self.train, training, self.generator("training order"), stop_after=steps)
         return model
 
     def _fresh(self) -> nn.Module:
-        model = self.network()
+        model, given = self.network(), self.network()
         initialised: set[int] = set()
         for module in model.modules():
             if callable(reset := getattr(module, "reset_parameters", None)):
@@ -312,6 +356,10 @@ class Subject:
         else:
             reference = next(model.parameters())
             model = architecture.build(shape).to(reference.device, reference.dtype)
+        with torch.no_grad():
+            for parameter, old in zip(model.parameters(), given.parameters(), strict=True):
+                if not old.requires_grad:
+                    parameter.requires_grad_(False).copy_(old)
         return self._with_statistics(model)
 
     def _with_statistics(self, model: nn.Module) -> nn.Module:
@@ -337,14 +385,20 @@ class Base:
         """Results by key, each with the seconds that it took."""
 
 
+def _cast(split: Split, dtype: torch.dtype) -> Split:
+    return split if split.images.dtype == dtype else Split(split.images.to(dtype), split.labels)
+
+
 def _copied(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode, all parameters trainable, without in-place operations."""
+    """A copy in evaluation mode and at least single precision, without wrappers and in-place operations."""
     try:
-        twin = copied(model)
+        twin = in_full(unwrap_inside(copied(unwrapped(model))))
         for module in twin.modules():
             if isinstance(getattr(module, "inplace", None), bool):
                 setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
-        return twin.eval().requires_grad_(True)
+        if not any(p.requires_grad for p in twin.parameters()):
+            twin.requires_grad_(True)
+        return twin.eval()
     except (RuntimeError, TypeError, ValueError) as error:
         raise UndefinedError(
             f"this {type(model).__name__} cannot be copied and differentiated, so it cannot be measured: {error}"

@@ -54,6 +54,8 @@ class SynFlow(Proxy):
 
     def look(self, subject: Subject) -> Estimate:
         """log sum |w dR/dw|."""
+        subject = subject.plain
+        subject.require_output()
         model, image = subject.network(), torch.ones_like(subject.train.images[:1], dtype=torch.float64)
         names = list(kernels(model))
         for exponent in EXPONENTS:
@@ -63,6 +65,11 @@ class SynFlow(Proxy):
                 total = torch.func.functional_call(model, state, (image * 2.0**exponent,)).sum()
             if torch.isfinite(total):
                 break
+        if not total.requires_grad:
+            raise UndefinedError(
+                "the linearised logits depend on no trainable kernel; does the network end in a softmax? "
+                "It must return logits"
+            )
         if total == 0:
             raise UndefinedError("all paths to the logits are zero; are the classifier's weights still zero?")
         gradients = torch.autograd.grad(total.log(), weights, materialize_grads=True)
@@ -98,6 +105,8 @@ def _linear() -> torch.overrides.TorchFunctionMode:
             if name == "softmax":
                 scores, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else -1)
                 return torch.full_like(scores, 1 / scores.shape[dim])
+            if name == "log_softmax":
+                raise UndefinedError("synflow needs logits: this network takes the logarithm of a softmax")
             if name == "multi_head_attention_forward":
                 raise UndefinedError("synflow cannot look into nn.MultiheadAttention; use timm's attention")
             return function(*args, **kwargs)

@@ -21,7 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmbench.errors import UndefinedError
 from mmbench.metrics.base import METRICS, Estimate, Metric
@@ -42,12 +42,13 @@ class WeightWatcherAlpha(Metric):
 
     def measure(self, subject: Subject) -> Estimate:
         """The mean; `details` has the number of layers fitted and the share of poor fits among them."""
+        subject = subject.plain
         subject.surface(PROBED)  # raises for broken networks
         with _silence():
             library = _library()
             # By default it reads weights in single precision or, on a machine with a GPU, in half precision.
             with patch.object(library.weightwatcher, "torch_T_to_np", _in_full, create=True):
-                watcher = library.WeightWatcher(model=subject.network().cpu())
+                watcher = library.WeightWatcher(model=_layers(subject.network().cpu()))
                 table = watcher.analyze(min_evals=self.eigenvalues, svd_method="accurate")
         alphas = torch.tensor([alpha for alpha in table.get("alpha", []) if alpha > 0], dtype=torch.float64)
         if not len(alphas):
@@ -65,6 +66,15 @@ def _library() -> Any:
     except ImportError:
         raise UndefinedError("this metric needs the library weightwatcher: pip install mmbench[spectra]") from None
     return weightwatcher
+
+
+def _layers(model: nn.Module) -> nn.Module:
+    """The layers whose spectra are fitted, alone: the library fails on many others, such as norms without weights."""
+    kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Embedding)
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    for _, layer in layers:
+        layer.register_parameter("bias", None)
+    return nn.ModuleDict({name.replace(".", "/") or "layer": layer for name, layer in layers})
 
 
 def _in_full(tensor: Tensor) -> np.ndarray:

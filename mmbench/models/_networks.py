@@ -74,6 +74,22 @@ def timm_resnet(
     return model
 
 
+def change_stem(model: Any, kernel_size: int, stride: int, pool: bool) -> None:
+    """Give timm's `ResNet` another stem, such as a 3x3 convolution of stride 1 without a max-pool.
+
+    Args:
+        model: the network; changed in place, a new convolution freshly initialised.
+        kernel_size: side of the convolution.
+        stride: of the convolution.
+        pool: whether its 3x3 max-pool of stride 2 stays.
+    """
+    stem = model.conv1
+    if (stem.kernel_size[0], stem.stride[0]) != (kernel_size, stride):
+        model.conv1 = _conv(stem.in_channels, stem.out_channels, kernel_size, stride)
+    if not pool:
+        model.maxpool = nn.Identity()
+
+
 def resize(block: Any, inner: int, kernel_size: int) -> None:
     """Give one of timm's residual blocks an inner width and a kernel size that its constructor does not offer.
 

@@ -10,6 +10,7 @@ from torch import nn
 from mmbench.data.base import InputShape
 from mmbench.errors import UndefinedError
 from mmbench.models.base import MODELS, Architecture, Sizes
+from mmbench.models.parts import eps_of, outputs, part
 from mmbench.models.table import Group, Table, fixed, into, out, taps
 
 Four = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(False), Field(min_length=4, max_length=4)]
@@ -138,22 +139,24 @@ class ConvNeXt(Architecture):
 
         if not isinstance(model, TimmConvNeXt):
             return None
-        if len(model.stem) != 2:
-            raise ValueError(f"module 'stem' has {len(model.stem)} layers, expected a patch convolution and a norm")
-        if any(not len(stage.blocks) for stage in model.stages):
-            raise ValueError("a stage has no blocks")
-        first = [stage.blocks[0] for stage in model.stages]
-        patch = model.stem[0].kernel_size[0]
-        sizes = cls.of(
-            {
-                "channels": tuple(block.conv_dw.out_channels for block in first),
-                "layers": tuple(len(stage.blocks) for stage in model.stages),
-                "hidden": tuple(block.mlp.fc1.weight.shape[0] for block in first),
-                "kernel_size": first[0].conv_dw.kernel_size[0],
-                "patch_size": patch,
-                "layer_scale": first[0].gamma is not None,
-                "conv_mlp": first[0].use_conv_mlp,
-                "eps": model.stem[1].eps,
-            }
-        )
-        return sizes, InputShape(model.in_chans, 32 * patch, model.num_classes)
+        if len(part(model, "stem", "Sequential")) != 2:
+            raise UndefinedError(f"module 'stem' has {len(model.stem)} layers, expected a patch convolution and a norm")
+        stem, first = part(model, "stem.0", "Conv2d"), []
+        for s in range(len(model.stages)):
+            if not len(part(model, f"stages.{s}", "ConvNeXtStage").blocks):
+                raise UndefinedError(f"module 'stages.{s}', a stage, has no blocks")
+            first.append(part(model, f"stages.{s}.blocks.0", "ConvNeXtBlock"))
+            part(model, f"stages.{s}.blocks.0.conv_dw", "Conv2d")
+            part(model, f"stages.{s}.blocks.0.mlp", "Mlp")
+        sizes = {
+            "channels": tuple(block.conv_dw.weight.shape[0] for block in first),
+            "layers": tuple(len(stage.blocks) for stage in model.stages),
+            "hidden": tuple(block.mlp.fc1.weight.shape[0] for block in first),
+            "kernel_size": first[0].conv_dw.kernel_size[0],
+            "patch_size": stem.kernel_size[0],
+            "layer_scale": first[0].gamma is not None,
+            "conv_mlp": first[0].use_conv_mlp,
+            "eps": eps_of(model, "stem.1", "LayerNorm2d"),
+        }
+        shape = InputShape(stem.weight.shape[1], 32 * stem.kernel_size[0], outputs(model, "head.fc"))
+        return cls.of(sizes), shape

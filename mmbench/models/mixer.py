@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import LayerNorm
 
 from mmbench.data.base import InputShape
-from mmbench.models._patches import count_patches
+from mmbench.models._patches import count_patches, image_size
 from mmbench.models.base import MODELS, Architecture
+from mmbench.models.parts import eps_of, outputs, part
 from mmbench.models.table import Group, Table, fixed, into, out
 
 
@@ -94,15 +95,19 @@ class Mixer(Architecture):
 
         if not isinstance(model, MlpMixer) or not len(model.blocks):
             return None
-        block = model.blocks[0]
-        sizes = cls.of(
-            {
-                "embed_dim": model.embed_dim,
-                "token_hidden": block.mlp_tokens.fc1.out_features,
-                "channel_hidden": block.mlp_channels.fc1.out_features,
-                "layers": len(model.blocks),
-                "patch_size": model.stem.patch_size[0],
-                "eps": block.norm1.eps,
-            }
-        )
-        return sizes, InputShape(model.in_chans, model.stem.img_size[0], model.num_classes)
+        embedding = part(model, "stem", "PatchEmbed")
+        projection = part(model, "stem.proj", "Conv2d")
+        part(model, "blocks.0", "MixerBlock")
+        sizes = {
+            "embed_dim": projection.weight.shape[0],
+            "layers": len(model.blocks),
+            "patch_size": embedding.patch_size[0],
+            "eps": eps_of(model, "blocks.0.norm1"),
+        }
+        for mlp in ("tokens", "channels"):
+            part(model, f"blocks.0.mlp_{mlp}", "Mlp")
+            sizes["token_hidden" if mlp == "tokens" else "channel_hidden"] = part(
+                model, f"blocks.0.mlp_{mlp}.fc1", "Linear"
+            ).weight.shape[0]
+        size = image_size(embedding, "stem")
+        return cls.of(sizes), InputShape(projection.weight.shape[1], size, outputs(model, "head"))

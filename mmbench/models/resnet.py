@@ -12,8 +12,10 @@ from pydantic import Field, Strict, model_validator
 from torch import nn
 
 from mmbench.data.base import InputShape
+from mmbench.errors import UndefinedError
 from mmbench.models.base import MODELS, Architecture
 from mmbench.models.base import Sizes as AllSizes
+from mmbench.models.parts import class_of, outputs, part
 from mmbench.models.table import Group, Table, fixed, into, out, taps
 
 Sizes = Annotated[tuple[Annotated[int, Field(ge=1, le=16384)], ...], Strict(False), Field(min_length=1, max_length=6)]
@@ -49,7 +51,13 @@ class ResNet(Architecture):
     kernel_size: int = Field(3, ge=1, le=31)
     """Side of the blocks' 3x3 convolutions; odd."""
     stem: Literal["3x3", "7x7"] = "3x3"
-    """A 3x3 convolution; or timm's 7x7 convolution of stride 2 and max-pool, for four stages."""
+    """A 3x3 convolution; or timm's class of four stages, whose 7x7 convolution of stride 2 and max-pool can change."""
+    stem_kernel: int | None = Field(None, ge=1, le=31)
+    """Side of the stem's convolution; with stem=7x7 only, 7 unless given."""
+    stem_stride: int | None = Field(None, ge=1, le=4)
+    """Stride of the stem's convolution; with stem=7x7 only, 2 unless given."""
+    stem_pool: bool | None = None
+    """Whether the stem ends in a max-pool; with stem=7x7 only, true unless given."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -60,6 +68,9 @@ class ResNet(Architecture):
                 )
         if self.kernel_size % 2 == 0:
             raise ValueError(f"model.kernel_size = {self.kernel_size} must be odd")
+        derived = self._stem()
+        if self.stem == "3x3" and any(value not in (None, derived[name]) for name, value in self if name in derived):
+            raise ValueError("model.stem_kernel, model.stem_stride and model.stem_pool need model.stem = 7x7")
         if self.stem == "7x7" and (len(self.channels) != 4 or self.channels[0] % 2):
             raise ValueError(
                 "model.stem = 7x7 needs four stages, the first with an even number of channels; model.channels = "
@@ -68,13 +79,20 @@ class ResNet(Architecture):
         return self
 
     def sizes(self) -> AllSizes:
-        """With the inner widths as numbers."""
-        return {**dict(self), "inner": self.inner or self.channels}
+        """With the inner widths and the stem."""
+        given = {name: value for name, value in self if value is not None}
+        return {**dict(self), "inner": self.channels, **self._stem(), **given}
+
+    def _stem(self) -> AllSizes:
+        """The stem as it is unless its parts are given."""
+        large = self.stem == "7x7"
+        return {"stem_kernel": 7 if large else 3, "stem_stride": 2 if large else 1, "stem_pool": large}
 
     @classmethod
     def of(cls, sizes: AllSizes) -> Self:
-        """`inner` is left out where it equals `channels`."""
-        return super().of({**sizes, "inner": None if sizes["inner"] == sizes["channels"] else sizes["inner"]})
+        """`inner` is left out where it equals `channels`, and so are the usual parts of the stem."""
+        derived = {"inner": sizes["channels"], **cls(channels=(2,) * 4, layers=(1,) * 4, stem=sizes["stem"])._stem()}
+        return super().of({**sizes, **{name: None for name, value in derived.items() if sizes[name] == value}})
 
     def unit(self, name: str) -> int:
         """timm's wide stem has an even number of channels."""
@@ -96,7 +114,7 @@ class ResNet(Architecture):
         table, basic = Table(), self.block == "basic"
         square = taps(self.kernel_size), taps(self.kernel_size)
         pixel = fixed(1), fixed(1)
-        stem = fixed(int(self.stem[0])), fixed(int(self.stem[0]))
+        stem = (fixed(self.sizes()["stem_kernel"]),) * 2
 
         previous = "stage0" if basic else "stem"
         table.groups[previous] = Group(self.channels[0])
@@ -129,6 +147,9 @@ class ResNet(Architecture):
 
         make = _networks.SmallResNet if self.stem == "3x3" else _networks.timm_resnet
         model = make(self.block, shape.channels, shape.classes, self.channels, self.layers)
+        if self.stem == "7x7":
+            sizes = self.sizes()
+            _networks.change_stem(model, sizes["stem_kernel"], sizes["stem_stride"], sizes["stem_pool"])
         for stage, inner in zip(self.blocks(), self.sizes()["inner"], strict=True):
             for block in stage:
                 _networks.resize(model.get_submodule(block), inner, self.kernel_size)
@@ -141,28 +162,38 @@ class ResNet(Architecture):
 
         from mmbench.models._networks import SmallResNet
 
-        stages: list[Any]
-        if isinstance(model, SmallResNet):
-            small, stages = True, [*model.stages]
-        elif isinstance(model, TimmResNet):
-            small, stages = False, [model.layer1, model.layer2, model.layer3, model.layer4]
-        else:
+        if not isinstance(model, (SmallResNet, TimmResNet)):
             return None
-        if not all(map(len, stages)):
-            raise ValueError("a stage has no blocks")
-        if not hasattr(model.conv1, "in_channels"):
-            raise ValueError(f"module 'conv1', its stem, is a {type(model.conv1).__name__}, expected one convolution")
-        first = [stage[0] for stage in stages]
-        basic = not hasattr(first[0], "conv3")
-        sizes = cls.of(
-            {
-                "block": "basic" if basic else "bottleneck",
-                "channels": tuple(b.conv2.out_channels if basic else b.conv3.out_channels // 4 for b in first),
-                "layers": tuple(map(len, stages)),
-                "inner": tuple(block.conv1.out_channels for block in first),
-                "kernel_size": first[0].conv2.kernel_size[0],
-                "stem": "3x3" if small else "7x7",
-            }
-        )
-        classes: Any = model.fc.out_features if small else model.num_classes
-        return sizes, InputShape(model.conv1.in_channels, 32 if small else 224, classes)
+        small = isinstance(model, SmallResNet)
+        names = [f"stages.{s}" for s in range(len(model.stages))] if small else [f"layer{s}" for s in range(1, 5)]
+        stages: list[Any] = [part(model, name, "Sequential", "Identity") for name in names]
+        first = []
+        for name, stage in zip(names, stages, strict=True):
+            if not len(list(stage.children())):
+                raise UndefinedError(f"module {name!r}, a stage, has no blocks")
+            first.append(part(model, f"{name}.0", "BasicBlock", "Bottleneck"))
+            for layer in ("conv1", "conv2"):
+                part(model, f"{name}.0.{layer}", "Conv2d")
+        stem, basic = part(model, "conv1", "Conv2d"), class_of(first[0]) == "BasicBlock"
+        if different := [
+            name for name, block in zip(names, first, strict=True) if class_of(block) != class_of(first[0])
+        ]:
+            raise UndefinedError(f"module '{different[0]}.0' is of another kind than '{names[0]}.0'")
+        sizes: AllSizes = {
+            "block": "basic" if basic else "bottleneck",
+            "channels": tuple(_width(block.conv2) if basic else _width(block.conv3) // 4 for block in first),
+            "layers": tuple(map(len, stages)),
+            "inner": tuple(_width(block.conv1) for block in first),
+            "kernel_size": first[0].conv2.kernel_size[0],
+            "stem": "3x3" if small else "7x7",
+            "stem_kernel": stem.kernel_size[0],
+            "stem_stride": stem.stride[0],
+            "stem_pool": isinstance(model, TimmResNet) and class_of(model.maxpool) != "Identity",
+        }
+        if small:  # its stem is what the family says
+            sizes |= cls()._stem()
+        return cls.of(sizes), InputShape(stem.weight.shape[1], 32 if small else 224, outputs(model, "fc"))
+
+
+def _width(layer: nn.Module) -> int:
+    return int(layer.weight.shape[0])  # type: ignore[index]

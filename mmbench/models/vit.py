@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from mmbench.data.base import InputShape
-from mmbench.models._patches import count_patches
+from mmbench.models._patches import count_patches, image_size
 from mmbench.models.base import MODELS, Architecture, Sizes, scaled
+from mmbench.models.parts import class_of, eps_of, outputs, part
 from mmbench.models.table import Group, Table, fixed, into, out
 
 
@@ -45,7 +46,7 @@ class ViT(Architecture):
     patch_size: int = Field(2, ge=1, le=64)
     """Side of a patch in pixels; must divide the image size."""
     pool: Literal["token", "avg"] = "token"
-    """Input of the classifier: the class token, or the average of the patches (then LayerNorm follows the pooling)."""
+    """Input of the classifier: the class token, or the average of the patches."""
     class_token: bool = True
     """Whether there is a class token; `pool=token` needs it."""
     registers: int = Field(0, ge=0, le=64)
@@ -60,6 +61,8 @@ class ViT(Architecture):
     """A learned scale per channel on each residual branch (Touvron et al., 2021)."""
     eps: float = Field(1e-6, gt=0, le=0.1)
     """Epsilon of every LayerNorm."""
+    fc_norm: bool | None = None
+    """Whether the last LayerNorm follows the pooling; true for pool=avg and false for pool=token unless given."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -73,14 +76,16 @@ class ViT(Architecture):
         return self
 
     def sizes(self) -> Sizes:
-        """With the channels of a head as a number."""
-        return {**dict(self), "head_dim": self.head_dim or self.embed_dim // self.heads}
+        """With the channels of a head and the place of the last norm."""
+        fc_norm = self.pool == "avg" if self.fc_norm is None else self.fc_norm
+        return {**dict(self), "head_dim": self.head_dim or self.embed_dim // self.heads, "fc_norm": fc_norm}
 
     @classmethod
     def of(cls, sizes: Sizes) -> Self:
-        """`head_dim` is None if it equals embed_dim / heads."""
-        follows = sizes["heads"] * sizes["head_dim"] == sizes["embed_dim"]
-        return super().of({**sizes, "head_dim": None if follows else sizes["head_dim"]})
+        """`head_dim` is None if it equals embed_dim / heads, and `fc_norm` if it follows the pooling."""
+        head_dim = None if sizes["heads"] * sizes["head_dim"] == sizes["embed_dim"] else sizes["head_dim"]
+        fc_norm = None if sizes["fc_norm"] == (sizes["pool"] == "avg") else sizes["fc_norm"]
+        return super().of({**sizes, "head_dim": head_dim, "fc_norm": fc_norm})
 
     def grown(self, axis: str, factor: float) -> Self:
         """`width`: more heads of the same size, and the stream and hidden units in proportion."""
@@ -127,7 +132,7 @@ class ViT(Architecture):
             if self.layer_scale:
                 table.add(f"{block}.ls1.gamma", stream)
                 table.add(f"{block}.ls2.gamma", stream)
-        table.norm("norm" if self.pool == "token" else "fc_norm", stream)
+        table.norm("fc_norm" if self.sizes()["fc_norm"] else "norm", stream)
         table.linear("head", fixed(shape.classes), into("stream"))
         return table
 
@@ -153,6 +158,7 @@ class ViT(Architecture):
             no_embed_class=not self.embed_prefix,
             reg_tokens=self.registers,
             pre_norm=self.pre_norm,
+            fc_norm=self.sizes()["fc_norm"],
             norm_layer=partial(LayerNorm, eps=self.eps),
         )
         if self.head_dim is not None:  # timm's class has no option for it, but its attention layer has
@@ -168,23 +174,27 @@ class ViT(Architecture):
 
         if not isinstance(model, VisionTransformer) or not len(model.blocks):
             return None
-        embedding, block = model.patch_embed, model.blocks[0]
-        sizes = cls.of(
-            {
-                "embed_dim": model.embed_dim,
-                "heads": block.attn.num_heads,
-                "head_dim": block.attn.head_dim,
-                "hidden": block.mlp.fc1.out_features,
-                "layers": len(model.blocks),
-                "patch_size": embedding.patch_size[0],
-                "pool": "token" if model.global_pool == "token" else "avg",
-                "class_token": model.has_class_token,
-                "registers": model.num_reg_tokens,
-                "embed_prefix": not model.no_embed_class,
-                "pre_norm": hasattr(model.norm_pre, "eps"),
-                "qkv_bias": block.attn.qkv.bias is not None,
-                "layer_scale": hasattr(block.ls1, "gamma"),
-                "eps": block.norm1.eps,
-            }
-        )
-        return sizes, InputShape(embedding.proj.in_channels, embedding.img_size[0], model.num_classes)
+        embedding = part(model, "patch_embed", "PatchEmbed")
+        part(model, "blocks.0", "Block")
+        attention = part(model, "blocks.0.attn", "Attention")
+        projection = part(model, "patch_embed.proj", "Conv2d")
+        sizes = {
+            "embed_dim": projection.weight.shape[0],
+            "heads": attention.num_heads,
+            "head_dim": attention.head_dim,
+            "layers": len(model.blocks),
+            "patch_size": embedding.patch_size[0],
+            "pool": "token" if model.global_pool == "token" else "avg",
+            "class_token": model.has_class_token,
+            "registers": model.num_reg_tokens,
+            "embed_prefix": not model.no_embed_class,
+            "pre_norm": class_of(part(model, "norm_pre", "LayerNorm", "Identity")) == "LayerNorm",
+            "qkv_bias": part(model, "blocks.0.attn.qkv", "Linear").bias is not None,
+            "layer_scale": class_of(part(model, "blocks.0.ls1", "LayerScale", "Identity")) == "LayerScale",
+            "eps": eps_of(model, "blocks.0.norm1"),
+            "fc_norm": class_of(part(model, "fc_norm", "LayerNorm", "Identity")) == "LayerNorm",
+        }
+        part(model, "blocks.0.mlp", "Mlp")
+        sizes["hidden"] = part(model, "blocks.0.mlp.fc1", "Linear").weight.shape[0]
+        size = image_size(embedding, "patch_embed")
+        return cls.of(sizes), InputShape(projection.weight.shape[1], size, outputs(model, "head"))

@@ -5,16 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from mmbench.errors import StoreError
 from mmbench.records.frame import load_records
+from mmbench.records.stages import arrays, rows_with
 from mmbench.statistics.configurations import at_start, prepare
 from mmbench.statistics.manifold_grid import Barriers, grid_of
 
@@ -29,20 +26,21 @@ def manifold_grid(
     target, kendall, spearman, n_runs, n_configurations, and kendall_within, Kendall's tau among the expansions of one
     trained base model, averaged over base models, with its interval. `frame.attrs["choices"]` holds the paper's setting
     (0.4, 1000), fixed beforehand, and the best of the grid with the p-value that accounts for choosing it; see
-    mmbench/statistics/manifold_grid.py.
+    mmbench/statistics/manifold_grid.py. `frame.attrs["remark"]` says why the table is empty, if it is.
 
     Args:
         records: a results folder, or several, or a frame as of `load_records`.
 
     Returns:
-        One row per metric (with its set of options), target, q and n; no row where no barriers are stored.
+        One row per metric (with its set of options), target, q and n; no row where no barriers are stored, or those of
+        fewer than 50 nodes.
 
     Raises:
         StoreError: there is no such folder, or the frame does not say which folder it was loaded from.
     """
     frame = records if isinstance(records, pd.DataFrame) else load_records(records)
     grid = grid_of(at_start(prepare(frame)), read_barriers(frame))
-    grid.table.attrs["choices"] = grid.choices.to_dict("records")
+    grid.table.attrs |= {"choices": grid.choices.to_dict("records"), "remark": grid.remark}
     return grid.table
 
 
@@ -58,41 +56,22 @@ def read_barriers(frame: pd.DataFrame) -> dict[str, Barriers]:
     Raises:
         StoreError: the frame does not say which folder it was loaded from.
     """
-    if frame.empty or not {"score_id", "reference_id", "run_id"} <= set(frame.columns):
-        return {}
-    rows = frame[(frame["status"] == "done") & frame[["score_id", "reference_id"]].notna().all(axis=1)]
+    rows = rows_with(frame, ("score_id", "reference_id", "run_id"))
     if rows.empty:
         return {}
     kept = set(at_start(prepare(rows))["run_id"])
-    stored, found = cache(_stored), {}
-    for row in located(rows[rows["run_id"].isin(kept)]).to_dict("records"):
-        stages = Path(row["store"]) / "stages"
-        candidate = _stored(stages / "score" / str(row["score_id"]))
-        base = stored(stages / "reference" / str(row["reference_id"])) if candidate is not None else None
+    of_base, found = cache(_stored), {}
+    for row in rows[rows["run_id"].isin(kept)].to_dict("records"):
+        candidate = _stored(row["store"], "score", row["score_id"])
+        base = of_base(row["store"], "reference", row["reference_id"]) if candidate is not None else None
         if candidate is not None and base is not None:
             found[str(row["run_id"])] = Barriers(candidate, base)
     return found
 
 
-def located(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the folder of each row in the column `store`; `StoreError` if it does not say."""
-    if "store" in frame:
-        return frame
-    stores = frame.attrs.get("stores", [])
-    if len(stores) != 1:
-        raise StoreError(
-            "the frame does not say which results folder it is from; pass the folder itself, or a frame of "
-            "mmbench.load_records(folder)"
-        )
-    return frame.assign(store=stores[0])
-
-
-def _stored(folder: Path) -> NDArray[np.float64] | None:
-    """The barriers (chains, nodes per chain) in a stage's folder; None if it holds none that can be read."""
-    try:
-        barriers = load_file(folder / "tensors.safetensors").get("barriers")
-    except (OSError, SafetensorError):
-        return None
+def _stored(store: str, stage: str, identity: object) -> NDArray[np.float64] | None:
+    """The barriers (chains, nodes per chain) that a stage keeps; None if it holds none that can be read."""
+    barriers = arrays(store, stage, identity, "tensors").get("barriers")
     if barriers is None or barriers.ndim not in (1, 2) or not barriers.size or np.isnan(barriers).any():
         return None
     return np.atleast_2d(barriers).astype(np.float64)

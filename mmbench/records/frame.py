@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from mmbench.arguments import shown
 from mmbench.errors import ConfigError, StoreError
 from mmbench.records.columns import records_frame
 from mmbench.store.files import read_json, replacing
 from mmbench.store.store import VERSION, Store
+from mmbench.store.survey import superseded
 
 Stores = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -31,6 +33,7 @@ def load_records(path: Stores, where: str | None = None) -> pd.DataFrame:
     * damaged: the paths of files that are damaged or lie under another run's name.
     * other_versions: {path, version} of records of another version of the store.
     * where, filtered: the filter, and how many rows it left out.
+    * superseded: how many failed, skipped and missing runs a later sweep repeats with other data; they are left out.
     * unfinished: how many runs of the store's sweeps have no record yet (`missing`), and how many of these `running`.
     * stores: the folders.
 
@@ -58,16 +61,22 @@ def load_records(path: Stores, where: str | None = None) -> pd.DataFrame:
             elif (version := record.pop("store_version", None)) != VERSION:
                 other_versions.append({"path": str(file), "version": "unknown" if version is None else str(version)})
             else:
+                record.pop("config", None)  # every option of the run, for `mmbench show`
                 records.append({**record, "store": str(folder)} if len(stores) > 1 else record)
+    sweeps = {folder: Store(folder).sweeps() for folder in stores}
+    outdated = {run_id for of_store in sweeps.values() for run_id in superseded(of_store)}
+    left_out = {record["run_id"] for record in records if record["status"] != "done"} & outdated
+    records = [record for record in records if record["run_id"] not in left_out]
     frame = records_frame(records)
     order = [*ORDER, "store"] if "store" in frame else ORDER
     frame = frame.sort_values(order, kind="stable", ignore_index=True)
     total = len(frame)
-    unfinished = _unfinished(stores, frame)
+    unfinished = _unfinished(sweeps, set(frame["run_id"].dropna()) | outdated)
     if where is not None:
         frame = _filtered(frame, where)
     frame.attrs |= {"damaged": damaged, "other_versions": other_versions, "stores": [str(folder) for folder in stores]}
     frame.attrs |= {"where": where, "filtered": total - len(frame), "unfinished": unfinished}
+    frame.attrs["superseded"] = len(left_out)
     return frame
 
 
@@ -80,7 +89,11 @@ def folders(path: Stores) -> list[Path]:
     Raises:
         StoreError: none was named, or one of them is not a folder.
     """
-    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    given: Any = path
+    one = isinstance(given, str | bytes | os.PathLike | pd.DataFrame) or not isinstance(given, Iterable)
+    paths: list[Any] = [given] if one else list(given)
+    for wrong in (one for one in paths if not isinstance(one, str | os.PathLike)):
+        raise StoreError(f"results = {shown(wrong)} is not allowed: must be the path of a results folder, or several")
     if not paths:
         raise StoreError("results is empty; give the folder that `mmbench run results=DIR` wrote to")
     distinct = list(dict.fromkeys(map(Path, paths)))
@@ -115,16 +128,11 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
         text.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _unfinished(stores: Sequence[Path], frame: pd.DataFrame) -> dict[str, int]:
-    """How many runs of the stores' sweeps have no record, and how many of these are running."""
-    recorded = set(frame["run_id"].dropna())
-    wanted: set[str] = set()
-    running: set[str] = set()
-    for folder in stores:
-        store = Store(folder)
-        wanted |= {run_id for sweep in store.sweeps() for run_id in sweep.get("runs", {})}
-        running |= store.running().keys()
-    missing = wanted - recorded
+def _unfinished(sweeps: dict[Path, list[dict[str, Any]]], settled: set[str]) -> dict[str, int]:
+    """How many runs of the stores' sweeps are not settled, and how many of these are running."""
+    wanted = {run_id for of_store in sweeps.values() for sweep in of_store for run_id in sweep.get("runs", {})}
+    running = {run_id for folder in sweeps for run_id in Store(folder).running()}
+    missing = wanted - settled
     return {"missing": len(missing), "running": len(missing & running)}
 
 

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from mmbench.records.barriers import located
+from mmbench.records.stages import arrays, rows_with
 
-NEEDED = {"trained_id", "base_best_validation_accuracy", "epoch_steps", "status"}
+NEEDED = ("trained_id", "base_best_validation_accuracy", "epoch_steps")
 READ = 2000
 """At most this many trainings are read, however large the store: the first by their id, which is a hash."""
 
@@ -40,21 +37,18 @@ def read_gains(frame: pd.DataFrame) -> list[GainCurve]:
     Raises:
         StoreError: the frame does not say which folder it was loaded from.
     """
-    if frame.empty or not set(frame.columns) >= NEEDED:
+    rows = rows_with(frame, NEEDED)
+    if rows.empty:
         return []
-    rows = frame[(frame["status"] == "done") & frame[[*NEEDED]].notna().all(axis=1)]
-    rows = rows.drop_duplicates("trained_id").sort_values("trained_id", kind="stable")[:READ]
-    return list(_curves(located(rows))) if len(rows) else []
+    return list(_curves(rows.drop_duplicates("trained_id").sort_values("trained_id", kind="stable")[:READ]))
 
 
 def _curves(rows: pd.DataFrame) -> Iterator[GainCurve]:
     for row in rows.to_dict("records"):
-        folder = Path(row["store"]) / "stages" / "trained" / str(row["trained_id"])
-        try:
-            stored = load_file(folder / "history.safetensors")
-            steps, accuracies = stored["validation_steps"], stored["validation_accuracy"].astype(float)
-        except (OSError, KeyError, SafetensorError):
+        stored = arrays(row["store"], "trained", row["trained_id"], "history")
+        if not {"validation_steps", "validation_accuracy"} <= stored.keys():
             continue
+        steps, accuracies = stored["validation_steps"], stored["validation_accuracy"].astype(float)
         if len(steps) != len(accuracies) or len(steps) < 2 or not np.isfinite(accuracies).all():
             continue
         epochs = steps / max(float(row["epoch_steps"]), 1.0)

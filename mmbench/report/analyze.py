@@ -33,7 +33,11 @@ class Analysis:
     """The HTML page."""
 
 
-def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], where: str | None = None) -> Analysis:
+def analyze(
+    results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    where: str | None = None,
+    output: str | os.PathLike[str] | None = None,
+) -> Analysis:
     """Judge every metric by the runs stored in the folder `results`, and write all of it to `results`/analysis.
 
     Works on any store: if it is empty, unfinished or has only failures, the report says so. Every file is replaced
@@ -42,6 +46,7 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     Args:
         results: a folder, or several; the analysis is written to the first.
         where: which runs to analyze, a pandas query on the columns of `load_records`: `model == "vit" and budget > 2`.
+        output: the folder to write to instead, as for a store that is read-only.
 
     Returns:
         The records, the tables and the paths of what was written.
@@ -52,9 +57,9 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
     """
     frame = load_records(results, where)
     judgement = judge(frame)
-    folder = folders(results)[0] / "analysis"
+    folder = folders(results)[0] / "analysis" if output is None else Path(output)
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=output is not None, exist_ok=True)
         write_records(frame, folder)
         traces = read_traces(folders(results), frame)
         grid = {"manifold_grid": traces.grid.table, "manifold_grid_choices": traces.grid.choices}
@@ -63,5 +68,7 @@ def analyze(results: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], 
         drawings = draw(frame, judgement, folder / "figures", traces)
         report = write_report(frame, judgement, folder, drawings, traces)
     except OSError as error:
-        raise StoreError(f"cannot write the analysis to {folder}: {error.strerror or error}") from error
+        raise StoreError(
+            f"cannot write the analysis to {folder}: {error.strerror or error}; name another folder with output=DIR"
+        ) from error
     return Analysis(frame, judgement.correlations, judgement, folder, report)

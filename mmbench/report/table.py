@@ -147,7 +147,7 @@ def cost(row: Row) -> str:
 SIGN: Column = ("sign", sign)
 RHO: Column = ("ρ", column("within_base_spearman"))
 INTERVAL: Column = ("95 % interval", interval_of("within_base_low", "within_base_high"))
-OVERALL: Column = ("overall ρ", column("spearman"))
+OVERALL: Column = ("overall", column("spearman"))
 PARTIAL: Column = ("partial", column("partial_spearman"))
 EQUAL: Column = ("equal budget", column("equal_budget_spearman"))
 REGRET: Column = ("regret", column("regret_at_1", points))

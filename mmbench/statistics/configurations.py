@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mmbench.arguments import shown
+from mmbench.errors import ConfigError
 from mmbench.statistics.seed_luck import without_seed_luck
 from mmbench.statistics.target import MATCHED, with_targets
 
@@ -51,7 +53,15 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One row per run. `number` is that of its configuration; `measured` is the metric without its moment, and
         `moment` the moment in words, empty right after the expansion.
+
+    Raises:
+        ConfigError: it is no frame.
     """
+    if not isinstance(frame, pd.DataFrame):
+        raise ConfigError(
+            f"frame = {shown(frame)} is not allowed: must be a frame of records, as "
+            'mmbench.load_records("results") returns it'
+        )
     frame = frame.copy(deep=False)
     frame.attrs = {}  # pandas copies them, with their lists of files, whenever a column is taken
     n = len(frame)

@@ -73,6 +73,8 @@ class Grid:
     """One row per metric (with its set of options), target, q and n."""
     choices: pd.DataFrame = field(default_factory=lambda: _frame([], CHOICES))
     """One row per metric, target and choice (`fixed`, `best`)."""
+    remark: str = ""
+    """Why the table is empty; empty if it is not."""
 
 
 def grid_of(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> Grid:
@@ -89,7 +91,8 @@ def grid_of(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> Grid:
         barriers: by the id of the run.
 
     Returns:
-        The tables; empty without barriers. Settings with more nodes than are stored are left out.
+        The tables; empty without barriers, which the remark says. Settings with more nodes than are stored are left
+        out.
     """
     known = runs[runs["run_id"].isin(barriers.keys())]
     rows: list[dict[str, object]] = []
@@ -104,7 +107,19 @@ def grid_of(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> Grid:
                 cells.append({"metric": metric, "target": target, "q": q, "n": n, **_correlations(cell, target)})
             rows += cells
             choices += _choices(cells, members, target, scores)
-    return Grid(_frame(rows, COLUMNS), _frame(choices, CHOICES))
+    return Grid(_frame(rows, COLUMNS), _frame(choices, CHOICES), "" if rows else _why_empty(known, barriers))
+
+
+def _why_empty(runs: pd.DataFrame, barriers: Mapping[str, Barriers]) -> str:
+    most = max((barriers[str(run_id)].nodes for run_id in runs["run_id"]), default=0)
+    if not most:
+        return "No barriers are stored: run the metric manifold."
+    if most < NODES[0]:
+        return (
+            f"The grid begins at {NODES[0]} nodes, and at most {most} are stored for a network: run the metric with "
+            f"metric.nodes={NODES[0]} or more ({CHOICE[1]} for all of the paper's settings)."
+        )
+    return "No run with stored barriers has a gain yet."
 
 
 def _frame(rows: list[dict[str, object]], columns: Mapping[str, str]) -> pd.DataFrame:

@@ -186,3 +186,16 @@ def _bytes(path: Path) -> bytes:
         if error.errno in _ABSENT:
             raise DamagedError(f"{path.name} is missing") from None
         raise
+
+
+def last_written(path: Path) -> tuple[int, str]:
+    """A key that sorts files by the time at which they were last written."""
+    try:
+        return path.stat().st_mtime_ns, path.name
+    except OSError:  # removed meanwhile
+        return 0, path.name
+
+
+def unreadable(path: Path, error: OSError) -> str:
+    """The message for an unreadable file, which is not set aside: it may be intact, and another user's."""
+    return f"{path} cannot be read: {error.strerror}; make it readable, or remove it to compute it again"

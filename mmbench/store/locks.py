@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -20,6 +21,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 
+SOON = 5.0
 _HELD = (errno.EAGAIN, errno.EWOULDBLOCK)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EIO, errno.EACCES)
 
@@ -29,8 +31,8 @@ class HeldError(Exception):
 
 
 @contextlib.contextmanager
-def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock for the block's duration.
+def lock(path: Path, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[bool]:
+    """Hold the lock for the block's duration; `waiting` is called once if that takes more than `SOON` seconds.
 
     The file is removed at the end, so that lock files do not pile up. A process that waited for a removed file sees
     that it has no name any more, and locks the new file of that name.
@@ -42,7 +44,14 @@ def lock(path: Path, *, wait: bool = True) -> Iterator[bool]:
         HeldError: another process holds it, and `wait` is false.
         OSError: no lock file can be made (a full disk, say).
     """
-    file = _acquire(path, wait)
+    timer = threading.Timer(SOON, waiting)
+    timer.daemon = True
+    if wait:
+        timer.start()
+    try:
+        file = _acquire(path, wait)
+    finally:
+        timer.cancel()
     try:
         yield file is not None
     finally:

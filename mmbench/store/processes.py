@@ -65,6 +65,14 @@ def is_alive(pid: int, start: int | None) -> bool | None:
     return now is not None and now == start
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process of this machine is frozen (SIGSTOP, Ctrl-Z)."""
+    try:
+        return bool(psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
+    except psutil.Error:
+        return False
+
+
 def this_process() -> Process:
     """This process."""
     return os.getpid(), started(os.getpid())

@@ -1,4 +1,4 @@
-"""Which runs are being computed now: a heartbeat file for each. For people and for launchers; no result depends on it.
+"""Which runs are being computed now: a heartbeat file for each process that computes one. No result depends on it.
 
 For a process of this machine, the system says whether it is alive. A process elsewhere shows that it is alive by
 touching its file every ten seconds. The age of a file is measured against a file that is touched now, so that
@@ -11,13 +11,14 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmbench.store.files import read_json, unfinished
-from mmbench.store.processes import is_alive, machine, this_process
+from mmbench.store.processes import is_alive, is_left_behind, is_stopped, machine, owner, this_process
+from mmbench.store.stages import doing
 
 BEAT, STALE = 10.0, 60.0
 """Seconds between two heartbeats, and after which a process without one counts as dead."""
@@ -32,6 +33,19 @@ class Heartbeat:
     host: str
     pid: int
     alive: bool
+    stopped: bool = False
+    """Alive, but frozen (SIGSTOP, Ctrl-Z): it computes nothing until it is continued."""
+
+    def __str__(self) -> str:
+        """Who it is, and what to do if it stands still."""
+        remedy = f"kill -CONT {self.pid} lets it go on; if it is killed, its work is taken over"
+        return f"process {self.pid} on {self.host}, {doing(self.stage)}" + f" (stopped: {remedy})" * self.stopped
+
+
+def waiting_for(beats: Iterable[Heartbeat]) -> str:
+    """The message that nothing goes on until other processes are done."""
+    who = "; ".join(sorted({str(beat) for beat in beats})) or "another process"
+    return f"waiting for results that others are computing in this store: {who}"
 
 
 class Heartbeats:
@@ -55,18 +69,20 @@ class Heartbeats:
                 self._heart.start()
 
     def remove(self, run_id: str) -> bool:
-        """Remove the file of a run.
+        """Remove this process's file of a run, and those of dead processes; another sweep's that is alive stays.
 
         Returns:
             Whether there was one.
         """
+        ours, found = self._path(run_id), False
         with self._lock:
-            self._ours.discard(self._path(run_id))
-        try:
-            self._path(run_id).unlink()
-        except OSError:
-            return False
-        return True
+            self._ours.discard(ours)
+        for path in self._folder.glob(f"{run_id}-*.json"):
+            if path == ours or is_left_behind(path.stem.partition("-")[2]):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                    found = True
+        return found
 
     def all(self) -> list[Heartbeat]:
         """All heartbeats, of living and of dead processes; damaged files are left out."""
@@ -75,10 +91,10 @@ class Heartbeats:
             content = read_json(path)
             with contextlib.suppress(OSError):  # removed meanwhile
                 if content is not None and content.keys() >= {"stage", "host", "machine", "pid", "started"}:
-                    files.append((path.stem, content, path.stat().st_mtime))
+                    files.append((path.stem.partition("-")[0], content, path.stat().st_mtime))
         now = self._now(max(touched for *_, touched in files)) if files else 0.0
         return [
-            Heartbeat(run_id, content["stage"], content["host"], content["pid"], _is_alive(content, now - touched))
+            Heartbeat(run_id, content["stage"], content["host"], content["pid"], *_state(content, now - touched))
             for run_id, content, touched in files
         ]
 
@@ -104,11 +120,12 @@ class Heartbeats:
                     os.utime(path)
 
     def _path(self, run_id: str) -> Path:
-        return self._folder / f"{run_id}.json"
+        return self._folder / f"{run_id}-{owner()}.json"
 
 
-def _is_alive(content: dict[str, Any], age: float) -> bool:
+def _state(content: dict[str, Any], age: float) -> tuple[bool, bool]:
+    """Whether the process is alive, and whether it is stopped."""
     here = is_alive(content["pid"], content["started"]) if content["machine"] == machine() else None
     if here is not None:
-        return here
-    return abs(age) <= STALE  # a negative age: the clock was set back
+        return here, here and is_stopped(content["pid"])
+    return abs(age) <= STALE, False  # a negative age: the clock was set back

@@ -1,9 +1,15 @@
-"""The stages of a run, and their descriptions for people."""
+"""The stages of a run: their descriptions for people, and a stored result."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Tensors = Mapping[str, Any]
+"""Torch tensors by name; torch itself is loaded only when tensors are read or written."""
 
 
 class Description(NamedTuple):
@@ -39,3 +45,18 @@ def computed(counts: Counter[str]) -> str:
 def doing(kind: str) -> str:
     """What a process that computes this stage is doing; the name itself, if another version of mmbench wrote it."""
     return STAGES[kind].doing if kind in STAGES else kind
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stored stage result."""
+
+    kind: str
+    values: dict[str, Any]
+    folder: Path
+
+    def tensors(self, name: str) -> Tensors:
+        """The tensors stored as `name`."""
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / f"{name}.safetensors")

@@ -20,7 +20,6 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -30,20 +29,22 @@ from mmbench.store.files import (
     DamagedError,
     check,
     digest,
+    last_written,
     plain,
     read,
     read_json,
     remove_left_behind,
     replacing,
     unfinished,
+    unreadable,
     write,
     write_json,
 )
 from mmbench.store.locks import HeldError, lock
-from mmbench.store.running import Heartbeat, Heartbeats
+from mmbench.store.running import Heartbeat, Heartbeats, waiting_for
+from mmbench.store.stages import Stage, Tensors
+from mmbench.store.versions import is_newer
 
-Tensors = Mapping[str, Any]
-"""Torch tensors by name; torch itself is loaded only when tensors are read or written."""
 Computed = tuple[dict[str, Any], dict[str, Tensors]]
 
 VERSION = 4
@@ -63,8 +64,8 @@ def seed_of(*parts: Any) -> int:
 class RecordFile(NamedTuple):
     """What a record's file holds."""
 
-    state: Literal["ok", "damaged", "older", "foreign"]
-    """`older`: of another version of the store, to be computed again; `foreign`: the record of another run."""
+    state: Literal["ok", "damaged", "older", "newer", "foreign"]
+    """`older`, `newer`: of another version of the store; `foreign`: the record of another run."""
     record: dict[str, Any] | None
     """The row, if the state is `ok`."""
     reason: str
@@ -86,25 +87,12 @@ def _look(path: Path) -> RecordFile:
         return RecordFile("damaged", None, f"is damaged: {damage}")
     if record.get("store_version") != VERSION:
         version = record.get("store_version", "unknown")
+        if newer := is_newer(version, VERSION):
+            return RecordFile("newer", None, newer)
         return RecordFile("older", None, f"is of another version of the store ({version}, not {VERSION})")
     if record.get("run_id") != path.stem:
         return RecordFile("foreign", None, "is the record of another run, copied here")
     return RecordFile("ok", record, "")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stored stage result."""
-
-    kind: str
-    values: dict[str, Any]
-    folder: Path
-
-    def tensors(self, name: str) -> Tensors:
-        """The tensors stored as `name`."""
-        from safetensors.torch import load_file
-
-        return load_file(self.folder / f"{name}.safetensors")
 
 
 class Store:
@@ -188,11 +176,11 @@ class Store:
         if not os.path.lexists(folder):
             return None
         try:
-            return _read_stage(folder)
+            return read_stage(folder)
         except DamagedError as damage:
-            self._set_aside(folder, f"is damaged: {damage}")
+            self.set_aside(folder, f"is damaged: {damage}")
         except OSError as error:
-            raise StoreError(_unreadable(folder, error)) from None
+            raise StoreError(unreadable(folder, error)) from None
         return None
 
     def _folder(self, kind: str, key: str) -> Path:
@@ -202,7 +190,7 @@ class Store:
     def _locked(self, name: str, wait: bool) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             try:
-                has_locks = stack.enter_context(lock(self.root / "locks" / name, wait=wait))
+                has_locks = stack.enter_context(lock(self.root / "locks" / name, wait=wait, waiting=self._tell_waiting))
             except HeldError:
                 raise BusyError(f"another process is computing {name}") from None
             except OSError as error:
@@ -211,6 +199,9 @@ class Store:
                 self._warned_of_locks = True
                 self.tell(f"{self.root} has no file locks: two processes may compute the same result; one copy is kept")
             yield
+
+    def _tell_waiting(self) -> None:
+        self.tell(waiting_for(beat for beat in self.active() if beat.pid != os.getpid()))
 
     def _save(
         self, kind: str, key: str, inputs: dict[str, Any], values: dict[str, Any], tensors: dict[str, Tensors]
@@ -277,11 +268,12 @@ class Store:
         try:
             file = _look(path)
         except OSError as error:
-            raise StoreError(_unreadable(path, error)) from None
-        if file.state == "ok":
-            return file.record
-        self._set_aside(path, file.reason)
-        return None
+            raise StoreError(unreadable(path, error)) from None
+        if file.state == "newer":
+            raise StoreError(f"{path} {file.reason}")
+        if file.state != "ok":
+            self.set_aside(path, file.reason)
+        return file.record
 
     def forget_record(self, run_id: str) -> None:
         """Remove the row of a run that is to be tried again; a run that is done keeps its row."""
@@ -309,14 +301,18 @@ class Store:
         return read_json(self.root / "sweeps" / f"{name}.json")
 
     def sweeps(self) -> list[dict[str, Any]]:
-        """All sweeps that were started on this store."""
-        intact = []
-        for path in sorted((self.root / "sweeps").glob("*.json")):
+        """All sweeps that were started on this store, in the order in which each was last started."""
+        return list(self.named_sweeps().values())
+
+    def named_sweeps(self) -> dict[str, dict[str, Any]]:
+        """The same by name."""
+        intact = {}
+        for path in sorted((self.root / "sweeps").glob("*.json"), key=last_written):
             sweep = read_json(path)
             if sweep is None or digest(sweep)[:16] != path.stem or not isinstance(sweep.get("runs"), dict):
                 self.tell(f"{path} is damaged: runs that only it contains are not counted")
             else:
-                intact.append(sweep)
+                intact[path.stem] = sweep
         return intact
 
     def _record(self, run_id: str) -> Path:
@@ -338,7 +334,11 @@ class Store:
 
     def running(self) -> dict[str, str]:
         """The stage of each run whose process is alive, here or on another machine."""
-        return {beat.run_id: beat.stage for beat in self._heartbeats.all() if beat.alive}
+        return {beat.run_id: beat.stage for beat in self.active()}
+
+    def active(self) -> list[Heartbeat]:
+        """The heartbeats of processes that are alive; two may be at stages of one run."""
+        return [beat for beat in self._heartbeats.all() if beat.alive]
 
     def interrupted(self) -> list[Heartbeat]:
         """The heartbeats of processes that are dead; their runs may have a record by now, from another process."""
@@ -364,7 +364,8 @@ class Store:
             f"{remedy.get(error.errno or 0, 'fix that')}, and the same command goes on from here"
         )
 
-    def _set_aside(self, path: Path, reason: str) -> None:
+    def set_aside(self, path: Path, reason: str) -> None:
+        """Move a damaged file or folder to `DIR/damaged`; `StoreError` if it cannot be moved."""
         aside = self.root / "damaged" / f"{path.parent.name}-{path.name}-{uuid.uuid4().hex[:6]}"
         try:
             aside.parent.mkdir(exist_ok=True)
@@ -376,17 +377,23 @@ class Store:
         self.tell(f"{path} {reason}; set aside as {aside}; it will be computed again")
 
 
-def _read_stage(folder: Path) -> Stage:
-    """The stage result in a folder `KIND/KEY`, if it is intact and the result of that kind and key."""
+def read_stage(folder: Path) -> Stage:
+    """The stage result in a folder `KIND/KEY`.
+
+    Returns:
+        The result.
+
+    Raises:
+        DamagedError: it is not intact, or not the result of that kind and key.
+        StoreError: a newer mmbench wrote it.
+        OSError: it cannot be read.
+    """
     content, kind = read(folder / "result.json"), folder.parent.name
+    if newer := is_newer(content.get("version"), VERSION):
+        raise StoreError(f"{folder} {newer}")
     key = key_of(kind, content["inputs"]) if content.keys() >= {"inputs", "values", "files"} else ""
     if (content.get("version"), content.get("kind"), key) != (VERSION, kind, folder.name):
         raise DamagedError("it is the result of other inputs or of another version, copied here")
     for name, sha256 in content["files"].items():
         check(folder / name, sha256)
     return Stage(kind, content["values"], folder)
-
-
-def _unreadable(path: Path, error: OSError) -> str:
-    """The message for an unreadable file, which is not set aside: it may be intact, and another user's."""
-    return f"{path} cannot be read: {error.strerror}; make it readable, or remove it to compute it again"

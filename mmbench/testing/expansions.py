@@ -28,9 +28,11 @@ from mmbench.models.reading import architecture_of
 from mmbench.testing.cells import (
     DIGITS,
     FAMILIES,
+    PARTED,
     Cell,
     assert_the_function_is_kept,
     axes_of,
+    parting,
     same,
     shares_with_gradients,
     wild_initialisation,
@@ -259,3 +261,10 @@ class ExpansionContract:
         # Some ReLU units may be dead from the start, more if the function is not kept.
         limit = 0.7 if EXPANSIONS[axis_cell.operator].preserves == "exact" else 0.5
         assert min(shares.values()) > limit, shares
+
+    def test_every_new_unit_becomes_different_from_every_other(self, axis_cell: Cell) -> None:
+        """Within fifty steps of training, in every matrix; twins that never part are no new capacity."""
+        if EXPANSIONS[axis_cell.operator].arm == "control":
+            return
+        shares = parting(axis_cell)
+        assert {label: share for label, share in shares.items() if not share > PARTED} == {}

@@ -86,6 +86,10 @@ class MetricContract:
     """Metrics whose score depends on which images share a forward pass."""
     reads_the_family: ClassVar[frozenset[str]] = frozenset()
     """Metrics that need the axis table of the network, and are undefined for a network of no known family."""
+    whole_network: ClassVar[frozenset[str]] = frozenset()
+    """Metrics of the whole network, whose score does not depend on which parameters are frozen."""
+    compares_networks: ClassVar[frozenset[str]] = frozenset()
+    """Metrics of several networks, whose frozen parameters may differ from each other, too."""
     dead: ClassVar[str] = "dead|not a finite number|are zero"
     """Pattern of the error for a network whose parameters are all zero."""
 
@@ -116,7 +120,7 @@ class MetricContract:
         return METRICS.create({"name": name, **chosen})
 
     @classmethod
-    def score(cls, model: nn.Module, name: str, count: int = 40, seed: int = 0) -> Estimate:
+    def score(cls, model: nn.Module, name: str, count: int = 40, seed: int = 0, **others: nn.Module) -> Estimate:
         """Measure a network.
 
         Args:
@@ -124,6 +128,8 @@ class MetricContract:
             name: of the metric.
             count: training images.
             seed: of all random draws.
+            others: `base`, by default one of the network's dtype, and `expanded`, what the expansion makes of it, by
+                default the network.
 
         Returns:
             The score with cheap options.
@@ -135,20 +141,20 @@ class MetricContract:
             cls.quick(name),
             seed=seed,
             validation=(held_out.images, held_out.labels),
-            base=network("mlp", next(model.parameters()).dtype),
-            expand=repeating(model),
+            base=others.get("base") or network("mlp", next(model.parameters()).dtype),
+            expand=repeating(others.get("expanded", model)),
         )
 
     @classmethod
     @cache
     def observed(cls, name: str, family: str) -> Observation:
-        """Measure a network with mixed modes, frozen parameters and gradients, under a global seed of its own."""
+        """Measure a network with mixed modes, no trainable parameter and a gradient, under a global seed of its own."""
         model, data, held_out, base = network(family), images(), images(30, seed=1), network("mlp")
         metric, reseeded = cls.quick(name), list[object]()
         parameters = list(model.parameters())
         model.train()
         next(model.children()).eval()
-        parameters[0].requires_grad_(False)
+        model.requires_grad_(False)
         parameters[-1].grad = torch.full_like(parameters[-1], 7.0)
         torch.manual_seed(314)
         with pytest.MonkeyPatch.context() as patch:
@@ -250,12 +256,42 @@ class MetricContract:
         assert not observation.reseeded, "the network is on the CPU, but the generators of all GPUs were seeded"
 
     def test_the_same_seed_gives_the_same_score_in_whatever_mode(self, name: str, typical: str) -> None:
-        """The global seed, training mode, frozen parameters and `no_grad` make no difference."""
+        """The global seed, training mode and `no_grad` make no difference, nor whether all parameters or none train."""
         first = self.observed(name, typical).estimate
         torch.manual_seed(2)
         with torch.no_grad():
-            again = self.score(network(typical).requires_grad_(False), name)
+            again = self.score(network(typical), name)
         assert (first.value, first.stderr, first.details) == (again.value, again.stderr, again.details)
+
+    def test_frozen_parameters_are_constants(self, name: str, typical: str) -> None:
+        """They might as well be buffers; metrics in `whole_network` do not tell them from the others."""
+        frozen, constant = network(typical), network(typical)
+        parameters = list(frozen.named_parameters())
+        for path, parameter in parameters[: len(parameters) // 2]:
+            parameter.requires_grad_(False)
+            home, _, key = path.rpartition(".")
+            owner = constant.get_submodule(home)
+            value = owner._parameters.pop(key)
+            owner.register_buffer(key, None if value is None else value.detach())
+        found = self.score(frozen, name).value
+        if name in self.whole_network:
+            assert found == self.score(network(typical), name).value
+        elif name not in self.compares_networks:
+            assert found == pytest.approx(self.score(constant, name, expanded=frozen).value, rel=1e-6)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+    def test_half_precision_is_measured_in_single(self, name: str, typical: str, dtype: torch.dtype) -> None:
+        """The score is that of the network's copy in float32, on the images as they were given.
+
+        Args:
+            name: of the metric.
+            typical: a family of networks.
+            dtype: of the network and of its base.
+        """
+        model, base = network(typical, dtype), network("mlp", dtype)
+        half = self.score(model, name, base=base).value
+        single = self.score(model.float(), name, base=base.float()).value
+        assert half == pytest.approx(single, rel=1e-2)  # the expansion itself may draw in half precision
 
     def test_a_float64_network_is_measured_in_float64(self, name: str, typical: str) -> None:
         """No module of a float64 network sees float32, and the score equals that in float32 up to rounding."""

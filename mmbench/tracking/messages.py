@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 
@@ -42,5 +43,7 @@ def summary(counts: Counter[str], root: Path, tracker: Wandb) -> str:
     """
     before = f" ({counts['stored']} before)" * bool(counts["stored"])
     where = ", ".join(f"{counts[where]} {where}" for where in ("online", "offline") if counts[where]) or "nothing new"
-    upload = f"\n  to upload        wandb sync {Ledger(root, tracker).files}" * bool(counts["offline"])
+    upload = f"\n  to upload        wandb sync {shlex.quote(str(Ledger(root, tracker).files))}" * bool(
+        counts["offline"]
+    )
     return f"W&B: {where}{before}.{upload}"

@@ -12,12 +12,10 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
-
+from mmbench.store.child import Child, DeadError
 from mmbench.store.processes import Process, end_with, this_process
 from mmbench.tracking.client import Logged, log
 from mmbench.tracking.content import Key, Models
@@ -43,7 +41,7 @@ class Worker:
         self.mode: str = tracker.mode
         """`disabled` after too many failures."""
         self._failures = 0
-        self._pool: ProcessPool | None = None
+        self._child: Child | None = None
 
     def do(self, task: Callable[..., Any], *extra: Any) -> Any:
         """Run a task in the process, which has tracker.time_limit seconds for it.
@@ -57,12 +55,14 @@ class Worker:
         """
         while self.mode != "disabled":
             try:
-                if self._pool is None:
-                    context, parent = multiprocessing.get_context("spawn"), this_process()
-                    self._pool = ProcessPool(max_workers=1, context=context, initializer=_begin, initargs=(parent,))
-                arguments = [self.root, self.tracker, self.mode, *extra]
-                return self._pool.schedule(task, args=arguments, timeout=self.tracker.time_limit).result()
-            except (Exception, CancelledError) as error:
+                child = self._child = self._child or Child(multiprocessing.get_context("spawn"), _begin, this_process())
+                child.call(task, self.root, self.tracker, self.mode, *extra)
+                child.answer()  # the task begins; loading the client does not count as its time
+                succeeded, result = child.answer(self.tracker.time_limit)
+                if not succeeded:
+                    raise result
+                return result
+            except Exception as error:
                 if self.mode == "disabled":  # closed meanwhile
                     return None
                 self.stop()
@@ -93,18 +93,18 @@ class Worker:
 
     def stop(self) -> None:
         """Kill the process."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.stop()
-            pool.join()
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.close()
 
 
 def _reason(error: BaseException, limit: float) -> str:
     """Why a task failed, in one line."""
     if isinstance(error, TimeoutError):
         return f"no answer within tracker.time_limit = {limit:g} s"
-    if isinstance(error, ProcessExpired):
-        return f"its process died, exit code {error.exitcode}"
+    if isinstance(error, DeadError):
+        return f"its process died, exit code {error.code}"
     text = " ".join(str(error).split()) or "no reason was given"
     return f"{type(error).__name__}: {text}"[:300]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from mmbench.advice.candidates import Candidate
-from mmbench.advice.ranking import mean_scores, ranking_values, undecided
+from mmbench.advice.ranking import behind, mean_scores, ranking, ranking_values, undecided
 from mmbench.expansions.base import EXPANSIONS
 from mmbench.metrics.base import METRICS, Estimate
 
@@ -44,6 +45,31 @@ def test_what_is_clearly_behind_is_not_measured_again() -> None:
 
 def test_exact_scores_are_decided_after_two_rounds() -> None:
     assert undecided([candidate(2.0, 2.0), candidate(2.0, 2.0), candidate(1.0)], [MARGIN]) == []
+
+
+def test_behind_is_only_what_is_shown_to_be() -> None:
+    """After one round nothing is, whatever error the metric states; then the error's own error counts, and how many
+    are compared: Student's t with one repetition has its 97.5 % point at 12.7, with ten at 2.23."""
+    once = [candidate(9.0, stderr=0.001), candidate(1.0, stderr=0.001)]
+    assert not ranking(once, [MARGIN])["decided"].any()
+    assert behind([9.0, 1.0], [0.0, 0.0], 0) == [False, False]
+    assert behind([9.0, 1.0], [0.0, 0.0], 1) == [False, True]
+    assert behind([1.0, 9.0], [0.0, math.inf], 9) == [False, False]
+    assert behind([12.0, 0.0], [1.0, 0.0], 1) == behind([2.2, 0.0], [1.0, 0.0], 10) == [False, False]
+    assert behind([12.8, 0.0], [1.0, 0.0], 1) == behind([2.3, 0.0], [1.0, 0.0], 10) == [False, True]
+    assert behind([2.3, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], 10) == [False] * 4
+    again = [candidate(9.0, 9.1), candidate(1.0, 1.1)]
+    assert ranking(again, [MARGIN])["decided"].tolist() == [False, True]
+
+
+def test_of_equal_candidates_few_are_called_behind() -> None:
+    """Of 20 candidates with equal means the first is the largest by chance; one at 5 % may yet be called behind it."""
+    draw = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(300):
+        some = [candidate(*draw.normal(size=2).tolist()) for _ in range(20)]
+        wrong += bool(ranking(some, [MARGIN])["decided"].any())
+    assert wrong / 300 < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 300)  # 0.88 with a limit of 1.96 for each pair
 
 
 def test_errors_are_pooled_over_rounds_and_never_below_the_metrics_own() -> None:

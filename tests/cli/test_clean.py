@@ -118,7 +118,7 @@ def test_while_something_runs_it_refuses(store, names):
     store.write_heartbeat(FIRST[0].run_id, "base")
     with pytest.raises(StoreError, match="1 run still active"):
         clean(store.root, names[0], True)
-    assert files(store) - before == {f"running/{FIRST[0].run_id}.json"}
+    assert files(store) - before == {f"running/{FIRST[0].run_id}-{owner()}.json"}
 
 
 def test_what_starts_while_it_asks_stops_it(store, names, monkeypatch):

@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
+
+import mmbench as mmbench_package
 from mmbench.store.store import Store
 
 TINY = ["model.hidden=[5]", "dataset.train_size=200", "training.steps=20", "training.warmup_steps=2"]
@@ -88,9 +95,58 @@ def test_a_sweep_is_bit_identical_with_one_worker_or_two(mmbench_here, worker_se
     assert one == two
 
 
+@pytest.mark.parametrize("started", ["as the command", "with python -m"])
+def test_nothing_is_imported_from_the_current_folder(tmp_path, started):
+    """Neither by the command nor by its workers, their server, or the modules that these load first."""
+    here, script = tmp_path / "here", tmp_path / "bin" / "mmbench"
+    names = {"random.py", "queue.py", "statistics.py", "torch/__init__.py", "timm/__init__.py", "hydra_plugins/x.py"}
+    names |= {"mmbench/__init__.py"} if started == "as the command" else set()
+    for name in names:
+        (here / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / name).write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})\nraise SystemExit(3)\n")
+    script.parent.mkdir()
+    script.write_text("from mmbench.cli.main import main\n\nif __name__ == '__main__':\n    main()\n")
+    command = [str(script)] if started == "as the command" else ["-m", "mmbench"]
+    arguments = ["run", "-m", *TINY, "metric=parameters", "hydra.launcher.slots=1"]
+    paths = os.pathsep.join([str(Path(mmbench_package.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, *command, *arguments],
+        cwd=here,
+        env={**os.environ, "PYTHONPATH": paths.rstrip(os.pathsep)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1 runs: 1 done" in done.stdout
+    assert not (tmp_path / "imported").exists()
+
+
 def test_hydra_flags_work(mmbench_here):
     shown = mmbench_here("run", "expansion=zero_pad", "--cfg", "job", "--package", "expansion")
     assert "name: zero_pad" in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "-m", "seed=4,5", "metric=glob(*)", "--cfg", "job"], "seed: 4"),
+        (["plan", "seed=4,5", "--cfg", "job"], "seed: 4"),
+        (["retry", "--cfg", "job"], "seed: 0"),
+        (["run", "-m", "sweeps=quickstart", "--info", "defaults"], "sweeps/quickstart"),
+        (["plan", "--info", "searchpath"], "conf"),
+        (["run", "-m", "--hydra-help"], "Hydra"),
+        (["run", "--info", "--cfg", "job"], "--info and --cfg exclude each other"),
+        (["run", "--resolve"], "--resolve belongs to --cfg"),
+        (["run", "--experimental-rerun", "x.pickle"], "--experimental-rerun is not supported"),
+    ],
+)
+def test_hydras_flags_show_or_are_refused_in_a_line(mmbench_here, tmp_path, arguments, said):
+    done = mmbench_here(*arguments)
+    assert done.returncode == (0 if said in done.stdout else 2)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir()), "nothing is run"
 
 
 def test_hydras_own_launcher_works(mmbench_here):
@@ -117,3 +173,22 @@ def test_with_another_launcher_a_failed_run_does_not_end_the_sweep(mmbench_here)
     assert done.returncode == 1
     assert "diverged at step" in done.stdout
     assert "after training" in done.stdout
+
+
+def test_hydras_job_callbacks_are_called_for_each_run_that_is_computed(mmbench_here, worker_server, tmp_path):
+    callback = ["+hydra.callbacks.diary._target_=tests.launcher.callbacks.Diary", "+hydra.callbacks.diary.file=diary"]
+    arguments = ["run", "-m", *TINY, "metric=parameters", "training.clip_norm=null", "hydra.launcher.slots=1"]
+    done = mmbench_here(*arguments, "seed=0,1", *callback)
+    assert done.returncode == 0, done.stderr
+    lines = (tmp_path / "diary").read_text().splitlines()
+    assert lines == ["multirun", "start 0 0", "end 0 COMPLETED", "start 1 1", "end 1 COMPLETED"]
+
+    done = mmbench_here(*arguments, "seed=0", "training.lr=0.05,1e30", *callback)
+    assert done.returncode == 1
+    assert (tmp_path / "diary").read_text().splitlines()[len(lines) :] == ["multirun", "start 0 0", "end 0 FAILED"]
+
+
+def test_hydras_basic_sweeper_gives_each_run_once(mmbench_here, worker_server):
+    done = mmbench_here("run", "-m", *TINY, "metric=parameters", "seed=0,1", "hydra/sweeper=basic")
+    assert done.returncode == 0, done.stderr
+    assert "2 runs: 2 done; 0 of them were stored already." in done.stdout

@@ -63,14 +63,24 @@ def test_grow(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, num_classes=10)
     torch.save(model.state_dict(), "tiny.pth")
-    (block,) = blocks("grow.md", "python")
     names = {}
-    exec(block, names)
+    for block in blocks("grow.md", "python"):
+        exec(block, names)
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(names["model"](images), model(images)), "the file's weights"
         assert torch.equal(names["again"](images), names["large"](images))
-    assert_same_function(names["model"], names["large"])
+    for larger in ("large", "twice", "nearly", "equal", "exact"):
+        assert_same_function(names["model"], names[larger])
+    small = sum(p.numel() for p in model.parameters())
+    for name, multiple in {"twice": 2.0, "nearly": 1.91}.items():
+        assert round(sum(p.numel() for p in names[name].parameters()) / small, 2) == multiple
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
+def test_comments_offer_no_options_since_they_are_not_run(page):
+    comments = [comment for block in blocks(page, "python") for comment in re.findall(r"#(.*)", block)]
+    assert [comment for comment in comments if re.search(r"\w+=[\w\"\[]", comment)] == []
 
 
 def assert_same_function(model, large):

@@ -3,11 +3,23 @@
 import pytest
 import torch
 
+from mmbench.expansions.apply import expand
+from mmbench.expansions.copying import Copying
 from mmbench.expansions.gradmax import GradMax
 from mmbench.expansions.zero_pad import ZeroPad
 from mmbench.models.base import MODELS
-from mmbench.testing.cells import FAMILIES, Cell, shares_with_gradients, train
-from mmbench.testing.models import NETWORKS, SHAPE, network
+from mmbench.testing.cells import (
+    FAMILIES,
+    PARTED,
+    Cell,
+    closest,
+    grown_groups,
+    parting,
+    shares_with_gradients,
+    train,
+    units_of,
+)
+from mmbench.testing.models import EXACTLY, NETWORKS, SHAPE, difference, network
 from tests.expansions.cells import DEFAULTS
 
 
@@ -133,6 +145,74 @@ def test_copies_of_an_equal_split_stay_equal(cell, optimiser):
     before, after = distances_of_copies(cell, optimiser)
     assert before == 0.0
     assert after.max() < 1e-10
+
+
+HEADS = {"mlp": "head", "cnn": "head", "resnet": "fc", "vit": "head", "mixer": "head", "convnext": "head.fc"}
+SPLITTING = [("hypercloning", {}), ("lemon", {}), ("bert2bert_aki", {}), ("ligo", {"learning_steps": 2})] + [
+    ("net2wider", {"split": split}) for split in ("projection", "unequal", "paired")
+]
+WITH_HEADS = [
+    (cell, scale)
+    for name, options in SPLITTING
+    for cell in (Cell(name, options, family) for family in FAMILIES)
+    if cell.is_defined()
+    for scale in (1.0, 0.0, 1e-5)
+]
+
+
+def with_head(cell, scale):
+    """The small network with a classifier of that scale, before or early in its training."""
+    base = cell.base()
+    with torch.no_grad():
+        head = base.get_submodule(HEADS[cell.family])
+        head.weight.mul_(scale)
+        head.bias.mul_(scale)
+    return base
+
+
+@pytest.mark.parametrize(("cell", "scale"), [(c, s) for c, s in WITH_HEADS if c.operator != "ligo"], ids=str)
+def test_no_two_copies_write_the_same(cell, scale):
+    """Also in a classifier that is zero, whose shares are zero, and where the fresh classifier is, as a Mixer's."""
+    base, target = with_head(cell, scale), cell.target().architecture
+    large, grown = cell.expand(base), grown_groups(cell.architecture, target)
+    for label, group, units in units_of(target.table(SHAPE), dict(large.named_parameters())):
+        if group in grown and " in " in label:
+            # the copies' shares differ by 1 / 6 r = 1 / 12; random columns of three entries are farther apart
+            assert closest(units, units.norm(dim=1)) > 1 / 50, label
+    assert difference(base, large) <= EXACTLY or cell.operator == "bert2bert_aki"
+
+
+@pytest.mark.parametrize(("cell", "scale"), [(c, s) for c, s in WITH_HEADS if s == 0.0], ids=str)
+def test_units_under_a_classifier_of_zeros_become_different(cell, scale):
+    assert min(parting(cell, with_head(cell, scale)).values()) > PARTED
+
+
+@pytest.mark.parametrize("split", ["projection", "unequal", "paired"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+@pytest.mark.parametrize("name", ["vit", "vit of other biases"])
+def test_queries_and_keys_become_different(split, optimiser, name):
+    rule, options = OPTIMISERS[optimiser]
+    cell = Cell("net2wider", {"axis": "head_dim", "factor": 3.0, "split": split}, name)
+    assert min(parting(cell, None, rule, **options).values()) > PARTED
+
+
+def test_copied_queries_are_twins_that_are_seen(monkeypatch):
+    def copied(self, growth, name, maps, small, rows):
+        rows[: len(rows) // 3] /= 2**0.5
+
+    monkeypatch.setattr(Copying, "_split_queries", copied)
+    cell = Cell("net2wider", {"axis": "head_dim"}, "vit")
+    assert difference(cell.base(), cell.expand()) <= EXACTLY
+    assert {label.split()[1] for label, share in parting(cell).items() if share < 1e-9} == {"0", "1"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_large_weights_are_split_where_the_fresh_ones_are_zero(dtype):
+    """A Mixer's classifier starts at zero: its rows have no size by which they could be scaled."""
+    base = network(NETWORKS["mixer"], dtype)
+    with torch.no_grad():
+        base.head.weight.mul_(1e4)
+    assert difference(base, expand(base, "net2wider")) <= 1e5 * (1e-5 if dtype == torch.float32 else 1e-13)
 
 
 ROWS = {  # of the first of two equal blocks, and of the last, which has no block after it

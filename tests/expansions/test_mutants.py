@@ -110,12 +110,14 @@ def keys_are_mapped_unlike_queries(patch):
 
 
 def queries_are_not_divided(patch):
-    patch(copying, "_query_factor", lambda growth, axis: 1.0)
+    patch(Copying, "_split_queries", lambda *_: None)
 
 
 def queries_are_divided_by_the_number_of_copies(patch):
-    original = copying._query_factor
-    patch(copying, "_query_factor", lambda growth, axis: original(growth, axis) ** 2)
+    def divided(self, growth, name, maps, small, rows):
+        rows[: len(rows) // 3] *= growth.old.groups["head_dim"].size / growth.new.groups["head_dim"].size
+
+    patch(Copying, "_split_queries", divided)
 
 
 def only_the_weights_of_queries_are_divided(patch):
@@ -270,10 +272,7 @@ MUTANTS = {
     copies_of_a_layer_norm_stream_are_not_uniform: [
         Cell(operator, {}, family) for operator in ("net2wider", "hypercloning") for family in NORMED
     ],
-    copies_are_not_whole: [
-        *(Cell("net2wider", {"factor": 1.5}, family) for family in NORMED),
-        Cell("net2wider", {"axis": "head_dim", "factor": 1.34}, "vit"),
-    ],
+    copies_are_not_whole: [Cell("net2wider", {"factor": 1.5}, family) for family in NORMED],
     heads_are_copied_channel_by_channel: [Cell("net2wider", {}, "vit"), Cell("net2wider", {"axis": "heads"}, "vit")],
     keys_are_mapped_unlike_queries: [Cell("net2wider", {}, "vit"), *HEAD_DIM],
     queries_are_not_divided: HEAD_DIM,

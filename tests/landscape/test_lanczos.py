@@ -83,6 +83,27 @@ def test_weights_are_a_quadrature() -> None:
     assert abs(float(wrong @ ritz**2) - float(weights @ ritz**2)) > 0.05 * float(weights @ ritz**2)
 
 
+def test_the_two_rules_err_in_opposite_directions() -> None:
+    """Exactly so for polynomials of degree 2 k - 1; the mean of the rules is then exact."""
+    values = torch.randn(80, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    matrix, start = operator(values)
+    q = start / start.norm()
+    lanczos = run(values, 9)
+    for steps in (3, 6):
+        (gauss, anti), highest = lanczos.quadratures(steps), 2 * steps - 1
+        assert len(gauss[0]) == steps - 1
+        assert len(anti[0]) == steps
+        for power in range(highest + 1):
+            truth = float(q @ torch.linalg.matrix_power(matrix, power) @ q)
+            low, high = (float(weights @ nodes**power) for nodes, weights in (gauss, anti))
+            assert (low + high) / 2 == pytest.approx(truth, rel=1e-9)
+            assert (abs(high - truth) > 1e-3 * abs(truth)) == (power >= highest - 1), power
+    exhausted = run(values, 100)
+    for gauss, anti in (exhausted.quadratures(80), exhausted.quadratures(100)):
+        assert gauss is anti
+        assert gauss[0] == pytest.approx(values.sort().values.numpy(), abs=1e-8)
+
+
 def test_the_density_is_that_of_the_eigenvalues() -> None:
     values = torch.cat([torch.randn(300), torch.full((100,), 6.0)]).double()
     grid = np.linspace(-6, 9, 400)

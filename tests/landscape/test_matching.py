@@ -252,6 +252,16 @@ def test_equal_channels_are_preferred_to_large_ones() -> None:
     assert match(base, turned, torch.Generator().manual_seed(0))["fc1"].tolist() == [3, 4, 5]
 
 
+@pytest.mark.parametrize("seed", range(3))
+@every_network
+def test_more_restarts_are_never_farther(name: str, seed: int) -> None:
+    a, b = network(name, seed), network(name, seed + 10)
+    pair = Pair(a, b)
+    values = [pair.value(match(a, b, torch.Generator().manual_seed(seed), count)) for count in (0, 1, 2, 4)]
+    assert values == sorted(values)
+    assert values[0] >= pair.value(pair.start())
+
+
 def test_the_same_seed_finds_the_same_maps_and_restarts_never_lose() -> None:
     a, b = network("mlp", 0), network("mlp", 1)
     pair = Pair(a, b)

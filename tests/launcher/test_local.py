@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from mmbench.config import Settings
+from mmbench.launcher import display
 from mmbench.launcher.local import Signals, _Stop, run_sweep, summarise
+from mmbench.launcher.log import Log
 from mmbench.launcher.outcome import Outcome
 from mmbench.launcher.pool import Options
 from mmbench.store.store import Store
@@ -169,3 +171,30 @@ def test_a_summary_of_a_thousand_reasons_stays_short(tmp_path, capsys):
     assert said.index("failed 2 runs: diverged at step 7") < said.index("failed 1 runs")
     assert "and 990 runs for 990 other reasons; mmbench status" in said
     assert said.count("diverged") == 10
+
+
+def test_what_a_sweep_prints_without_a_terminal_and_writes_to_its_log(worker_server, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(display, "LINES", 0.0)
+    runs, settings = [quick(), quick("raises")], Settings(results=str(tmp_path / "results"), device="cpu")
+    for status in (1, 1):  # again: the same file goes on
+        with pytest.raises(SystemExit) as end:
+            run_sweep(runs, settings, Options(slots=1))
+        assert end.value.code == status
+    assert "0/2 runs (none has a record), 1 workers busy" in capfd.readouterr().err
+    (log,) = (tmp_path / "results" / "logs").iterdir()
+    assert [log.stem] == [path.stem for path in (tmp_path / "results" / "sweeps").iterdir()]
+    lines = [line.partition("  ")[2] for line in log.read_text().splitlines()]
+    assert [line.split()[0].rstrip(":") for line in lines] == [
+        *("started", "done", "failed", "ended"),
+        *("started", "failed", "ended"),
+    ]
+    assert f"{runs[0].run_id} {runs[0].label} (" in lines[1]
+    assert lines[2].endswith("s): ZeroDivisionError: seven by zero")
+    assert lines[3] == "ended: 2 of 2 runs (1 done, 1 failed)"
+    assert lines[4].startswith("started: 2 runs, 1 of them stored; ")
+
+
+def test_a_log_that_cannot_be_written_costs_nothing(tmp_path):
+    (tmp_path / "logs").write_text("a file")
+    Log(tmp_path / "logs" / "x.log").write("said")
+    assert (tmp_path / "logs").read_text() == "a file"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import multiprocessing.synchronize
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import psutil
@@ -25,10 +29,11 @@ from mmbench.metrics.parameters import Parameters
 from mmbench.metrics.random import Random
 from mmbench.metrics.sharpness import Sharpness
 from mmbench.registry import checked
+from mmbench.store.child import BEGUN
 from mmbench.store.locks import lock
 from mmbench.store.store import key_of
 
-from .odd import executed, gone, loaded, pool_of, quick, records
+from .odd import executed, gone, loaded, pool_of, quick, records, until
 from .small import small
 
 
@@ -118,6 +123,41 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path):
     pool = executed(tmp_path, runs, tick, slots=1)
     assert pool.outcome.statuses == {"done": 3, "failed": 1}
     assert "SIGKILL" in reason(tmp_path, killed[0])
+
+
+def helpers(name):
+    """This process's helpers of multiprocessing."""
+    children = psutil.Process().children()
+    return [child.pid for child in children if f"multiprocessing.{name}" in " ".join(child.cmdline())]
+
+
+VICTIMS = {
+    "an idle worker": lambda worker: [worker],
+    "its server, too": lambda worker: [*helpers("forkserver"), worker],
+    "the helper of multiprocessing, too": lambda worker: [*helpers("resource_tracker"), worker],
+}
+
+
+@pytest.mark.parametrize("victims", VICTIMS.values(), ids=VICTIMS)
+def test_what_is_killed_between_two_jobs_costs_no_run(tmp_path, victims):
+    """Another sweep is at the score; so the worker has nothing to do when it is killed."""
+    run, killed = quick(), []
+    pool = pool_of(tmp_path, [run], slots=1)
+    with contextlib.ExitStack() as held:
+        held.enter_context(lock(tmp_path / "locks" / f"score-{key_of('score', run.score_inputs)}"))
+
+        def tick():
+            slot = pool.slots[0]
+            if slot.free and pool.store.has("base", run.base_inputs) and not killed:
+                killed.extend(victims(slot.worker.pid))
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+                held.close()
+
+        pool.run(tick)
+    assert killed
+    assert pool.outcome.statuses == {"done": 1}
+    assert left_over(tmp_path) == []
 
 
 def test_retries_get_over_what_passes(tmp_path):
@@ -240,6 +280,33 @@ def test_a_run_that_another_sweep_has_finished_meanwhile_is_not_run_again(tmp_pa
     assert pool.outcome.statuses == {"done": 1}
 
 
+def test_whom_a_sweep_waits_for_is_told_and_that_it_is_frozen(tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "SOON", 0.1)
+    run, told = quick(), []
+    pool = pool_of(tmp_path, [run], slots=1)
+    monkeypatch.setattr(pool.store, "tell", told.append)
+    held = f"score-{key_of('score', run.score_inputs)}"
+    code = (
+        "import time; from pathlib import Path; from mmbench.store.locks import lock\n"
+        "from mmbench.store.store import Store\n"
+        f"with lock(Path({str(tmp_path / 'locks' / held)!r})):\n"
+        f"    Store(Path({str(tmp_path)!r})).write_heartbeat({run.run_id!r}, 'score'); time.sleep(600)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code])
+    until(pool.store.running)
+    other.send_signal(signal.SIGSTOP)
+
+    def tick():
+        if any(f"kill -CONT {other.pid}" in message for message in told):
+            other.kill()
+
+    pool.run(tick)
+    other.wait()
+    assert f"process {other.pid} on" in told[0]
+    assert "measuring the expanded model" in told[0]
+    assert pool.outcome.statuses == {"done": 1}
+
+
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 
@@ -247,10 +314,39 @@ def test_workers_start_with_all_that_takes_seconds_to_load():
     slot = Slot(worker_context([]), Settings(device="cpu"))
     slow = {"timm", "torchvision", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection", "mmbench.models.vit"}
     try:
-        assert slot._pool.schedule(loaded, args=(slow,)).result() == slow
+        while slot.worker is None:
+            slot.collect()
+        slot.child.call(loaded, slow)
+        assert [slot.child.answer(600)[1] for _ in range(2)] == [BEGUN, slow]
     finally:
         slot.stop()
         slot.close()
+
+
+def test_workers_need_no_semaphore_so_no_shared_memory(tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+    assert executed(tmp_path, [quick()], slots=1).outcome.statuses == {"done": 1}
+
+
+def test_the_servers_socket_has_a_short_path_whatever_the_folder_for_temporary_files(tmp_path, monkeypatch):
+    (long := tmp_path / ("x" * 120)).mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    folders = []
+    monkeypatch.setattr(forkserver, "ensure_running", lambda: folders.append(tempfile.gettempdir()))
+    assert worker_context([]).get_start_method() == "forkserver"
+    assert len(folders[0]) < 60
+    assert tempfile.gettempdir() == str(long), "all else keeps it"
+
+
+def test_where_no_server_can_be_started_each_worker_loads_by_itself(monkeypatch):
+    def fail():
+        raise OSError("no socket")
+
+    monkeypatch.setattr(forkserver, "ensure_running", fail)
+    assert worker_context([]).get_start_method() == "spawn"
 
 
 # -- slots and devices -------------------------------------------------------------------------------------------------
@@ -262,7 +358,7 @@ class Sluggard:
     gpus = 0
 
     def __init__(self, context, settings):
-        self.settings, self.worker, self.job, self.future = settings, Worker(0, self.gpus), None, None
+        self.settings, self.worker, self.job = settings, Worker(0, self.gpus), None
 
 
 @pytest.mark.parametrize(

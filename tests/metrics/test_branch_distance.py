@@ -39,7 +39,15 @@ def grown(family: str = "mlp") -> tuple[nn.Module, nn.Module, Callable[[nn.Modul
 def measured(family: str = "mlp", **options: object) -> Estimate:
     base, large, again = grown(family)
     data = images(40, torch.float64)
-    given = {"training": RECIPE, "fraction": 0.5, "unit": "none", "base": base, "expand": again, **options}
+    given = {
+        "training": RECIPE,
+        "fraction": 0.5,
+        "unit": "none",
+        "branches": 3,
+        "base": base,
+        "expand": again,
+        **options,
+    }
     return measure(large, (data.images, data.labels), "branch_distance", **given)
 
 
@@ -89,7 +97,7 @@ def test_branches_differ_in_the_order_of_the_images_alone() -> None:
     _, large, _ = grown()
     data = images(40, torch.float64)
     same = data.images[:1].expand(40, -1, -1, -1), data.labels[:1].expand(40)
-    estimate = measure(large, same, "branch_distance", training=RECIPE, fraction=1, minus_null=False)
+    estimate = measure(large, same, "branch_distance", training=RECIPE, fraction=1, minus_null=False, branches=3)
     assert (estimate.value, estimate.stderr) == (0.0, 0.0)
     assert measured(minus_null=False, fraction=1, training=RECIPE.model_copy(update={"batch_size": 40})).value < 1e-10
 
@@ -107,7 +115,8 @@ def test_the_base_models_branches_are_measured_once_for_all_expansions() -> None
     """The reference is tensors by name, which a run stores; the score read off them is the same."""
     base, large, again = grown("resnet")
     data = images(40, torch.float64)
-    metric = METRICS.create({"name": "branch_distance", "training": RECIPE, "fraction": 0.5, "unit": "none"})
+    metric = METRICS.create({"name": "branch_distance", "training": RECIPE, "fraction": 0.5, "unit": "none",
+                             "branches": 3})  # fmt: skip
     stored = metric.reference(Subject(base, data))
     assert {name.partition(".")[0] for name in stored} == {"0", "1", "2"}
     assert all(
@@ -119,7 +128,7 @@ def test_the_base_models_branches_are_measured_once_for_all_expansions() -> None
     emptied = Subject(large, data, base=base, expand=again)
     emptied.give_reference(metric, {name: torch.zeros_like(tensor) for name, tensor in stored.items()})
     assert score(metric, emptied).details["null"] == 0.0
-    other = METRICS.create({"name": "branch_distance", "training": RECIPE, "fraction": 0.5, "unit": "filter"})
+    other = METRICS.create({**metric.describe(), "unit": "filter"})
     assert other.reference_options() == metric.reference_options()
 
 
@@ -139,7 +148,7 @@ def test_a_unit_of_each_filter_does_not_see_its_scale() -> None:
     assert measured(unit="filter", minus_null=False).value == pytest.approx(total, rel=1e-9)
 
 
-def test_the_barrier_beside_the_score_is_that_of_the_middle_of_the_lines() -> None:
+def test_the_barrier_beside_the_score_is_the_highest_point_of_the_lines() -> None:
     _, large, _ = grown()
     wide = RECIPE.model_copy(update={"lr": 1.5})
     data, ends = images(40, torch.float64), []
@@ -154,14 +163,17 @@ def test_the_barrier_beside_the_score_is_that_of_the_middle_of_the_lines() -> No
 
     heights = []
     for a, b in combinations(ends, 2):
-        middle = copy.deepcopy(a)
-        with torch.no_grad():
-            for weight, other in zip(middle.parameters(), b.parameters(), strict=True):
-                weight.lerp_(other, 0.5)
-        heights.append(max(0.0, loss(middle) - (loss(a) + loss(b)) / 2))
+        ends, rises = (loss(a), loss(b)), [0.0]
+        for place in range(1, 200):
+            middle, alpha = copy.deepcopy(a), place / 200
+            with torch.no_grad():
+                for weight, other in zip(middle.parameters(), b.parameters(), strict=True):
+                    weight.lerp_(other, alpha)
+            rises.append(loss(middle) - (1 - alpha) * ends[0] - alpha * ends[1])
+        heights.append(max(rises))
     assert sum(heights) > 1e-3, "no barrier, nothing tested"
     found = measured(training=wide, fraction=1, images=40, minus_null=False)
-    assert found.details["barrier"] == pytest.approx(sum(heights) / 3, rel=1e-6)
+    assert found.details["barrier"] == pytest.approx(sum(heights) / 3, rel=3e-3)
 
 
 def test_the_null_needs_the_base_and_the_expansion() -> None:

@@ -59,6 +59,14 @@ SIGNS = {
     "training_loss": -1,
     "validation_loss": -1,
     "weightwatcher_alpha": -1,
+    "barrier_height": -1,
+    "cloned_units": -1,
+    "dormant_units": -1,
+    "expressivity_bottleneck": -1,
+    "feature_rank": 1,
+    "natural_expansion": 1,
+    "relative_flatness": -1,
+    "swap": 1,
 }
 """Expected signs were fixed before any result was seen; a change here is a change of the hypothesis."""
 WITHOUT_A_FIT = ["mlp"] if importlib.util.find_spec("weightwatcher") else MODELS.names()
@@ -72,8 +80,16 @@ class TestEveryMetric(MetricContract):
         | {("sotl_e", family) for family in MODELS.names()}  # it needs the losses of a training
     )
     without_weights = frozenset({"base_accuracy", "depth", "flops", "layer_width", "parameters", "random"})
-    reads_the_family = frozenset({"layer_width", "manifold"})
-    scale_free = frozenset({"manifold", "naswot", "weightwatcher_alpha"})
+    reads_the_family = frozenset({"barrier_height", "layer_width", "manifold"})
+    whole_network = frozenset(
+        {"barrier_height", "base_accuracy", "cloned_units", "depth", "dormant_units", "feature_rank", "fisher", "flops"}
+        | {"injected_randomness", "jacob_cov", "layer_width", "manifold", "margin", "naswot", "path_norm", "random"}
+        | {"spectral_norm", "swap", "training_loss", "validation_loss", "weightwatcher_alpha", "zen"}
+    )
+    compares_networks = frozenset({"branch_distance"})
+    scale_free = frozenset({"cloned_units", "dormant_units", "feature_rank", "manifold", "naswot", "swap"}) | {
+        "weightwatcher_alpha"
+    }
     options: ClassVar[Mapping[str, Any]] = {"match": False}
 
     @classmethod
@@ -83,6 +99,7 @@ class TestEveryMetric(MetricContract):
 
 class TestMatchedExpansions(MetricContract):
     metric = "injected_randomness"
+    whole_network = frozenset({"injected_randomness"})
     test_a_parameter_without_influence_does_no_harm = None  # matching reads networks of known families alone
 
 

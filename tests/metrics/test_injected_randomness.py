@@ -13,7 +13,9 @@ from torch import nn
 
 from mmbench import expand, measure
 from mmbench.errors import ScoreError, UndefinedError
+from mmbench.landscape.distances import pair_mean
 from mmbench.landscape.matching import permuted
+from mmbench.landscape.traces import widening
 from mmbench.metrics.base import Estimate
 from mmbench.models.base import MODELS
 from mmbench.models.mlp import MLP
@@ -73,9 +75,9 @@ def test_it_is_the_mean_over_the_pairs_by_hand() -> None:
     lengths = {pair: float((points[pair[0]] - points[pair[1]]).norm()) for pair in combinations(range(4), 2)}
     estimate = score(base, again, draws=4, match=False)
     assert estimate.value == pytest.approx(sum(lengths.values()) / 6, rel=1e-12)
-    without = [sum(v for pair, v in lengths.items() if out not in pair) / 3 for out in range(4)]
-    error = math.sqrt(3 / 4 * sum((value - sum(without) / 4) ** 2 for value in without))
-    assert estimate.stderr == pytest.approx(error, rel=1e-9)
+    assert estimate.stderr == pytest.approx(
+        pair_mean(torch.cdist(torch.stack(points), torch.stack(points)))[1], rel=1e-6
+    )
     assert score(base, again, draws=2, match=False).stderr is None
 
 
@@ -93,6 +95,20 @@ def test_renamed_channels_are_no_randomness(family: str) -> None:
 
     assert score(base, again).value == pytest.approx(0, abs=1e-9)
     assert score(base, again, match=False).value > 0.1
+
+
+def test_the_error_of_new_weights_is_not_that_of_the_matching() -> None:
+    """Were the others matched to the first expansion alone, their distance to it would stand out."""
+    base = MLP(hidden=(24, 16)).build(SHAPE).double()
+
+    def again(seed: int) -> Again:
+        return lambda small, draw: expand(small, "random_pad", factor=2.0, seed=100 * seed + draw)
+
+    found = [score(base, again(seed), draws=4) for seed in range(12)]
+    values = torch.tensor([estimate.value for estimate in found])
+    stated = torch.tensor([estimate.stderr for estimate in found]).square().mean().sqrt() / widening(4)
+    assert 0.5 < float(stated / values.std()) < 1.8
+    assert float(((values - values.mean()).abs() < 2 * stated * widening(4)).double().mean()) > 0.8
 
 
 def test_new_weights_inject_more_than_copies() -> None:

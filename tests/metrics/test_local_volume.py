@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import t as student
 from torch import nn
-from torch.distributions import Normal
 from torch.nn.functional import softplus
 
 from mmbench import measure
@@ -76,16 +76,17 @@ def test_the_coefficient_of_a_regular_model_is_half_its_parameters(gamma: float)
     """Less what the localisation confines; a grid knows the exact value."""
     model, data = minimum(400, 2)
     scale = 400 / math.log(400)
-    options = {"localisation": gamma, "step_size": 0.003 if gamma else 0.01}
+    options = {"localisation": gamma, "step_size": 0.003 if gamma else 0.03}
     estimate = measure(model, (data.images, data.labels), "local_learning_coefficient", **LONG, **options)
     truth = exact_coefficient(model, data, gamma, scale)
-    assert 0 < estimate.stderr < 0.1
-    assert abs(estimate.value - truth) < 4 * estimate.stderr + 0.03 * truth  # of the finite step
+    assert 0 < estimate.stderr < 0.15
+    assert abs(estimate.value - truth) < 3 * estimate.stderr
     assert truth == pytest.approx(1, abs=0.1) if gamma == 0 else truth < 0.7
     assert estimate.details["settled"] == 1
     assert estimate.details["negative"] == 0
-    assert estimate.details["r_hat"] < 1.02
-    assert estimate.details["acceptance"] > 0.9
+    assert estimate.details["r_hat"] < 1.05
+    assert estimate.details["heat"] == pytest.approx(1, abs=0.1)
+    assert estimate.details["virial"] == pytest.approx(1, abs=0.15)
     slips = {
         "batch size for n": exact_coefficient(model, data, gamma, 64 / math.log(64)) if gamma else math.nan,
         "twice": 2 * truth,
@@ -93,22 +94,80 @@ def test_the_coefficient_of_a_regular_model_is_half_its_parameters(gamma: float)
         "beta = 1": exact_coefficient(model, data, gamma, 400) if gamma else math.nan,
         "downwards": -truth,
     }
-    assert all(math.isnan(slip) or abs(estimate.value - slip) > 5 * estimate.stderr for slip in slips.values())
+    assert all(math.isnan(slip) or abs(estimate.value - slip) > 3 * estimate.stderr for slip in slips.values())
 
 
-def test_batches_and_steps_that_are_not_too_long_leave_the_coefficient_as_it_is() -> None:
+def test_batches_that_are_not_too_small_leave_the_coefficient_as_it_is_and_others_are_noticed() -> None:
     model, data = minimum(400, 2)
-    options = LONG | {"batch_size": 50, "localisation": 20.0, "step_size": 0.003}
-    estimate = measure(model, (data.images, data.labels), "local_learning_coefficient", **options)
     truth = exact_coefficient(model, data, 20.0, 400 / math.log(400))
-    assert abs(estimate.value - truth) < 4 * estimate.stderr + 0.03 * truth
+    options = {**LONG, "localisation": 20.0, "step_size": 0.003, "steps": 500}
+    fine, hot = (
+        measure(model, (data.images, data.labels), "local_learning_coefficient", **options | {"batch_size": size})
+        for size in (200, 2)
+    )
+    assert abs(fine.value - truth) < 3 * fine.stderr + 0.1 * truth
+    assert hot.value > 1.5 * truth
+    assert hot.details["heat"] > 1.5
+    assert hot.details["settled"] == 0
+
+
+class Landscape(nn.Module):
+    """Logits (l, 0) of l = log(exp(L(w) + log 2) - 1): at label 1, the loss is L(w) + log 2, whatever the image."""
+
+    def __init__(self, loss: Callable[[torch.Tensor], torch.Tensor], count: int) -> None:
+        super().__init__()
+        self.loss, self.weights = loss, nn.Parameter(torch.zeros(count, dtype=torch.float64))
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        height = self.loss(self.weights) + math.log(2)
+        logit = height + torch.log(-torch.expm1(-height))
+        return torch.stack([logit.expand(len(pixels)), pixels.new_zeros(len(pixels))], 1)
+
+
+def singular(pairs: torch.Tensor) -> torch.Tensor:
+    """sum of w^2 v^2: lambda of a pair is 1/4 in the limit."""
+    w, v = pairs.view(2, -1)
+    return (w * w * v * v).sum()
+
+
+def quadratic(weights: torch.Tensor) -> torch.Tensor:
+    return (torch.logspace(-2, 1, len(weights), dtype=torch.float64) * weights * weights).sum() / 2
+
+
+def exact(kind: str, count: int, gamma: float) -> float:
+    """Of the localised density, at n = 256: in closed form, or on a grid."""
+    scale = 256 / math.log(256)
+    if kind == "quadratic":
+        stiff = scale * torch.logspace(-2, 1, count, dtype=torch.float64)
+        return float((stiff / (stiff + gamma)).sum()) / 2
+    line = torch.linspace(-6, 6, 1201, dtype=torch.float64) / gamma**0.5
+    w, v = torch.meshgrid(line, line, indexing="ij")
+    rises = scale * w * w * v * v
+    weights = (-rises - gamma / 2 * (w * w + v * v)).flatten().softmax(0)
+    return count / 2 * float(weights @ rises.flatten())
+
+
+@pytest.mark.parametrize("count", [8, 64, 512])
+@pytest.mark.parametrize(("kind", "loss"), [("quadratic", quadratic), ("singular", singular)])
+def test_the_defaults_measure_the_local_coefficient(kind: str, loss: Any, count: int) -> None:
+    """And chains that are too short, though steady, say that they have not settled."""
+    model = Landscape(loss, count)
+    data = torch.zeros(256, 1, 2, 2, dtype=torch.float64), torch.ones(256, dtype=torch.long)
+    estimate = measure(model, data, "local_learning_coefficient")
+    truth = exact(kind, count, 1.0)
+    assert abs(estimate.value - truth) < 2.5 * estimate.stderr + 0.03 * truth
+    assert abs(estimate.value - truth) < 0.35 * truth
+    short = measure(model, data, "local_learning_coefficient", step_size=3e-7)
+    assert short.value < 0.7 * truth
+    assert short.details["settled"] == 0
+    assert exact(kind, count, 300.0) < 0.6 * truth  # what a strong pull hides
 
 
 def test_weights_without_influence_do_not_count() -> None:
     model, data = minimum(400, 2)
     wide = Logistic(torch.cat([model.weight.detach()[0], torch.ones(3, dtype=torch.float64)]))
     padded = torch.cat([data.images, torch.zeros(400, 1, 1, 3, dtype=torch.float64)], 3)
-    options = LONG | {"localisation": 20.0, "step_size": 0.01, "steps": 200}
+    options = LONG | {"localisation": 20.0, "step_size": 0.01, "steps": 300}
     narrow = measure(model, (data.images, data.labels), "local_learning_coefficient", **options)
     wide = measure(wide, (padded, data.labels), "local_learning_coefficient", **options)
     assert abs(wide.value - narrow.value) < 4 * math.hypot(wide.stderr, narrow.stderr)
@@ -134,40 +193,36 @@ def test_one_chain_cannot_tell_its_error() -> None:
     model, data = minimum(40, 2)
     estimate = measure(model, (data.images, data.labels), "local_learning_coefficient", chains=1, steps=20)
     assert estimate.stderr is None
-    assert estimate.details.keys() == {"r_hat", "effective_size", "negative", "acceptance"}
+    assert estimate.details.keys() == {"r_hat", "effective_size", "negative", "virial", "heat"}
 
 
-def test_a_step_and_its_acceptance_are_those_of_the_metropolis_adjusted_algorithm() -> None:
+def test_a_step_is_that_of_the_splitting() -> None:
     surface = Surface(*minimum(30, 2))
-    start, step, scale, gamma = surface.point.clone(), 0.3, 9.0, 2.0
+    start, h, scale, gamma = surface.point.clone(), 0.3**0.5, 9.0, 2.0
 
-    def drift(point: torch.Tensor) -> torch.Tensor:
+    def force(point: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
         surface.point.copy_(point)
-        return scale * surface.loss_and_gradient()[1] + gamma * (point - start)
+        loss, gradient = surface.loss_and_gradient()
+        return scale * gradient + gamma * (point - start), gradient, loss
 
-    def energy(point: torch.Tensor) -> float:
-        surface.point.copy_(point)
-        return scale * surface.loss() + gamma / 2 * float((point - start).square().sum())
-
-    def proposal(origin: torch.Tensor, target: torch.Tensor) -> float:
-        return float(Normal(origin - step / 2 * drift(origin), step**0.5).log_prob(target).sum())
-
-    options = {"step_size": step, "temperature": 1 / scale, "localisation": gamma, "batch_size": 30}
+    options = {"step_size": h**2, "temperature": 1 / scale, "localisation": gamma, "batch_size": 30}
     chain = langevin_chain(surface, torch.Generator().manual_seed(5), steps=4, **options)
-    generator, points = torch.Generator().manual_seed(5), [start]
-    for _ in range(4):
+    generator = torch.Generator().manual_seed(5)
+    w, p, kept = start.clone(), normal(start, generator), math.exp(-2 * gamma**0.5 * h)
+    rows, first = [], force(start)[2]
+    for step in range(4):
         torch.randperm(30, generator=generator)
-        noise = normal(start, generator)
-        points.append(points[-1] - step / 2 * drift(points[-1]) + step**0.5 * noise)
+        total, gradient, loss = force(w)
+        if step:
+            p = p - h / 2 * total
+        rows.append((loss - first, float((w - start) @ total) / 2, float(p @ gradient / gradient.norm()) ** 2))
+        w = w + h / 2 * (p - h / 2 * total)
+        p = kept * (p - h / 2 * total) + (1 - kept**2) ** 0.5 * normal(start, generator)
+        w = w + h / 2 * p
     surface.point.copy_(start)
-    rises = [(energy(p) - energy(start) - gamma / 2 * float((p - start).square().sum())) / scale for p in points[:4]]
-    ratios = [
-        min(1.0, math.exp(energy(a) - energy(b) + proposal(b, a) - proposal(a, b)))
-        for a, b in itertools.pairwise(points[:4])
-    ]
-    assert chain.rises.tolist() == pytest.approx(rises, rel=1e-6, abs=1e-12)
-    assert chain.acceptance.tolist() == pytest.approx(ratios, rel=1e-6)
-    assert min(ratios) < 1
+    for found, expected in zip(zip(*chain, strict=True), rows, strict=True):
+        assert [float(x) for x in found[:2]] == pytest.approx(list(expected[:2]), rel=1e-6, abs=1e-12)
+    assert chain.heats[1:].tolist() == pytest.approx([row[2] for row in rows[1:]], rel=1e-6)
 
 
 def autoregressive(correlation: float, chains: int, length: int) -> torch.Tensor:

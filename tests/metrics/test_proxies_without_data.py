@@ -231,7 +231,7 @@ def test_zen_of_what_has_no_score() -> None:
     with pytest.raises(MmbenchError, match="dead"):
         estimate("zen", blind)
     norm = nn.BatchNorm2d(4, track_running_stats=False)
-    with pytest.raises(UndefinedError, match="keeps none"):
+    with pytest.raises(UndefinedError, match="keep no running statistics"):
         estimate("zen", sequential(nn.Conv2d(1, 4, 3), norm, nn.Flatten(), nn.Linear(144, 3)))
     assert not any(isinstance(module, LAYERS) for module in Bare().modules())
     with pytest.raises(UndefinedError, match="features"):

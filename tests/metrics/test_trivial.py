@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from mmbench import expand, measure
 from mmbench.errors import UndefinedError
 from mmbench.metrics.base import Estimate
+from mmbench.metrics.depth import longest_path
 from mmbench.models.base import MODELS
 from mmbench.models.flops import flops
 from mmbench.testing.networks import SHAPE, SMALL, images, network
@@ -108,10 +109,7 @@ def test_depth_is_affine_in_the_number_of_blocks(family: str, per_block: int, re
 def test_depth_is_the_number_in_the_name(name: str, layers: int) -> None:
     with torch.device("meta"):
         model = timm.create_model(name, num_classes=3)
-    from mmbench.metrics.depth import _longest_path
-
-    image = torch.zeros(1, 3, 32, 32, device="meta", requires_grad=True)
-    assert _longest_path(model.eval()(image), image) == layers
+    assert longest_path(model.eval(), torch.zeros(1, 3, 32, 32, device="meta")) == layers
     kernels = sum(parameter.dim() > 1 for parameter in model.parameters())
     assert (kernels != layers) == name.startswith("resnet"), "shortcuts have kernels beside the longest path"
 

@@ -193,7 +193,7 @@ def test_data_and_networks_that_do_not_fit_are_refused() -> None:
     for network_, data, words in cases:
         with pytest.raises(DataError, match=words):
             measure(network_, data, "hessian_trace")
-    with pytest.raises(ConfigError, match="a name or a Metric"):
+    with pytest.raises(ConfigError, match=r"metric = 3 is not allowed: must be a name .* or a Metric"):
         measure(model, (good.images, good.labels), 3)
     with pytest.raises(UndefinedError, match="cannot be copied"):
         old = nn.Sequential(nn.Flatten(), torch.nn.utils.spectral_norm(nn.Linear(64, 3)))

@@ -33,6 +33,16 @@ VARIANTS = {
         MODELS["resnet"](**SEVEN, block="bottleneck", inner=(3, 5, 2, 4), kernel_size=5),
         LARGE,
     ),
+    "ResNet with timm's names and a small stem": (
+        MODELS["resnet"](**SEVEN, stem_kernel=3, stem_stride=1, stem_pool=False),
+        SHAPE,
+    ),
+    "ResNet with a 5x5 stem of stride 1 and a max-pool": (
+        MODELS["resnet"](**SEVEN, stem_kernel=5, stem_stride=1),
+        LARGE,
+    ),
+    "ViT with average pooling after the norm": (MODELS["vit"](**VIT, pool="avg", fc_norm=False), SHAPE),
+    "ViT with a norm after the class token": (MODELS["vit"](**VIT, fc_norm=True, eps=1e-2), SHAPE),
     "ViT with large heads": (MODELS["vit"](**VIT, head_dim=5), SHAPE),
     "ViT with heads that do not divide the stream": (MODELS["vit"](**VIT | {"heads": 4, "head_dim": 2}), SHAPE),
     "ViT with average pooling": (MODELS["vit"](**VIT, pool="avg"), SHAPE),

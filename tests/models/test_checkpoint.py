@@ -122,3 +122,94 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "weights.pt")
     with pytest.raises(ConfigError, match=r"not finite numbers in fc\.weight"):
         load_checkpoint(network(), tmp_path / "weights.pt")
+
+
+def under(prefix: str, model: nn.Module) -> dict[str, torch.Tensor]:
+    return {prefix + name: tensor for name, tensor in plain(model).items()}
+
+
+def without_counters(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in plain(model).items() if not name.endswith("num_batches_tracked")}
+
+
+FOUND = {
+    **{prefix: lambda model, prefix=prefix: under(prefix, model) for prefix in ("net.", "a.b.", "_orig_mod.module.")},
+    "Lightning": lambda model: {
+        "state_dict": under("model.", model) | {"loss.weight": torch.ones(10)},
+        "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(3)}}}],
+    },
+    "solo-learn": lambda model: {"state_dict": under("backbone.", model) | {"projector.0.weight": torch.ones(3)}},
+    "averaged by torch": lambda model: torch.optim.swa_utils.AveragedModel(model).state_dict(),
+    "a compiled part": lambda model: {
+        name.replace("stages.", "stages._orig_mod."): tensor for name, tensor in plain(model).items()
+    },
+    "under any key": lambda model: {"epoch": 3, "best": {"weights": plain(model)}},
+    "before batches were counted": without_counters,
+    "twice the same": lambda model: {"net": plain(model), "ema": plain(model)},
+    "beside another size": lambda model: {"student": plain(model), "teacher": plain(network(1, channels=[4, 3, 4]))},
+    "averaged beside the last": lambda model: {"model": plain(network(9)), "model_ema": plain(model)},
+}
+
+
+@pytest.mark.parametrize("way", FOUND)
+def test_weights_are_found_by_the_names_of_the_network(way: str, tmp_path: Path) -> None:
+    trained = network(3)
+    torch.save(FOUND[way](trained), tmp_path / "weights.pt")
+    found = load_checkpoint(network(), tmp_path / "weights.pt").state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in trained.state_dict().items())
+
+
+SEVERAL = {
+    "keys": lambda one, two: {"net": plain(one), "ema": plain(two)},
+    "prefixes": lambda one, two: under("net.", one) | under("ema.", two),
+    "keys of prefixed names": lambda one, two: {"state": under("net.", one), "ema": under("net.", two)},
+}
+
+
+@pytest.mark.parametrize("way", SEVERAL)
+def test_several_networks_in_a_file_are_listed_and_chosen_by_name(way: str, tmp_path: Path) -> None:
+    one, two = network(3), network(4)
+    torch.save(SEVERAL[way](one, two), tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match=r"several networks that fit: .*net, ema.*; choose one: .*::ema") as caught:
+        load_checkpoint(network(), tmp_path / "weights.pt")
+    chosen = str(caught.value).rpartition("model.checkpoint=")[2]
+    assert torch.equal(load_checkpoint(network(), chosen).get_parameter("fc.weight"), two.get_parameter("fc.weight"))
+    with pytest.raises(ConfigError, match=r"the file has .*, not 'nothing'"):
+        load_checkpoint(network(), f"{tmp_path}/weights.pt::nothing")
+
+
+def test_the_keys_of_a_file_of_another_network_are_listed(tmp_path: Path) -> None:
+    torch.save({"teacher": plain(network(channels=[2, 3, 5])), "student": plain(nn.Linear(2, 2))}, tmp_path / "x.pt")
+    with pytest.raises(ConfigError, match="the file holds teacher, student"):
+        load_checkpoint(network(), tmp_path / "x.pt")
+
+
+UNUSABLE = {
+    "meta": (lambda tensor: tensor.to("meta"), r"fc\.weight is on the meta device, so it has no values"),
+    "sparse": (lambda tensor: tensor.to_sparse(), r"fc\.weight is sparse .*to_dense"),
+    "whole numbers": (lambda tensor: tensor.to(torch.int8), r"fc\.weight has the type torch\.int8"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(("change", "message"), UNUSABLE.values(), ids=UNUSABLE.keys())
+def test_tensors_without_usable_values_are_named(change: Any, message: str, tmp_path: Path) -> None:
+    state = plain(network())
+    torch.save(state | {"fc.weight": change(state["fc.weight"])}, tmp_path / "weights.pt")
+    with pytest.raises(ConfigError, match=message):
+        load_checkpoint(network(), tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize("options", [{}, {"registers": 2}, {"embed_prefix": False}], ids=str)
+def test_position_embeddings_of_another_image_size_are_resampled(options: dict[str, Any], tmp_path: Path) -> None:
+    family = MODELS["vit"](embed_dim=6, **options)
+    large: Any = family.build(InputShape(1, 8, 3))
+    torch.save(large.state_dict(), tmp_path / "x.pt")
+    told: list[str] = []
+    small: Any = load_checkpoint(family.build(InputShape(1, 4, 3)), tmp_path / "x.pt", told.append)
+    prefix = 0 if large.no_embed_class else large.num_prefix_tokens
+    assert "pos_embed was resampled" in told[0]
+    assert torch.equal(small.pos_embed[:, :prefix], large.pos_embed[:, :prefix])
+    grid = large.pos_embed[:, prefix:].reshape(1, 4, 4, 6).permute(0, 3, 1, 2)
+    expected = nn.functional.interpolate(grid, (2, 2), mode="bicubic", antialias=True).flatten(2).mT
+    assert torch.allclose(small.pos_embed[:, prefix:], expected, atol=1e-6)

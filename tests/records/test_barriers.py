@@ -1,13 +1,17 @@
 """Barriers and gains along the training, read from a store."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
 import mmbench
 from mmbench.errors import StoreError
 from mmbench.records.barriers import read_barriers
+from mmbench.records.curves import read_traces
 from mmbench.records.frame import load_records
 from mmbench.records.gains import read_gains
+from mmbench.report.sections.manifold_grid import ManifoldGrid
 from tests.records.landscape import WIDTHS, write_landscape
 from tests.records.synthetic import make_record, write_store
 
@@ -57,9 +61,28 @@ def test_a_damaged_or_missing_file_is_left_out(tmp_path):
 
 def test_without_barriers_the_grid_is_empty(tmp_path):
     folder = write_store([make_record()], tmp_path / "results")
-    assert len(mmbench.manifold_grid(folder)) == 0
+    grid = mmbench.manifold_grid(folder)
+    assert len(grid) == 0
+    assert grid.attrs["remark"] == "No barriers are stored: run the metric manifold."
+    assert mmbench.manifold_grid(pd.DataFrame()).attrs["remark"] == grid.attrs["remark"]
     assert len(mmbench.manifold_grid(pd.DataFrame())) == 0
     assert read_gains(load_records(folder)) == []
+
+
+@pytest.mark.parametrize(("nodes", "rows"), [(48, 0), (52, 8)])
+def test_too_few_nodes_for_the_grid_are_told(tmp_path, nodes, rows):
+    folder = write_landscape(tmp_path / "results", seeds=(0,), nodes=nodes, metrics=("manifold",), moments=(0,))
+    grid = mmbench.manifold_grid(folder)
+    assert len(grid) == rows
+    results = SimpleNamespace(traces=read_traces([folder], load_records(folder)), drawings={})
+    content = ManifoldGrid().content(results)
+    if rows:
+        assert grid.attrs["remark"] == ""
+        assert content["choices"].rows
+    else:
+        assert "begins at 50 nodes, and at most 48 are stored" in grid.attrs["remark"]
+        assert "metric.nodes=50" in grid.attrs["remark"]
+        assert content == {"choices": None, "remark": grid.attrs["remark"]}
 
 
 def test_a_frame_of_unknown_origin_is_refused_in_words(landscape):

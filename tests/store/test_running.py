@@ -23,7 +23,7 @@ def store(tmp_path):
 
 def rewrite(store, run_id, age=0.0, **changes):
     """Change a heartbeat, and when it was last touched."""
-    path = store.root / "running" / f"{run_id}.json"
+    (path,) = (store.root / "running").glob(f"{run_id}-*.json")
     content = {**read(path), **changes}
     path.unlink()
     write_json(path, content)
@@ -42,6 +42,38 @@ def test_heartbeats_tell_what_runs_now_and_what_was_interrupted(store):
     assert store.running() == {"b": "score"}
     (beat,) = store.interrupted()
     assert (beat.run_id, beat.stage, beat.host, beat.pid) == ("c", "base", os.uname().nodename, dead.pid)
+
+
+def in_another_process(task, *arguments):
+    """A process that has done a task, and lives until it is killed."""
+    done = multiprocessing.get_context("fork").Event()
+
+    def act():
+        task(*arguments)
+        done.set()
+        time.sleep(600)
+
+    process = multiprocessing.get_context("fork").Process(target=act)
+    process.start()
+    assert done.wait(600)
+    return process
+
+
+def test_a_process_that_is_done_with_a_run_leaves_the_marks_of_others_that_are_at_it(store):
+    other = in_another_process(store.write_heartbeat, "a", "base")
+    try:
+        store.write_heartbeat("a", "score")
+        assert {beat.pid for beat in store.active()} == {os.getpid(), other.pid}
+        assert store.remove_heartbeat("a")
+        assert store.running() == {"a": "base"}
+        assert not store.remove_heartbeat("a"), "it is the other's"
+        assert store.running() == {"a": "base"}
+    finally:
+        other.kill()
+        other.join()
+    assert [beat.run_id for beat in store.interrupted()] == ["a"]
+    assert store.remove_heartbeat("a"), "the other is dead"
+    assert store.interrupted() == []
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it(store):
@@ -109,7 +141,7 @@ def test_where_nothing_can_be_written_the_newest_sign_of_life_is_the_time(store)
 def test_a_process_at_work_gives_signs_of_life_until_it_is_done(store, monkeypatch):
     monkeypatch.setattr(running, "BEAT", 0.02)
     store.write_heartbeat("a", "base")
-    path = store.root / "running" / "a.json"
+    (path,) = (store.root / "running").iterdir()
     for _ in range(2):  # the heart stops with the last heartbeat, and starts again
         store.write_heartbeat("a", "base")
         os.utime(path, (0, 0))

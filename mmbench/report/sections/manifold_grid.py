@@ -17,6 +17,9 @@ class ManifoldGrid(Section):
     title = "Quantile and nodes"
     order = 53
     template = """
+{% if choices is none %}
+<p>{{ remark }}</p>
+{% else %}
 {% call beside(figure) %}
 Kendall's τ of the manifold metric with the gain among the expansions of one trained base model, averaged over base
 models, for each quantile q and number of nodes n of the paper's grid. All settings are read off the same stored
@@ -24,13 +27,14 @@ barriers. The paper reports the best of its grid, which is high by chance alone;
 beforehand.
 {% endcall %}
 {{ table(choices) }}
+{% endif %}
 """
 
     def content(self, results: Results) -> dict[str, Any] | None:
-        """The figure and the table, if the store holds barriers."""
-        choices = results.traces.grid.choices
+        """The figure and the table, or why there is none although the store holds barriers."""
+        grid, choices = results.traces.grid, results.traces.grid.choices
         if choices.empty:
-            return None
+            return {"choices": None, "remark": grid.remark} if grid.remark and results.traces.barriers else None
         several = choices["metric"].nunique() > 1
         rows = [
             [
