@@ -73,7 +73,12 @@ def metrics_table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -
 
 
 def crossed_table(
-    corner: str, labels: Sequence[str], metrics: Sequence[str], cells: Mapping[tuple[str, str], str], caption: str
+    corner: str,
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    cells: Mapping[tuple[str, str], str],
+    caption: str,
+    across: str = "metric",
 ) -> Table | None:
     """A table of metrics against groups. The longer list forms the rows, so that the table stays narrow.
 
@@ -83,6 +88,7 @@ def crossed_table(
         metrics: the metrics.
         cells: the text of each (label, metric); a missing one is a dash.
         caption: what the table shows.
+        across: what `metrics` are.
 
     Returns:
         The table; None without a label or without a metric.
@@ -92,7 +98,7 @@ def crossed_table(
     shown = labels[:MOST]
     if len(metrics) > len(shown):
         rows = [[metric, *(cells.get((label, metric), DASH) for label in shown)] for metric in metrics]
-        return Table(["metric", *shown], rows, caption)
+        return Table([across, *shown], rows, caption)
     rows = [[label, *(cells.get((label, metric), DASH) for metric in metrics)] for label in shown]
     return Table([corner, *metrics], rows, caption)
 

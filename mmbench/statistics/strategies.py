@@ -8,8 +8,10 @@ base models: the base model is the unit.
 
 * difference, ci_low, ci_high, p_value: the mean over base models with Student's t interval and test; with one base
   model, over its trained base models (seeds), and `unit` says so: it then holds for this base model only.
-* mean_rank: over cells, 1 is best; critical_difference: how far two mean ranks must be apart, after Friedman's test, to
-  differ at 5 % (Nemenyi 1963; Demsar 2006), over the base models (or seeds) that have all strategies.
+* mean_rank: over cells, 1 is best.
+* block_rank: mean rank of the mean differences over base models (or seeds, with one base model), among the strategies
+  that all of them have; critical_difference: how far two block ranks must be apart to differ at 5 %, after Friedman's
+  test (Nemenyi 1963; Demsar 2006).
 * win_share: share of the shared cells in which it is better than another strategy, averaged over the others.
 * best_share: share of the cells in which it is the best of the expansions. best_probability: how often it has the
   largest mean difference when base models are drawn with replacement (bootstrap, fixed generator).
@@ -47,7 +49,8 @@ COLUMNS = {
     **dict.fromkeys(("n", "n_cells", "n_base_models"), "int64"),
     **dict.fromkeys(("mean", "difference", "ci_low", "ci_high", "p_value"), "float64"),
     "unit": "string",
-    **dict.fromkeys(("mean_rank", "critical_difference", "win_share", "best_share", "best_probability"), "float64"),
+    **dict.fromkeys(("mean_rank", "block_rank", "critical_difference"), "float64"),
+    **dict.fromkeys(("win_share", "best_share", "best_probability"), "float64"),
     **dict.fromkeys(("gain_per_gflop", "gain_per_second", "train_seconds"), "float64"),
 }
 DRAWS = 2000
@@ -143,7 +146,7 @@ def _ranked(trainings: pd.DataFrame, group: str, direction: int) -> pd.DataFrame
     means["best"] = (goal[tested] == largest).astype(float)
     means["best"] /= means.groupby("cell")["best"].transform("sum")
     wins, chances = win_matrix(means, direction), _best_probabilities(means[tested], direction)
-    distance = _critical_difference(means[tested])
+    block_ranks, distance = _block_ranks(means[tested], direction)
     rows = []
     for strategy, members in means.groupby("strategy"):
         others = wins.loc[strategy, [name for name in means.loc[tested, "strategy"].unique() if name != strategy]]
@@ -154,7 +157,8 @@ def _ranked(trainings: pd.DataFrame, group: str, direction: int) -> pd.DataFrame
                 **{"n_cells": len(members), "n_base_models": members["unit"].nunique()},
                 "mean": members["value"].mean(),
                 **difference_of(members),
-                **{"mean_rank": members["rank"].mean(), "critical_difference": distance},
+                **{"mean_rank": members["rank"].mean(), "block_rank": block_ranks.get(str(strategy), math.nan)},
+                "critical_difference": distance,
                 **{"win_share": others.mean(), "best_share": members["best"].mean()},
                 "best_probability": chances.get(str(strategy), math.nan),
                 "gain_per_gflop": members["value"].mean() / (extra / 1e9) if extra > 0 else math.nan,
@@ -227,19 +231,20 @@ def _best_probabilities(means: pd.DataFrame, direction: int) -> dict[str, float]
     return dict(zip(blocks.columns, shares.tolist(), strict=True))
 
 
-def _critical_difference(means: pd.DataFrame) -> float:
-    """Nemenyi's critical difference of mean ranks at 5 %.
+def _block_ranks(means: pd.DataFrame, direction: int) -> tuple[dict[str, float], float]:
+    """The mean rank over blocks of each strategy that all blocks have, and Nemenyi's critical difference at 5 %.
 
     Returns:
-        q sqrt(k (k + 1) / (6 N)), q the 95 % point of the studentised range over sqrt(2), for k strategies and N
-        complete blocks; NaN with fewer than two blocks or three strategies.
+        The ranks, and q sqrt(k (k + 1) / (6 N)), q the 95 % point of the studentised range over sqrt(2), for k
+        strategies and N blocks; nothing and NaN with fewer than two blocks or three strategies.
     """
-    complete = _blocks(means).dropna()
+    complete = direction * _blocks(means).dropna(axis=1)
     n, k = complete.shape
     if n < 2 or k < 3:
-        return math.nan
+        return {}, math.nan
     q = float(stats.studentized_range.ppf(0.95, k, np.inf)) / math.sqrt(2)
-    return q * math.sqrt(k * (k + 1) / (6 * n))
+    ranks = complete.round(12).rank(axis=1, ascending=False).mean()
+    return dict(zip(complete.columns, ranks.tolist(), strict=True)), q * math.sqrt(k * (k + 1) / (6 * n))
 
 
 def ranking(strategies: pd.DataFrame, group: str = "all") -> pd.DataFrame:
@@ -248,7 +253,7 @@ def ranking(strategies: pd.DataFrame, group: str = "all") -> pd.DataFrame:
 
 
 def together(rows: pd.DataFrame) -> list[Sequence[str]]:
-    """Strategies whose mean ranks are no further apart than the critical difference: the bars of the picture.
+    """Strategies whose block ranks are no further apart than the critical difference: the bars of the picture.
 
     Args:
         rows: as of `ranking`.
@@ -256,8 +261,8 @@ def together(rows: pd.DataFrame) -> list[Sequence[str]]:
     Returns:
         The longest runs of at least two strategies, best first.
     """
-    tested = rows[rows["mean_rank"].notna()].sort_values("mean_rank")
-    ranks, names = tested["mean_rank"].to_numpy(dtype=float), tested["strategy"].tolist()
+    tested = rows[rows["block_rank"].notna()].sort_values("block_rank")
+    ranks, names = tested["block_rank"].to_numpy(dtype=float), tested["strategy"].tolist()
     distance = float(tested["critical_difference"].iloc[0]) if len(tested) else math.nan
     found: list[Sequence[str]] = []
     last = 0

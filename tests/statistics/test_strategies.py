@@ -108,7 +108,7 @@ def test_the_critical_difference_is_nemenyis():
 
 
 def test_strategies_whose_ranks_are_close_stand_together():
-    rows = pd.DataFrame({"strategy": list("abcd"), "mean_rank": [1.0, 1.8, 2.6, 4.0], "critical_difference": 1.0})
+    rows = pd.DataFrame({"strategy": list("abcd"), "block_rank": [1.0, 1.8, 2.6, 4.0], "critical_difference": 1.0})
     assert together(rows) == [["a", "b"], ["b", "c"]]
     assert together(rows.assign(critical_difference=math.nan)) == []
 

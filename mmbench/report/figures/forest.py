@@ -33,7 +33,7 @@ def forest(rows: pd.DataFrame) -> Figure:
     labels = [f"{shortened(row.metric)} ({expected(row.expected_sign)})" for row in rows.itertuples()]
     axes.set_yticks(np.arange(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("Spearman's ρ with the gain, among the expansions of a base model")
+    axes.set_xlabel("ρ with the gain, among the expansions\nof a base model")
     figure.legend(handles=_legend(), loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.5)
     return figure
 

@@ -25,10 +25,10 @@ def strategies(rows: pd.DataFrame, target: str = "gain") -> Figure:
     Returns:
         The figure.
     """
-    ranked = rows["mean_rank"].notna() & rows["critical_difference"].notna()
+    ranked = rows["block_rank"].notna()
     tested = int(ranked.sum())
     high = 1.0 + 0.27 * len(rows)
-    low = 0.75 + 0.17 * tested if tested > 2 else 0.0
+    low = 0.9 + 0.17 * tested if tested > 2 else 0.0
     figure = Figure(figsize=(WIDTH, high + low))
     panels = figure.subplots(2 if low else 1, 1, height_ratios=[high, low] if low else None, squeeze=False)
     axes = panels[0][0]
@@ -67,23 +67,23 @@ def _draw_row(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
 
 def _draw_ranks(axes: Axes, rows: pd.DataFrame) -> None:
     """The critical-difference picture: a line per strategy from its mean rank, bars over groups that stand together."""
-    ordered = rows.sort_values("mean_rank")
-    for place, (name, rank) in enumerate(zip(ordered["strategy"], ordered["mean_rank"], strict=True)):
+    ordered = rows.sort_values("block_rank")
+    for place, (name, rank) in enumerate(zip(ordered["strategy"], ordered["block_rank"], strict=True)):
         axes.plot([rank, rank], [-0.6, place + 0.5], color=INK, linewidth=0.9, zorder=2)
         axes.plot(rank, place + 0.5, marker="o", markersize=4, color=INK, zorder=3)
         axes.annotate(shortened(name, 22), (rank, place + 0.5), xytext=(5, 0), textcoords="offset points",
                       va="center", fontsize=8, annotation_clip=False)  # fmt: skip
-    position = dict(zip(ordered["strategy"], ordered["mean_rank"], strict=True))
+    position = dict(zip(ordered["strategy"], ordered["block_rank"], strict=True))
     bars = together(ordered)
     for level, names in enumerate(bars):
         height = -0.5 + 0.4 * level / max(1, len(bars))
         axes.plot([position[names[0]], position[names[-1]]], [height, height], color=AGREES, linewidth=3,
                   solid_capstyle="butt", zorder=1)  # fmt: skip
     axes.set_ylim(len(ordered) + 0.1, -0.9)
-    widest = float(ordered["mean_rank"].max())
+    widest = float(ordered["block_rank"].max())
     axes.set_xlim(0.8, widest + 0.35 * (widest - 0.8) + 0.3)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False)
     distance = float(ordered["critical_difference"].iloc[0])
-    axes.set_xlabel(f"mean rank (1 is best); bars join ranks closer than {distance:.2f}")
+    axes.set_xlabel(f"mean rank over {rows['unit'].iloc[0]}\n(bars join ranks closer than {distance:.2f})")

@@ -34,7 +34,8 @@ Below, mean ranks: expansions under one bar cannot be told apart (Friedman and N
         caption = (
             "Expansion strategies by gain. Difference: accuracy points above the mean of the expansions of the same "
             "trained base model and budget. Wins: share of cells in which it is better than another, mean over others. "
-            "P(best): how often it is the best when base models are drawn again"
+            "P(best): how often it is the best when base models are drawn again. Points / s: gain per second of training. n: "
+            "trainings"
         )
         records = rows.to_dict("records")
         shaded = {place for place, row in enumerate(records) if row["arm"] != "expansion"}
@@ -62,8 +63,8 @@ COLUMNS = (
     ("wins", lambda row: percent(row["win_share"])),
     ("best in", lambda row: percent(row["best_share"])),
     ("P(best)", lambda row: percent(row["best_probability"])),
-    ("points per training second", lambda row: number(100 * row["gain_per_second"])),
-    ("trainings (base models)", lambda row: f"{row['n']} ({row['n_base_models']})"),
+    ("points / s", lambda row: number(100 * row["gain_per_second"])),
+    ("n (base models)", lambda row: f"{row['n']} ({row['n_base_models']})"),
 )
 
 
@@ -80,4 +81,4 @@ def _groups(results: Results) -> Table | None:
     names = [str(name) for name in ranking(results.judgement.strategies)["strategy"]]
     caption = "Difference in accuracy points in each group (number of cells)"
     more = f"; {len(labels) - MOST} more groups are in strategies.csv" if len(labels) > MOST else ""
-    return crossed_table("group", labels, names, cells, caption + more)
+    return crossed_table("group", labels, names, cells, caption + more, across="strategy")
