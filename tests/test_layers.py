@@ -160,7 +160,7 @@ def calls(path, name):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_reads_the_environment_or_prints(path):
-    if room_of(module_of(path)) != "cli":
+    if room_of(module_of(path)) not in ("cli", "__main__"):
         assert "os.environ" not in path.read_text()
         assert "getenv" not in path.read_text()
     assert not calls(path, "print")
@@ -211,7 +211,9 @@ def running_code(tree):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_nothing_can_execute_code_when_read(path):
-    assert not list(running_code(ast.parse(path.read_text())))
+    # A worker process and its parent speak to each other through a pipe of their own, as `multiprocessing` does.
+    allowed = {"imports pickle"} if path == PACKAGE / "store" / "child.py" else set()
+    assert set(running_code(ast.parse(path.read_text()))) <= allowed
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def repeating(config: dict[str, Any], results: str) -> str:
             options["training"] = "${training}"  # a metric trains with the run's recipe
         alike = [choice for choice in choices(group) if _file(group, choice).get("name") == name] or [name]
         written = [[as_override(group, choice), *_changed(group, options, _file(group, choice))] for choice in alike]
-        overrides += min(written, key=len)
+        overrides += next(texts for texts in written if len(texts) == min(map(len, written)))
     return quoted("run", *overrides, seed=config["seed"], results=results)
 
 

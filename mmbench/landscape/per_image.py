@@ -25,8 +25,6 @@ from mmbench.landscape.surface import Surface
 
 Cotangents = Callable[[Tensor, Tensor], tuple[int, Iterable[Tensor]]]
 """From logits (n, C) and labels (n,) to K and the tensors s_1, ..., s_K (n, C), generated one by one."""
-
-
 TRIED = 5
 """Images on which the rules are checked."""
 COLUMNS = 32
@@ -362,7 +360,7 @@ class _Rules:
     def _try(self, images: Tensor) -> None:
         """Find the parameters whose rules agree with autograd on a few images."""
         few = images[:TRIED] if len(images) > 1 else images.repeat(2, *[1] * (images.dim() - 1))
-        layers = [m for m in self.model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
+        layers = (m for m in self.model.modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd)))
         weights = {id(p) for layer in layers for p in layer.parameters()}
         # Tokens and position tables, which are broadcast over the images.
         rows = [n for n, p in self.parameters.items() if p.dim() > 1 and len(p) == 1 and id(p) not in weights]
@@ -393,10 +391,7 @@ class _Rules:
         calls = [name for use in uses for name in use.names]
         sound = {name for name in calls if calls.count(name) == 1}
         for direction, of in ((first, slice(1)), (last, slice(-1, None)), (slopes, slice(None))) if uses else ():
-            if plain is logits:
-                exact = _gradients(logits, weights + outputs, direction)
-            else:
-                exact = _gradients(plain, weights, direction) + _gradients(logits, outputs, direction)
+            exact = _gradients(plain, weights, direction) + _gradients(logits, outputs, direction)
             truth, gradients = dict(zip(self.parameters, exact, strict=False)), exact[len(weights) :]
             for use, gradient in zip(uses, gradients, strict=True):
                 expected = torch.cat([truth[name].flatten() for name in use.names])

@@ -17,12 +17,9 @@ from mmbench.errors import DataError, UndefinedError
 from mmbench.landscape.surface import Surface
 from mmbench.metrics._ledger import Ledger
 from mmbench.metrics._sound import require_independent, require_logits, require_output, require_sound
-from mmbench.models.copies import copied
 from mmbench.models.measurable import (
     full_dtype,
-    in_full,
-    unwrap_inside,
-    unwrapped,
+    measurable,
     without_checkpoints,
     without_parametrizations,
 )
@@ -130,7 +127,7 @@ class Subject:
     @property
     def base(self) -> nn.Module:
         """A copy of the network before its expansion, in evaluation mode; `UndefinedError` if it was not given."""
-        base = _copied(self._known_base.model)
+        base = measurable(self._known_base.model)
         images = self.images(PROBED).images.to(full_dtype(base))
         self.once("base gives logits", lambda: require_logits(base, images, "base"))
         return base
@@ -152,11 +149,11 @@ class Subject:
             raise UndefinedError("this metric needs the expansion itself: give expand=function, called with a network "
                                  "like the base and the number of a draw")  # fmt: skip
         self.require_logits()
-        return _copied(self._expand(small, draw))
+        return measurable(self._expand(small, draw))
 
     def network(self) -> nn.Module:
         """A copy of the network that may be changed: in evaluation mode, with its trainable parameters."""
-        return _copied(self._model)
+        return measurable(self._model)
 
     def require_output(self) -> None:
         """Raise `DataError` unless the network takes the images and returns one tensor."""
@@ -387,22 +384,6 @@ class Base:
 
 def _cast(split: Split, dtype: torch.dtype) -> Split:
     return split if split.images.dtype == dtype else Split(split.images.to(dtype), split.labels)
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode and at least single precision, without wrappers and in-place operations."""
-    try:
-        twin = in_full(unwrap_inside(copied(unwrapped(model))))
-        for module in twin.modules():
-            if isinstance(getattr(module, "inplace", None), bool):
-                setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
-        if not any(p.requires_grad for p in twin.parameters()):
-            twin.requires_grad_(True)
-        return twin.eval()
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise UndefinedError(
-            f"this {type(model).__name__} cannot be copied and differentiated, so it cannot be measured: {error}"
-        ) from error
 
 
 def _hash(*parts: object) -> int:

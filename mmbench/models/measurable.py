@@ -11,24 +11,27 @@ from unittest.mock import patch
 import torch
 from torch import nn
 from torch.nn.utils import parametrize
+from torch.utils import checkpoint
 
-WRAPPERS = {
-    "AveragedModel": "module",
-    "DataParallel": "module",
-    "DistributedDataParallel": "module",
-    "ModelEma": "ema",
-    "ModelEmaV2": "module",
-    "ModelEmaV3": "module",
-    "OptimizedModule": "_orig_mod",
-}
-"""Classes of torch and timm that compute what the network inside computes, and where they keep it."""
+from mmbench.errors import UndefinedError
+from mmbench.models.copies import copied
+from mmbench.models.parts import unwrapped
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The network inside `DataParallel`, `torch.compile`, an average of weights and the like; shares its memory."""
-    while (inside := getattr(model, WRAPPERS.get(type(model).__name__, ""), None)) is not None:
-        model = inside
-    return model
+def measurable(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode and at least single precision, without wrappers and in-place operations."""
+    try:
+        twin = in_full(unwrap_inside(copied(unwrapped(model))))
+        for module in twin.modules():
+            if isinstance(getattr(module, "inplace", None), bool):
+                setattr(module, "inplace", False)  # noqa: B010, the type checker takes it for a tensor
+        if not any(p.requires_grad for p in twin.parameters()):
+            twin.requires_grad_(True)
+        return twin.eval()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise UndefinedError(
+            f"this {type(model).__name__} cannot be copied and differentiated, so it cannot be measured: {error}"
+        ) from error
 
 
 def unwrap_inside(model: nn.Module) -> nn.Module:
@@ -91,7 +94,6 @@ def without_checkpoints() -> Iterator[None]:
     Checkpointed blocks are computed again in the backward pass: reentrant ones only within `backward()`, neither kind
     under `torch.func`, and hooks see each twice.
     """
-    import torch.utils.checkpoint as module
 
     class Plain:
         """Stands for `CheckpointFunction`, through which all reentrant checkpoints go."""
@@ -105,8 +107,8 @@ def without_checkpoints() -> Iterator[None]:
 
     generator = "_checkpoint_without_reentrant_generator"
     with ExitStack() as stack:
-        stack.enter_context(patch.object(module, "CheckpointFunction", Plain))
+        stack.enter_context(patch.object(checkpoint, "CheckpointFunction", Plain))
         for name in (generator, f"{generator}_impl"):
-            if hasattr(module, name):
-                stack.enter_context(patch.object(module, name, twice))
+            if hasattr(checkpoint, name):
+                stack.enter_context(patch.object(checkpoint, name, twice))
         yield

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import re
 import sys
 import time
@@ -20,7 +19,6 @@ from functools import cache
 from itertools import product
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -30,7 +28,7 @@ from mmbench.landscape import surface
 from mmbench.metrics.base import METRICS, Estimate, Metric, measure, measure_all
 from mmbench.metrics.subject import Expand
 from mmbench.models.base import MODELS
-from mmbench.testing.networks import WithUnused, images, network
+from mmbench.testing.networks import WithUnused, images, network, random_state, state_of
 from mmbench.training.recipes import SGD
 
 QUICK: Mapping[str, Any] = {
@@ -159,7 +157,7 @@ class MetricContract:
         torch.manual_seed(314)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch.cuda, "manual_seed_all", reseeded.append)
-            model_before, random_before, start = _state(model), _random_state(), time.perf_counter()
+            model_before, random_before, start = state_of(model), random_state(), time.perf_counter()
             estimate = measure(
                 model,
                 (data.images, data.labels),
@@ -168,9 +166,11 @@ class MetricContract:
                 base=base,
                 expand=repeating(model),
             )
-            elapsed, random_after = time.perf_counter() - start, _random_state()
+            elapsed, random_after = time.perf_counter() - start, random_state()
         same = torch.equal(data.images, images().images) and torch.equal(data.labels, images().labels)
-        return Observation(estimate, elapsed, model_before, _state(model), random_before, random_after, reseeded, same)
+        return Observation(
+            estimate, elapsed, model_before, state_of(model), random_before, random_after, reseeded, same
+        )
 
     @classmethod
     @cache
@@ -392,19 +392,3 @@ def repeating(model: nn.Module) -> Expand:
         return twin
 
     return expand
-
-
-def _state(model: nn.Module) -> list[object]:
-    """Everything about a network that a measurement might change."""
-    tensors = model.state_dict(keep_vars=True)
-    return [
-        [(n, id(t), t.data_ptr(), t.stride(), t.requires_grad, t.dtype) for n, t in tensors.items()],
-        [copy.deepcopy(t.detach()).tolist() for t in tensors.values()],
-        [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
-        [module.training for module in model.modules()],
-    ]
-
-
-def _random_state() -> list[object]:
-    """The states of the global generators of torch, numpy and Python."""
-    return [torch.get_rng_state().tolist(), repr(np.random.get_state(legacy=False)), random.getstate()]

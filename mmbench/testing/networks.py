@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import random
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -85,3 +87,19 @@ class WithUnused(nn.Module):
         """The logits of the inner network."""
         logits: torch.Tensor = self.inner(pixels)
         return logits
+
+
+def state_of(model: nn.Module) -> list[object]:
+    """Everything about a network that a measurement might change."""
+    tensors = model.state_dict(keep_vars=True)
+    return [
+        [(n, id(t), t.data_ptr(), t.stride(), t.requires_grad, t.dtype) for n, t in tensors.items()],
+        [copy.deepcopy(t.detach()).tolist() for t in tensors.values()],
+        [None if p.grad is None else p.grad.tolist() for p in model.parameters()],
+        [module.training for module in model.modules()],
+    ]
+
+
+def random_state() -> list[object]:
+    """The states of the global generators of torch, numpy and Python."""
+    return [torch.get_rng_state().tolist(), repr(np.random.get_state(legacy=False)), random.getstate()]
