@@ -20,6 +20,7 @@ from typing import Any
 from rich.markup import escape
 
 from mmbench import console
+from mmbench.cli.analyze import warn_of_gaps
 from mmbench.cli.compose import composed, own_keys, stores_of
 
 KEYS = ("by", "target", "where")
@@ -33,6 +34,7 @@ def command(arguments: list[str]) -> None:
 
     with console.err.status("reading the store, comparing"):
         frame = load_records(stores if len(stores) > 1 else stores[0], own.get("where"))
+    warn_of_gaps(frame)
     if len(stores) == 2:
         _print_stores(frame, stores)
     _print_ranking(frame, stores[0], own.get("by", "expansion"), own.get("target", "gain"))
