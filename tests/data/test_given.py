@@ -66,7 +66,7 @@ def test_every_form_is_understood(form: str) -> None:
         ([(object(), 3)], "found an image of type object"),
         (["a", "b"], "not list"),
     ],
-    ids=repr,
+    ids=["nothing", "a number", "images", "a name", "a dictionary", "no batches", "triples", "objects", "texts"],
 )
 def test_what_is_no_data_is_told(data: Any, why: str) -> None:
     with pytest.raises(ConfigError, match=r"data must be \(images, labels\), a data set .* or a loader") as told:
