@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mmbench.arguments import plain, shown
 from mmbench.errors import ConfigError
+from mmbench.paths import COMPONENT_GROUPS, choices, root
 
 
 class Component(BaseModel):
@@ -246,12 +247,21 @@ def _explain(cls: type[BaseModel], key: str, problem: Any) -> str:
     location = [str(part) for part in problem["loc"] if not _UNION_MEMBER.match(str(part))]
     path = ".".join(part for part in (key, *location) if part)
     if problem["type"] == "extra_forbidden":
-        return unknown_name(f"option {path}", location[-1], cls.model_fields)
+        return unknown_name(f"option {path}", location[-1], cls.model_fields) + elsewhere(key, location[0])
     if problem["type"] == "missing" or problem["input"] == "???":  # as a config writes an option without a default
         return f"{path} is missing: {allowed_values(cls, location)}"
     if problem["type"] == "value_error":  # raised by a component's own cross-field check, which names its keys
         return str(problem["ctx"]["error"])
     return f"{path} = {problem['input']!r} is not allowed: must be {allowed_values(cls, location)}"
+
+
+def elsewhere(group: str, option: str) -> str:
+    """Which choices of a config group have an option, as the end of a message: `; dataset=parquet has it`."""
+    names = choices(group) if group in COMPONENT_GROUPS else []
+    texts = {name: (root() / "conf" / group / f"{name}.yaml").read_text(encoding="utf-8") for name in names}
+    having = [name for name, text in texts.items() if re.search(rf"(?m)^{re.escape(option)}:", text)]
+    some = " or ".join(f"{group}={name}" for name in having[:3])
+    return f"; {some} {'has' if len(having) == 1 else 'have'} it" if having else ""
 
 
 def allowed_values(cls: type[BaseModel], location: list[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmbench.cli.sources import own
 from mmbench.errors import ConfigError
 from mmbench.paths import COMPONENT_GROUPS, GROUP_NAMES, TOP_KEYS, choices, options, root
-from mmbench.registry import outside, unknown_name
+from mmbench.registry import elsewhere, outside, unknown_name
 
 EXTRAS = {"submitit_slurm": "slurm", "submitit_local": "slurm", "ray": "ray"}
 """The extra of mmbench that installs each third-party launcher."""
@@ -62,7 +62,7 @@ def _unknown_key(key: str, arguments: list[str]) -> str:
         sizes = OmegaConf.load(root() / "conf" / "expansion" / "net2wider.yaml").to
         return unknown_name(key, option.removeprefix("to."), map(str, sizes))
     if option and group in GROUP_NAMES:
-        return unknown_name(f"option {key}", option, _options(group, arguments))
+        return unknown_name(f"option {key}", option, _options(group, arguments)) + elsewhere(group, option)
     if key.startswith("hydra.launcher."):
         from mmbench.launcher.pool import Options
 

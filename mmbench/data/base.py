@@ -169,8 +169,14 @@ def content_hash(files: Iterable[tuple[str, Stamp]]) -> str:
     """
     total = hashlib.blake2b(digest_size=16)
     for name, stamp in files:
-        total.update(f"{name}\0{_digest(stamp)}\n".encode())
+        # A file name need not be UTF-8: its bytes stand in the text as lone surrogates.
+        total.update(f"{name}\0{_digest(stamp)}\n".encode(errors="surrogateescape"))
     return total.hexdigest()
+
+
+def digests(files: Iterable[Stamp]) -> list[str]:
+    """A hash of each file's bytes; see `content_hash`."""
+    return [_digest(stamp) for stamp in files]
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 
 from mmbench.data.base import Data, Dataset, InputShape, Progress, Split, normalised, require_memory, silent
@@ -60,13 +60,18 @@ class ImageDataset(Dataset):
     train_size: int | None = Field(None, ge=1)
     """Training images; null for all that are not in the validation split."""
     validation_size: int | None = Field(None, ge=1)
-    """Validation images, held out of the training files; null for a tenth of them, at most 5,000."""
+    """Validation images, held out of the training files; null for a tenth of them, at most 5,000. With validation files
+    of their own, null for all of these."""
     test_size: int | None = Field(None, ge=1)
     """Test images; null for all."""
 
     @abstractmethod
     def pools(self) -> tuple[Pool, Pool]:
         """The training and the test images."""
+
+    def held_out(self) -> Pool | None:
+        """The validation images, if they are not held out of the training images."""
+        return None
 
     def load(self, progress: Progress[Any] = silent) -> Data:
         """Decode the chosen images and normalise them.
@@ -82,24 +87,34 @@ class ImageDataset(Dataset):
         """
         shape = self.shape()
         train, test = self.pools()
-        trained, held_out, tested = self.sizes(train, test)
+        validation = self.held_out()
+        trained, held_out, tested = self.sizes(train, test, validation)
         require_memory(trained + held_out + tested, shape)
         order = _shuffled(len(train))
         parts = {
             "train": (train, order[:trained]),
-            "validation": (train, order[len(train) - held_out :]),
+            "validation": (train, order[len(train) - held_out :])
+            if validation is None
+            else (validation, _shuffled(len(validation))[:held_out]),
             "test": (test, _shuffled(len(test))[:tested]),
         }
         splits = [self._read(*part, shape, progress, f"reading {name} images") for name, part in parts.items()]
         return normalised(*splits, classes=shape.classes)
 
-    def sizes(self, train: Pool, test: Pool) -> tuple[int, int, int]:
+    def sizes(self, train: Pool, test: Pool, validation: Pool | None = None) -> tuple[int, int, int]:
         """How many images are trained on, held out and tested on; `DataError` if the pools have too few."""
-        default = min(max(len(train) // VALIDATION_SHARE, 1), VALIDATION_LIMIT)
+        default = (
+            min(max(len(train) // VALIDATION_SHARE, 1), VALIDATION_LIMIT) if validation is None else len(validation)
+        )
         held_out = default if self.validation_size is None else self.validation_size
-        trained = max(len(train) - held_out, 1) if self.train_size is None else self.train_size
+        taken = held_out if validation is None else 0
+        trained = max(len(train) - taken, 1) if self.train_size is None else self.train_size
         tested = max(len(test), 1) if self.test_size is None else self.test_size
-        if trained + held_out > len(train):
+        if validation is not None and held_out > len(validation):
+            raise DataError(
+                f"dataset.validation_size = {held_out:,}, but {validation.where} hold {len(validation):,}; lower it"
+            )
+        if trained + taken > len(train):
             defaulted = " (its default)" if self.validation_size is None else ""
             raise DataError(
                 f"dataset.train_size = {trained:,} and dataset.validation_size = {held_out:,}{defaulted} need "
@@ -128,9 +143,10 @@ class ImageDataset(Dataset):
                 f"{sample.where}: this is a colour image, but the first image is grey; set dataset.channels to 3 or 1"
             )
         size = (shape.image_size, shape.image_size)
-        if self.image_size is None and image.size != size:
+        width, height = size_of(image)
+        if self.image_size is None and (width, height) != size:
             raise DataError(
-                f"{sample.where}: the image has {image.width}x{image.height} pixels, expected {size[0]}x{size[1]} "
+                f"{sample.where}: the image has {width}x{height} pixels, expected {size[0]}x{size[1]} "
                 "as in the first image; set dataset.image_size to resize all of them"
             )
         pixels = np.asarray(_decoded(sample.where, image, "L" if shape.channels == 1 else "RGB", shape.image_size))
@@ -167,13 +183,24 @@ def channels_of(image: Image.Image) -> Literal[1, 3]:
     return 1 if image.mode in GREY_MODES else 3
 
 
-def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Image:
-    """The image in this mode, cropped to its central square and resized by antialiased bicubic interpolation."""
+def size_of(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the image is seen: a camera may store it on its side, and note so in its EXIF data."""
     try:
-        if image.size == (size, size):
-            return image.convert(mode)
-        image.draft(None, (2 * size, 2 * size))  # a JPEG much larger than needed is decoded at a fraction of its size
-        return ImageOps.fit(image.convert(mode), (size, size), Image.Resampling.BICUBIC)
+        sideways = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+    except Exception:  # a broken file or broken EXIF data; decoding tells which
+        sideways = False
+    return (image.height, image.width) if sideways else image.size
+
+
+def _decoded(where: str, image: Image.Image, mode: str, size: int) -> Image.Image:
+    """The image upright and in this mode, cropped to its central square and resized, bicubic and antialiased."""
+    try:
+        if image.size != (size, size):
+            image.draft(None, (2 * size, 2 * size))  # a JPEG much larger than needed is decoded at a part of its size
+        upright = ImageOps.exif_transpose(image).convert(mode)
+        if upright.size == (size, size):
+            return upright
+        return ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     except Exception as error:  # as in `opened`
         raise DataError(f"{where}: the image cannot be decoded: {error}") from error
 

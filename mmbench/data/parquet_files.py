@@ -20,6 +20,8 @@ from mmbench.data.base import Stamp
 from mmbench.errors import ConfigError, DataError
 
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets", "class", "class_label")
+WORDS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation", "dev")}
+"""The words in the names of files and folders that tell the splits apart."""
 LAYOUTS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")  # path/train-0, path/data/train-0, path/config/train/0
 BATCH = 1024  # rows decoded from a row group at a time
 
@@ -29,6 +31,8 @@ class Files(NamedTuple):
 
     train: tuple[Stamp, ...]
     test: tuple[Stamp, ...]
+    validation: tuple[Stamp, ...] = ()
+    """None if images are held out of the training files."""
 
 
 class Columns(NamedTuple):
@@ -39,11 +43,16 @@ class Columns(NamedTuple):
     named_classes: int | None
 
 
-def find_files(path: str | None) -> Files:
-    """The shards `train*.parquet` and `test*.parquet` (or `val*.parquet`) of a folder or of its sub-folders.
+def find_files(
+    path: str | None, train: str | None = None, validation: str | None = None, test: str | None = None
+) -> Files:
+    """The shards of each split in a folder or in its sub-folders, by a word in their names.
 
     Args:
         path: the folder; relative to the current directory.
+        train: the word of the training files; None for those of `WORDS`.
+        validation: that of the validation files; None for no such files.
+        test: that of the test files; None for those of `WORDS`, validation files where there are no test files.
 
     Returns:
         The files of both splits, in the order of their names.
@@ -61,35 +70,69 @@ def find_files(path: str | None) -> Files:
             f"dataset.path = {path!r} {state}; give the folder of train*.parquet and test*.parquet files"
             + ("" if Path(path).is_absolute() else f" (relative paths start from {Path.cwd()})")
         )
+    words = {
+        **WORDS,
+        **{key: (word,) for key, word in (("train", train), ("held", validation), ("test", test)) if word},
+    }
     sets: dict[Path, dict[str, list[Path]]] = {}
     for file in sorted(file for layout in LAYOUTS for file in root.glob(layout)):
         for home, name in ((file.parent, file.name), (file.parent.parent, file.parent.name)):
-            if (split := re.match("train|test|val", name)) and home.is_relative_to(root):
-                sets.setdefault(home, {}).setdefault(split[0], []).append(file)
+            splits = [split for split, names in words.items() if any(_has_word(name, word) for word in names)]
+            if splits and home.is_relative_to(root):
+                for split in splits:
+                    sets.setdefault(home, {}).setdefault(split, []).append(file)
                 break
-    return _complete(root, {home: splits for home, splits in sets.items() if "train" in splits})
+    whole = {home: splits for home, splits in sets.items() if "train" in splits}
+    return _complete(root, whole, "held" if validation else None, named_test=test is not None, words=words)
 
 
-def _complete(root: Path, sets: dict[Path, dict[str, list[Path]]]) -> Files:
+def _has_word(name: str, word: str) -> bool:
+    """Whether a file name has a word, in whatever case: `mnist_train.parquet` has train, `trainers.parquet` has not."""
+    return re.search(rf"(?<![a-z]){re.escape(word.lower())}(?![a-z])", name.lower()) is not None
+
+
+def _complete(
+    root: Path,
+    sets: dict[Path, dict[str, list[Path]]],
+    validation: str | None,
+    named_test: bool,
+    words: dict[str, tuple[str, ...]],
+) -> Files:
     """The files of the only data set; `DataError` if there is another number of data sets or a file is missing."""
     if not sets:
-        raise DataError(f"dataset.path = {str(root)!r} has no train*.parquet file, nor has any folder in it")
+        raise DataError(
+            f"dataset.path = {str(root)!r} has no parquet file with {' or '.join(words['train'])} in its name, nor has "
+            "any folder in it; dataset.train_split names another word"
+        )
     if len(sets) > 1:
         raise DataError(
             f"dataset.path = {str(root)!r} holds {len(sets)} data sets; choose one: {', '.join(sorted(map(str, sets)))}"
         )
     [(home, splits)] = sets.items()
-    test = splits.get("test") or splits.get("val")
+    test = splits.get("test") or (None if named_test else splits.get("val"))
     if not test:
-        raise DataError(f"{home} has train*.parquet but neither test*.parquet nor val*.parquet; add the test files")
-    for files in (splits["train"], test):
+        asked = words["test"] if named_test else (*words["test"], *words["val"])
+        raise DataError(
+            f"{home} has training files but no parquet file with {' or '.join(asked)} in its name; add the test "
+            "files, or name them by dataset.test_split"
+        )
+    held = splits.get(validation, []) if validation else []
+    if validation and not held:
+        raise DataError(f"{home} has no parquet file with {words['held'][0]} in its name (dataset.validation_split)")
+    for first, second in (("train", test), ("train", held), ("test", held)):
+        if shared := set(splits.get(first, [])) & set(second):
+            raise DataError(
+                f"{min(shared)} has the words of two splits in its name; set dataset.train_split, validation_split and "
+                "test_split to words that tell the files apart"
+            )
+    for files in filter(None, (splits["train"], test, held)):
         shards = re.search(r"-of-(\d+)", files[0].name)
         if shards and int(shards[1]) != len(files):
             names = ", ".join(file.name for file in files)
             raise DataError(
                 f"{home} has {len(files)} of {int(shards[1])} shards ({names}); fetch the others, or remove extra ones"
             )
-    return Files(tuple(map(Stamp.of, splits["train"])), tuple(map(Stamp.of, test)))
+    return Files(*(tuple(map(Stamp.of, files)) for files in (splits["train"], test, held)))
 
 
 @contextmanager
@@ -126,14 +169,14 @@ def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -
     """
     schema = schema_of(files[0])
     images = [field.name for field in schema if _holds_images(field.type)]
-    integers = [field.name for field in schema if _holds_integers(field.type)]
+    integers = [field.name for field in schema if _holds_labels(field.type)]
     features = _features(schema)
-    known = [name for name in integers if name in LABEL_NAMES]
+    known = [name for name in integers if name.lower() in LABEL_NAMES]
     declared = [name for name in integers if features.get(name, {}).get("_type") == "ClassLabel"]
     image = _chosen("image", image, images, images, schema)
     label = _chosen("label", label, integers, known or declared, schema)
     for file in files[1:]:
-        for name, allowed in ((image, _holds_images), (label, _holds_integers)):
+        for name, allowed in ((image, _holds_images), (label, _holds_labels)):
             if name not in schema_of(file).names or not allowed(schema_of(file).field(name).type):
                 raise DataError(
                     f"{file.path} has no column {name!r} as {files[0].path.name} has it: {_listed(schema_of(file))}"
@@ -144,7 +187,10 @@ def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -
 
 def _chosen(option: str, name: str | None, allowed: list[str], likely: list[str], schema: pa.Schema) -> str:
     """The column called `name`, or the only likely one."""
-    kind = {"image": "image bytes (binary, or a struct with a binary field 'bytes')", "label": "integers"}[option]
+    kind = {
+        "image": "image bytes (binary, or a struct with a binary field 'bytes')",
+        "label": "labels (integers, texts, true and false)",
+    }[option]
     if name is not None and name not in allowed:
         raise ConfigError(f"dataset.{option} = {name!r} is not a column of {kind}; the columns are: {_listed(schema)}")
     if name is None and len(likely) != 1:
@@ -162,8 +208,11 @@ def _holds_images(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _holds_integers(kind: pa.DataType) -> bool:
-    return bool(types.is_integer(kind))
+def _holds_labels(kind: pa.DataType) -> bool:
+    if types.is_dictionary(kind):
+        return _holds_labels(kind.value_type)
+    texts = types.is_string(kind) or types.is_large_string(kind)
+    return bool(texts or types.is_integer(kind) or types.is_boolean(kind) or types.is_floating(kind))
 
 
 def _features(schema: pa.Schema) -> dict[str, Any]:
@@ -181,16 +230,34 @@ def _listed(schema: pa.Schema) -> str:
 
 @functools.lru_cache(maxsize=256)
 def labels_of(file: Stamp, column: str) -> np.ndarray:
-    """The label column as integers (N,), as stored; `DataError` names the first row without a label."""
+    """The label column (N,) as integers or texts; `DataError` names the first row without a label."""
     with reading(file.path):
-        labels = pq.ParquetFile(file.path).read(columns=[column]).column(0).cast("int64")
+        labels = pq.ParquetFile(file.path).read(columns=[column]).column(0)
+        if types.is_dictionary(labels.type):
+            labels = labels.cast(labels.type.value_type)
+        kind = labels.type
+        if not (types.is_string(kind) or types.is_large_string(kind)):
+            if types.is_floating(kind):
+                _require_whole(file, column, labels)
+            labels = labels.cast("int64")
     if labels.null_count:
         row = pc.index(pc.is_null(labels), True).as_py()
         raise DataError(f"{row_name(file, row)}: the label (column {column!r}) is null")
-    # Not labels.to_numpy(), which would import pandas.
-    values = np.concatenate([np.empty(0, np.int64), *map(np.from_dlpack, labels.chunks)])
+    if types.is_int64(labels.type):
+        # Not labels.to_numpy(), which would import pandas.
+        values = np.concatenate([np.empty(0, np.int64), *map(np.from_dlpack, labels.chunks)])
+    else:
+        values = np.array(labels.to_pylist(), dtype=str)
     values.setflags(write=False)  # shared by all callers
     return values
+
+
+def _require_whole(file: Stamp, column: str, labels: pa.ChunkedArray) -> None:
+    known = pc.drop_null(labels)
+    broken = pc.not_equal(known, pc.round(known))
+    if pc.any(broken).as_py():
+        value = known.filter(broken)[0].as_py()
+        raise DataError(f"{file.path}: the label {value} (column {column!r}) is not a whole number")
 
 
 def encoded_images(file: Stamp, column: str, rows: Sequence[int]) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 | source | root | the two splits |
 |---|---|---|
-| `folder` | a folder | its sub-folders (or .tar files), each with one folder per class |
+| `folder` | a folder | its sub-folders (or .tar files), each with one folder per class; see folders.py |
 | `torch/cifar100`, ... | torchvision's data folder | torchvision's training and test part |
 | `hfds/NAME`, `hfids/NAME`, `tfds/NAME`, `wds/NAME` | cache or data folder | by name; each needs its own package |
 
@@ -22,10 +22,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mmbench.data.base import DATASETS, InputShape, Stamp, content_hash
-from mmbench.data.images import Encoded, ImageDataset, Sample
+from mmbench.data.folders import Listing, listing, require_unlike, shown
+from mmbench.data.images import Encoded, ImageDataset, Pool, Sample
 from mmbench.errors import ConfigError, DataError
 
-FOLDERS = ("folder", "torch/folder", "torch/image_folder")  # read by timm's own reader, which also takes .tar files
+FOLDERS = ("folder", "torch/folder", "torch/image_folder")  # .tar files in them are read by timm
 PREFIXES = ("torch", "hfds", "hfids", "tfds", "wds")
 NEEDS_ROOT = ("folder", "torch", "wds")
 
@@ -82,6 +83,27 @@ class _TimmPool:
         return number
 
 
+@dataclass(frozen=True)
+class _FolderPool:
+    """The images of one folder."""
+
+    where: str
+    found: Listing
+
+    def __len__(self) -> int:
+        return len(self.found.files)
+
+    def samples(self, rows: Sequence[int]) -> Iterator[Sample]:
+        for row in rows:
+            _, label, stamp = self.found.files[row]
+            where = f"{self.where}, image {row} (counted from 0) ({shown(stamp.path)})"
+            try:
+                image = stamp.path.read_bytes()
+            except OSError as error:
+                raise DataError(f"{where} cannot be read: {error.strerror}") from error
+            yield Sample(where, image, label)
+
+
 @DATASETS.register("timm")
 class TimmImages(ImageDataset):
     """A data set by its timm name."""
@@ -100,8 +122,8 @@ class TimmImages(ImageDataset):
     """Height and width in pixels: images are cropped to the central square and resized."""
     channels: Literal[1, 3] = 3
     """1 (grey) or 3 (RGB); images are converted."""
-    classes: int = Field(10, ge=2)
-    """Number of classes; labels are 0..classes-1."""
+    classes: int | None = Field(None, ge=2)
+    """Number of classes; labels are 0..classes-1. Null for the number of class folders."""
 
     @field_validator("source")
     @classmethod
@@ -127,20 +149,19 @@ class TimmImages(ImageDataset):
         return self.source if self.source != "folder" or not self.root else Path(self.root).absolute().name
 
     def shape(self) -> InputShape:
-        """From the options; checks that the files exist, while the images are checked on loading.
+        """From the options and the class folders; the images are checked on loading.
 
         Returns:
             The shape, without opening the source.
 
         Raises:
-            ConfigError: `root` is missing.
-            DataError: the folder of a split is missing.
+            ConfigError: `root` or `classes` is missing.
+            DataError: the folder of a split is missing, or its classes are not those that were announced.
         """
-        self._places()
-        return InputShape(self.channels, self.image_size, self.classes)
+        return InputShape(self.channels, self.image_size, self._count())
 
-    def pools(self) -> tuple[_TimmPool, _TimmPool]:
-        """Both splits, opened by timm.
+    def pools(self) -> tuple[Pool, Pool]:
+        """Both splits: folders, or what timm opens.
 
         Returns:
             The training and the test images.
@@ -149,6 +170,11 @@ class TimmImages(ImageDataset):
             ConfigError: `root` is missing.
             DataError: timm cannot open a split, both splits are the same images, or their classes differ.
         """
+        classes = self._count()
+        if folders := self._listings():
+            return tuple(  # type: ignore[return-value]
+                _FolderPool(f"the {split} images of {self.root}", found) for split, found in folders.items()
+            )
         train, test = self._opened(self.train_split), self._opened(self.test_split)
         for about in ("train", "split", "version"):
             part = _attribute(train, about)
@@ -157,8 +183,8 @@ class TimmImages(ImageDataset):
                     f"dataset.train_split = {self.train_split!r} and dataset.test_split = {self.test_split!r} are the "
                     f"same images for dataset.source = {self.source!r} ({about} = {part!r}); use its own split names"
                 )
-        self._check_classes(train, test)
-        return self._pool(train, self.train_split), self._pool(test, self.test_split)
+        self._check_classes(train, test, classes)
+        return self._pool(train, self.train_split, classes), self._pool(test, self.test_split, classes)
 
     def fingerprint(self) -> dict[str, Any]:
         """The options, with a hash of the files in place of `root` for image folders and `wds` files.
@@ -169,7 +195,51 @@ class TimmImages(ImageDataset):
             The options without `download`, with one hash per split as `root`.
         """
         options = {key: value for key, value in self.describe().items() if key != "download"}
-        return {**options, "root": {split: _hash_of(place, _dates(place)) for split, place in self._places().items()}}
+        folders = {split: found.fingerprint() for split, found in self._listings().items()}
+        return {
+            **options,
+            "root": folders or {split: _hash_of(place, _dates(place)) for split, place in self._places().items()},
+        }
+
+    def _listings(self) -> dict[str, Listing]:
+        """The images of both splits if both are folders; else nothing."""
+        places = self._places() if self.source in FOLDERS else {}
+        return (
+            {split: listing(place) for split, place in places.items()} if all(map(Path.is_dir, places.values())) else {}
+        )
+
+    def _count(self) -> int:
+        """The number of classes; checks the class folders of both splits."""
+        self._places()
+        folders = list(self._listings().values())
+        if not folders:
+            if self.classes is None:
+                raise ConfigError(
+                    f"dataset.classes is needed for dataset.source = {self.source!r}: the number of its classes"
+                )
+            return self.classes
+        train, test = folders
+        if train.classes != test.classes:
+            self._refuse_unlike(set(train.classes) ^ set(test.classes))
+        if len(train.classes) < 2:
+            what = f"one class folder, {train.classes[0]}" if train.classes else "no class folder"
+            raise DataError(
+                f"{self._place(self.train_split)} has {what}; a data set needs a folder of images for each class"
+            )
+        if self.classes not in (None, len(train.classes)):
+            raise DataError(
+                f"{self.root} has {len(train.classes)} classes, dataset.classes = {self.classes}; correct it, or leave "
+                "it out"
+            )
+        require_unlike(train, test, (self.train_split, self.test_split))
+        return len(train.classes)
+
+    def _refuse_unlike(self, unshared: Any) -> None:
+        names = ", ".join(sorted(map(str, unshared))[:10])
+        raise DataError(
+            f"the {self.train_split} and {self.test_split} splits of {self.root or self.source} have different "
+            f"classes, so their labels would not agree; only one of them has: {names}"
+        )
 
     def _places(self) -> dict[str, Path]:
         """The files that make up the content: of both splits, or all of a `wds` folder; none for other sources."""
@@ -222,22 +292,18 @@ class TimmImages(ImageDataset):
                 f"{error or type(error).__name__}; {hint}"
             ) from error
 
-    def _check_classes(self, train: Any, test: Any) -> None:
+    def _check_classes(self, train: Any, test: Any, classes: int) -> None:
         """If the source numbers its classes by name, check that both splits agree and that their number is right."""
         names, test_names = _class_numbers(train), _class_numbers(test)
         if names and test_names and names != test_names:
-            unshared = ", ".join(sorted(map(str, names.keys() ^ test_names.keys()))[:10])
+            self._refuse_unlike(names.keys() ^ test_names.keys())
+        if names and len(names) != classes:
             raise DataError(
-                f"the {self.train_split} and {self.test_split} splits of {self.root or self.source} have different "
-                f"classes, so their labels would not agree; only one of them has: {unshared}"
-            )
-        if names and len(names) != self.classes:
-            raise DataError(
-                f"{self.root or self.source} has {len(names)} classes, dataset.classes = {self.classes}; correct it"
+                f"{self.root or self.source} has {len(names)} classes, dataset.classes = {classes}; correct it"
             )
 
-    def _pool(self, dataset: Any, split: str) -> _TimmPool:
-        return _TimmPool(f"the {split} images of {self.root or self.source}", dataset, self.classes)
+    def _pool(self, dataset: Any, split: str, classes: int) -> _TimmPool:
+        return _TimmPool(f"the {split} images of {self.root or self.source}", dataset, classes)
 
 
 def _attribute(dataset: Any, name: str) -> Any:

@@ -22,7 +22,7 @@ from mmbench.launcher.cluster import run_elsewhere
 from mmbench.launcher.compose import Composer, as_text, known, matches
 from mmbench.launcher.pool import Watcher
 from mmbench.launcher.retry import failed
-from mmbench.registry import unknown_name
+from mmbench.registry import elsewhere, unknown_name
 from mmbench.run import Run
 from mmbench.store.store import Store
 from mmbench.tracking.options import Wandb
@@ -177,7 +177,7 @@ def _without_meaning(key: str, config: dict[str, Any]) -> str:
     parent, _, size = option.partition(".")
     if size and isinstance(config[group].get(parent), dict):  # expansion.to.channels
         return unknown_name(key, size, config[group][parent])
-    return unknown_name(f"option {key}", option, config[group])
+    return unknown_name(f"option {key}", option, config[group]) + elsewhere(group, option)
 
 
 class BaseRetrySweeper(BaseSweeper):

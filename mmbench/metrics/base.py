@@ -106,6 +106,8 @@ class Metric(Component):
 METRICS: Registry[Metric] = Registry("metric", "mmbench.metrics")
 
 
+LARGEST = 1e6
+"""The largest value of a pixel that is measured."""
 Images = tuple["torch.Tensor", "torch.Tensor"]
 
 
@@ -279,14 +281,25 @@ def _split(data: Any, reference: torch.Tensor, purpose: str) -> Split:
     if labels.dim() != 1 or labels.is_floating_point():
         raise DataError(f"measure needs integer labels (N,){purpose}: got {labels.dtype} {tuple(labels.shape)}")
     with torch.inference_mode(False):
+        raw = images.dtype
         images, labels = images.to(reference), labels.to(reference.device, torch.long)
         if images.is_inference():
             images = images.clone()
     if int(labels.min()) < 0:
         raise DataError(f"label {int(labels.min())}{purpose} is out of range: classes are numbered from 0")
+    if raw is torch.uint8:
+        raise DataError(
+            f"the images{purpose} are bytes (uint8, 0 to 255); give them as the network was trained on, such as "
+            "images.float() / 255, less the mean and over the standard deviation"
+        )
     if not torch.isfinite(images).all():
         bad = (~torch.isfinite(images.flatten(1))).any(1).nonzero().flatten().tolist()
         raise DataError(f"{len(bad)} images{purpose} have pixels that are not finite numbers, image {bad[0]} the first")
+    if float(images.abs().max()) > LARGEST:
+        raise DataError(
+            f"the images{purpose} have values up to {float(images.abs().max()):.3g}; networks are trained on images of "
+            "order one, so a score would be of rounding errors: normalise them"
+        )
     return Split(images, labels)
 
 

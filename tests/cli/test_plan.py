@@ -34,3 +34,10 @@ def test_an_axis_counts_for_the_operators_that_have_it(mmbench_here):
 def test_moments_may_be_given_in_epochs(moments, mmbench_here):
     plan = mmbench_here("plan", "metric=parameters", f"metric.after={moments}", "seed=0,1")
     assert "6 runs: 6 defined" in plan.stdout, plan.stderr
+
+
+def test_an_option_of_another_choice_is_named_with_that_choice(mmbench_here):
+    wrong = mmbench_here("plan", "dataset.path=/x")
+    assert wrong.returncode == 2
+    assert "option dataset.path = 'path' is unknown" in wrong.stderr
+    assert "dataset=parquet has it" in wrong.stderr.replace("\n", " ")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import yaml
 
 from mmbench.data.base import DATASETS, InputShape, Split, Stamp, content_hash, normalised, require_memory
 from mmbench.errors import DataError
+
+from .conftest import noise
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 
@@ -86,8 +89,9 @@ def test_every_dataset_has_a_configuration() -> None:
 
 def test_planning_imports_no_library_that_reads_data_or_builds_networks(folder: Path) -> None:
     """The package, shape() and fingerprint() do without timm, torchvision, scikit-learn and pandas."""
-    for split in ("train", "test"):
-        (folder / split).mkdir()
+    for place, (split, name) in enumerate(itertools.product(("train", "test"), ("cat", "dog"))):
+        (folder / split / name).mkdir(parents=True)
+        noise(1, seed=place)[0].save(folder / split / name / "1.png")
     places = {"parquet": {"path": str(folder)}, "timm": {"root": str(folder)}}
     options = [{"name": name, **places.get(name, {})} for name in DATASETS.names()]
     code = (

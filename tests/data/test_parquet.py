@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Callable
@@ -102,7 +103,7 @@ def test_resizing_averages_and_keeps_the_centre(tmp_path: Path) -> None:
     wide[:, 4:28] = 200  # uniform in and near the central square; the dark margins are cropped
     images = [Image.fromarray(wide), Image.new("L", (8, 8), 200), Image.new("L", (8, 8), 0)] * 4
     write(tmp_path / "train.parquet", [0, 0, 1] * 4, images=images)
-    write(tmp_path / "test.parquet", [0, 0, 1] * 4, images=images)
+    write(tmp_path / "test.parquet", [0, 0, 1] * 3, images=images[:9])
     data = make(tmp_path, image_size=2).load()
     bright, dark = (data.test.images[data.test.labels == label] for label in (0, 1))
     assert len(bright.unique()) == len(dark.unique()) == 1
@@ -129,8 +130,21 @@ def test_large_jpegs_are_resized_like_other_images(tmp_path: Path) -> None:
         (["default/train/0000.parquet"], ["default/validation/0000.parquet"]),
         (["train-0.parquet"], ["validation-0.parquet"]),
         (["train-0.parquet"], ["val.parquet"]),
+        (["mnist_train.parquet"], ["mnist_test.parquet"]),
+        (["Train.parquet"], ["TEST.parquet"]),
+        (["data/my.training-1.parquet"], ["data/my.dev-1.parquet"]),
     ],
-    ids=["plain", "shards in data/", "split folders", "configuration folder", "validation as test", "val as test"],
+    ids=[
+        "plain",
+        "shards in data/",
+        "split folders",
+        "configuration folder",
+        "validation as test",
+        "val as test",
+        "after a name",
+        "capitals",
+        "other words",
+    ],
 )
 def test_finds_the_files(tmp_path: Path, train: list[str], test: list[str]) -> None:
     for seed, name in enumerate([*train, *test]):
@@ -171,8 +185,9 @@ def test_finds_the_columns(
 
 
 def test_a_declared_class_label_is_found_under_any_name(tmp_path: Path) -> None:
-    for split in ("train", "test"):
-        write(tmp_path / f"{split}.parquet", [0, 1, 1] * 4, columns=("img", "mood"), extra={"row": [0] * 12}, names=5)
+    for seed, split in enumerate(("train", "test")):
+        options: dict[str, Any] = {"columns": ("img", "mood"), "extra": {"row": [0] * 12}, "names": 5}
+        write(tmp_path / f"{split}.parquet", [0, 1, 1] * 4, seed=seed, **options)
     assert make(tmp_path).shape().classes == 5
 
 
@@ -249,8 +264,14 @@ def _images(*last: Any) -> list[Any]:
 WRONG_FILES: dict[str, tuple[Spoil, list[str]]] = {
     "no such folder": (shutil.rmtree, ["dataset.path = ", "does not exist", "train*.parquet and test*.parquet"]),
     "a file": (lambda d: (shutil.rmtree(d), d.write_text("")), ["is a file", "give the folder"]),
-    "no training file": (lambda d: (d / TRAIN).unlink(), ["no train*.parquet"]),
-    "no test file": (lambda d: (d / TEST).unlink(), ["neither test*.parquet nor val*.parquet"]),
+    "no training file": (
+        lambda d: (d / TRAIN).unlink(),
+        ["no parquet file with train or training in its name", "dataset.train_split"],
+    ),
+    "no test file": (
+        lambda d: (d / TEST).unlink(),
+        ["no parquet file with test or testing or val", "dataset.test_split"],
+    ),
     "two data sets": (lambda d: write(d / "tiny" / TRAIN, [0, 1]), ["holds 2 data sets", "choose one", "tiny"]),
     "a missing shard": (
         lambda d: (d / TRAIN).rename(d / "train-00000-of-00003.parquet"),
@@ -259,7 +280,7 @@ WRONG_FILES: dict[str, tuple[Spoil, list[str]]] = {
     "empty file": (lambda d: (d / TRAIN).write_bytes(b""), [TRAIN, "cannot be read as a parquet file"]),
     "no parquet file": (lambda d: (d / TEST).write_text("hello, world"), [TEST, "cannot be read as a parquet file"]),
     "damaged in the middle": (lambda d: _damage(d / TRAIN), [TRAIN]),
-    "no rows": (lambda d: write(d / TRAIN, [], names=2), [TRAIN, "has no rows"]),
+    "no rows": (lambda d: write(d / TRAIN, [], names=2), [TRAIN, "have no rows"]),
     "other columns in a shard": (
         lambda d: write(d / TEST, [0, 1], columns=("img", "y"), names=2),
         [TEST, "no column 'label'", "y (int64)"],
@@ -358,11 +379,11 @@ def test_sizes_beyond_the_files_are_found_while_planning(
         ({"path": None}, {}, ["dataset.path is needed: the folder of train*.parquet and test*.parquet files"]),
         ({}, {"labels": [0, 1] * 10}, ["dataset.label is needed", "label or labels", "img (struct"]),
         ({"label": "lable"}, {}, ["dataset.label = 'lable'", "integers", "label (int64)"]),
-        ({"label": "name"}, {"name": ["a", "b"] * 10}, ["dataset.label = 'name'", "integers", "name (string)"]),
+        ({"label": "box"}, {"box": [[1], [2]] * 10}, ["dataset.label = 'box'", "integers", "box (list<"]),
         ({}, {"mask": [b"x"] * 20}, ["dataset.image is needed", "img or mask", "mask (binary)"]),
         ({"image": "label"}, {}, ["dataset.image = 'label'", "img (struct"]),
     ],
-    ids=["no path", "two label columns", "misspelt label", "text label", "two image columns", "numbers as images"],
+    ids=["no path", "two label columns", "misspelt label", "boxes as labels", "two image columns", "numbers as images"],
 )
 def test_wrong_options_are_explained(
     tmp_path: Path, options: dict[str, Any], columns: dict[str, Any], fragments: list[str]
@@ -388,3 +409,95 @@ def test_memory_is_checked_before_any_image_is_decoded(tmp_path: Path, monkeypat
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20})())
     with pytest.raises(DataError, match=r"22 images of 3x200x200 need 0.0 GiB of memory, 0.0 GiB are free"):
         make(tmp_path, image_size=200).load()
+
+
+# -- labels, and files that other people write -------------------------------------------------------------------------
+
+LABELS: dict[str, tuple[pa.Array, list[int]]] = {
+    "texts": (pa.array(["dog", "cat", "cow", "cat"] * 5), [2, 0, 1, 0]),
+    "a dictionary": (pa.array(["dog", "cat", "cow", "cat"] * 5).dictionary_encode(), [2, 0, 1, 0]),
+    "true and false": (pa.array([True, False, True, True] * 5), [1, 0, 1, 1]),
+    "whole floats": (pa.array([3.0, 1.0, 2.0, 1.0] * 5), [2, 0, 1, 0]),
+    "small integers": (pa.array([7, 5, 6, 5] * 5, pa.uint8()), [2, 0, 1, 0]),
+}
+
+
+def with_labels(file: Path, labels: pa.Array, seed: int, column: str = "Label") -> None:
+    write(file, [0] * len(labels), seed=seed, columns=("img", "unused"), extra={column: labels})
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_every_kind_become_classes(tmp_path: Path, kind: str) -> None:
+    labels, expected = LABELS[kind]
+    for seed, split in enumerate(("train", "test")):
+        with_labels(tmp_path / f"{split}.parquet", labels, seed)
+    dataset = make(tmp_path, label=None)
+    assert dataset.shape().classes == len(set(expected))
+    assert [sample.label for sample in dataset.pools()[0].samples(range(4))] == expected
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (pa.array([0.5, 1.0] * 10), "the label 0.5 (column 'Label') is not a whole number"),
+        (pa.array([4, 4] * 10), "have one class only"),
+        (pa.array(["a", None] * 10), "row 1 (counted from 0): the label (column 'Label') is null"),
+    ],
+    ids=["a fraction", "one class", "a missing text"],
+)
+def test_labels_that_are_no_classes_are_explained(tmp_path: Path, labels: pa.Array, message: str) -> None:
+    for seed, split in enumerate(("train", "test")):
+        with_labels(tmp_path / f"{split}.parquet", labels, seed)
+    with pytest.raises(DataError) as error:
+        make(tmp_path, label=None).shape()
+    assert message in str(error.value)
+
+
+def test_an_empty_first_shard_is_no_obstacle(tmp_path: Path) -> None:
+    write(tmp_path / "train-0.parquet", [])
+    write(tmp_path / "train-1.parquet", [0, 1] * 10)
+    write(tmp_path / "test.parquet", [0, 1], seed=1)
+    assert make(tmp_path).shape().classes == 2
+    assert len(make(tmp_path, validation_size=4).load().train) == 16
+
+
+def test_the_splits_can_be_chosen(tmp_path: Path) -> None:
+    for seed, (name, count) in enumerate({"train": 20, "extra": 24, "valid": 6, "test": 8}.items()):
+        write(tmp_path / f"{name}.parquet", [0, 1] * (count // 2), seed=seed)
+    own = make(tmp_path, validation_split="valid").load()
+    assert [len(split) for split in (own.train, own.validation, own.test)] == [20, 6, 8]
+    other = make(tmp_path, train_split="extra", test_split="valid", validation_size=4).load()
+    assert [len(split) for split in (other.train, other.validation, other.test)] == [20, 4, 6]
+    assert make(tmp_path).fingerprint() != make(tmp_path, validation_split="valid").fingerprint()
+    with pytest.raises(DataError, match="no parquet file with nothing in its name"):
+        make(tmp_path, validation_split="nothing").shape()
+
+
+def test_a_file_of_two_splits_or_a_copy_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1] * 10)
+    shutil.copy(tmp_path / "train.parquet", tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="the test files are copies of the training files"):
+        make(tmp_path).shape()
+    (tmp_path / "test.parquet").unlink()
+    (tmp_path / "train.parquet").rename(tmp_path / "train-test.parquet")
+    with pytest.raises(DataError, match="has the words of two splits in its name"):
+        make(tmp_path).shape()
+
+
+def test_words_that_only_contain_the_name_of_a_split_do_not_count(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1] * 10)
+    write(tmp_path / "test.parquet", [0, 1], seed=1)
+    write(tmp_path / "testimonials.parquet", [5, 6], seed=2)
+    write(tmp_path / "values.parquet", [5, 6], seed=3)
+    assert len(make(tmp_path).load().test) == 2
+
+
+def test_width_and_height_are_those_of_the_upright_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    stored = io.BytesIO()
+    Image.new("RGB", (8, 4)).save(stored, "JPEG", exif=exif)
+    write(tmp_path / "train.parquet", [0, 1], images=[stored.getvalue()] * 2)
+    write(tmp_path / "test.parquet", [0, 1], seed=1)
+    with pytest.raises(DataError, match="the image has 4x8 pixels"):
+        make(tmp_path).shape()

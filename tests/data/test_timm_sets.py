@@ -48,7 +48,8 @@ def test_reads_tar_files(image_folder: Path) -> None:
 
 def test_every_image_keeps_its_label(image_folder: Path) -> None:
     for file in image_folder.rglob("*.png"):
-        Image.new("RGB", (5, 5), (200, 0, 0) if file.parent.name == "dog" else (10, 0, 0)).save(file)
+        red, green = 200 if file.parent.name == "dog" else 10, 5 if "test" in file.parts else 0
+        Image.new("RGB", (5, 5), (red, green, 0)).save(file)
     data = make(image_folder).load()
     for split in (data.train, data.validation, data.test):
         assert torch.equal(split.images[:, 0, 0, 0] > 0, split.labels == 1)
@@ -139,7 +140,7 @@ WRONG: dict[str, tuple[Spoil, dict[str, Any], list[str]]] = {
     "no images": (
         lambda d: [f.unlink() for f in d.rglob("train/*/*.png")],
         {},
-        ["'folder'", "split 'train'", "0 images"],
+        ["class folders without an image: cat, dog"],
     ),
     "a class is missing in test": (
         lambda d: shutil.rmtree(d / "test" / "cat"),
@@ -205,7 +206,136 @@ def test_wrong_options_are_found_while_planning(options: dict[str, Any], message
 
 def test_memory_is_checked_before_any_image_is_decoded(image_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for file in image_folder.rglob("*.png"):
-        file.write_bytes(b"broken")
+        file.write_bytes(f"broken {file}".encode())
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2**20})())
     with pytest.raises(DataError, match=r"28 images of 3x500x500 need 0.2 GiB of memory, 0.0 GiB are free"):
         make(image_folder, image_size=500).load()
+
+
+# -- what lies in a folder is what is read, or an error ----------------------------------------------------------------
+
+
+def fingerprint(folder: Path) -> Any:
+    return make(folder, classes=None).fingerprint()
+
+
+def test_linked_class_folders_are_part_of_the_fingerprint(image_folder: Path, tmp_path: Path) -> None:
+    """Two folders of links to classes of a third: other classes are other data."""
+    seen = []
+    for number, (cat, dog) in enumerate([("cat", "dog"), ("dog", "cat")]):
+        linked = tmp_path / f"linked{number}"
+        for split in ("train", "test"):
+            (linked / split).mkdir(parents=True)
+            (linked / split / "a").symlink_to(image_folder / split / cat)
+            (linked / split / "b").symlink_to(image_folder / split / dog)
+        assert len(make(linked, classes=None).load().test) == 8
+        seen.append(fingerprint(linked))
+    assert seen[0] != seen[1]
+    assert seen[0] == fingerprint(tmp_path / "linked0")
+
+
+def test_a_change_of_one_image_in_place_changes_the_fingerprint(image_folder: Path) -> None:
+    before = fingerprint(image_folder)
+    for image in noise(1, seed=77):
+        image.save(next((image_folder / "train" / "cat").iterdir()))
+    assert fingerprint(image_folder) != before
+
+
+def test_what_a_desktop_leaves_behind_does_not_count(image_folder: Path) -> None:
+    before = fingerprint(image_folder)
+    for name in (".DS_Store", "cat/.DS_Store", "cat/Thumbs.db", "desktop.ini", "cat/._1.png"):
+        (image_folder / "train" / name).write_bytes(b"litter")
+    hidden = image_folder / "train" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    noise(1, seed=5)[0].save(hidden / "cat-checkpoint.png")
+    assert fingerprint(image_folder) == before
+    assert make(image_folder, classes=None).shape().classes == 2
+
+
+def test_the_class_is_the_folder_at_the_top(image_folder: Path) -> None:
+    nested = image_folder / "train" / "cat" / "old" / "2019"
+    nested.mkdir(parents=True)
+    noise(1, seed=6)[0].save(nested / "x.png")
+    assert make(image_folder, classes=None).shape().classes == 2
+    assert len(make(image_folder, classes=None).pools()[0]) == 21
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif", ".tif", ".JPG", ".ppm"])
+def test_images_of_every_usual_kind_are_read(image_folder: Path, suffix: str) -> None:
+    noise(1, seed=7)[0].save(image_folder / "train" / "cat" / f"other{suffix}")
+    assert len(make(image_folder, classes=None).pools()[0]) == 21
+
+
+def test_classes_are_in_natural_order(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "test")):
+        for place, name in enumerate(("c10", "c2", "c1")):
+            (tmp_path / split / name).mkdir(parents=True)
+            noise(1, seed=10 * seed + place)[0].save(tmp_path / split / name / "x.png")
+    train, _ = make(tmp_path, classes=None).pools()
+    assert [(sample.where.split("/")[-2], sample.label) for sample in train.samples([0, 1, 2])] == [
+        ("c1", 0),
+        ("c2", 1),
+        ("c10", 2),
+    ]
+
+
+def test_a_photo_that_was_taken_on_its_side_stands_upright(image_folder: Path) -> None:
+    """EXIF orientation 6: shown after a quarter turn clockwise."""
+    stored = Image.new("RGB", (8, 8))
+    stored.paste((255, 255, 255), (0, 0, 4, 8))  # the left half is white: upright, the upper half
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for split, shade in (("train", 0), ("test", 9)):
+        for file in (image_folder / split / "cat").iterdir():
+            stored.putpixel((7, 7), (shade, len(file.name), shade))
+            stored.save(file, exif=exif)
+    train, _ = make(image_folder, classes=None).pools()
+    sample = next(train.samples([0]))
+    pixels = make(image_folder, image_size=8)._pixels(sample, InputShape(3, 8, 2))[0]
+    assert pixels[:4].min() > 200 and pixels[4:].max() < 60
+
+
+ODD: dict[str, tuple[Spoil, str]] = {
+    "another format": (lambda d: (d / "train/cat/x.avif").write_bytes(b"avif"), "x.avif is not an image that is read"),
+    "notes": (lambda d: (d / "train/cat/notes.txt").write_text("mine"), "notes.txt is not an image that is read"),
+    "an image beside the classes": (
+        lambda d: noise(1)[0].save(d / "train" / "stray.png"),
+        "stray.png lies in no class folder",
+    ),
+    "an empty class": (lambda d: (d / "train" / "cow").mkdir(), "class folders without an image: cow"),
+    "one class": (lambda d: [shutil.rmtree(d / s / "cat") for s in ("train", "test")], "has one class folder, dog"),
+    "a copy of the training images": (
+        lambda d: (shutil.rmtree(d / "test"), shutil.copytree(d / "train", d / "test")),
+        "every image in 'test' is in 'train' as well",
+    ),
+    "a link to the folder above": (
+        lambda d: (d / "train/cat/loop").symlink_to(d / "train"),
+        "is a link to a folder that it lies in",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), ODD.values(), ids=ODD.keys())
+def test_what_would_be_left_out_is_an_error_while_planning(image_folder: Path, spoil: Spoil, message: str) -> None:
+    spoil(image_folder)
+    with pytest.raises(DataError) as error:
+        make(image_folder, classes=None).shape()
+    assert message in str(error.value)
+
+
+def test_a_wrong_number_of_classes_is_found_while_planning(image_folder: Path) -> None:
+    with pytest.raises(DataError, match=r"has 2 classes, dataset\.classes = 7"):
+        make(image_folder, classes=7).shape()
+    with pytest.raises(ConfigError, match=r"dataset\.classes is needed for dataset\.source = 'torch/mnist'"):
+        make(image_folder, classes=None, source="torch/mnist").shape()
+
+
+def test_a_file_name_need_not_be_utf_8(image_folder: Path) -> None:
+    odd = image_folder / "train" / "cat" / b"\xff\xfe.png".decode(errors="surrogateescape")
+    noise(1, seed=8)[0].save(odd)
+    dataset = make(image_folder, classes=None)
+    assert len(dataset.fingerprint()["root"]["train"]) == 32
+    odd.write_bytes(b"broken")
+    with pytest.raises(DataError) as error:
+        dataset.load()
+    assert "\\xff\\xfe.png" in str(error.value).encode().decode()

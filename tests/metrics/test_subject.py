@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from mmbench import measure
-from mmbench.errors import ScoreError, UndefinedError
+from mmbench.errors import DataError, ScoreError, UndefinedError
 from mmbench.metrics.subject import Base, Subject
 from mmbench.models.base import MODELS
 from mmbench.testing.networks import images, network
@@ -173,3 +174,21 @@ def test_what_is_found_out_about_a_base_is_computed_once_and_charged_to_all() ->
     assert (again[0], again[1] >= 0.05, len(calls)) == (1, True, 2)
     with pytest.raises(UndefinedError, match="give base=model"):
         Subject(network("mlp"), images()).of_base("slow", compute)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: (255 * x.sigmoid()).to(torch.uint8), "are bytes (uint8, 0 to 255)"),
+        (lambda x: 1e20 * x, "have values up to"),
+        (lambda x: x / 0, "not finite numbers"),
+    ],
+    ids=["bytes", "huge", "infinite"],
+)
+def test_images_that_no_network_was_trained_on_are_refused(
+    change: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    model, images = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2)), torch.randn(6, 1, 2, 2)
+    with pytest.raises(DataError) as error:
+        measure(model, (change(images), torch.tensor([0, 1] * 3)), "training_loss")
+    assert message in str(error.value)
