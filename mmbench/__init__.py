@@ -3,6 +3,7 @@
 frame = mmbench.load_records("results")
 table = mmbench.correlate(frame)
 tables = mmbench.judge(frame)
+strategies = mmbench.compare(frame)
 grid = mmbench.manifold_grid(frame)
 large = mmbench.expand(model, "net2wider", factor=2.0)
 mmbench.save(large, "large.safetensors")

@@ -11,5 +11,6 @@ from mmbench.records.barriers import manifold_grid as manifold_grid
 from mmbench.records.frame import load_records as load_records
 from mmbench.statistics.judge import correlate as correlate
 from mmbench.statistics.judge import judge as judge
+from mmbench.statistics.strategies import compare as compare
 
 __version__: str

@@ -49,7 +49,7 @@ def command(arguments: list[str]) -> None:
     counts = analysis.frame["status"].value_counts()
     console.out.print(correlation_table(analysis.correlations, width=console.out.width))
     console.say(f"{len(analysis.frame)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}.")
-    _warn_of_gaps(analysis.frame)
+    warn_of_gaps(analysis.frame)
     for sentence in analysis.judgement.remarks:
         console.warn(sentence)
     console.say(f"Report: [bold]{escape(str(analysis.report))}[/]")
@@ -57,7 +57,7 @@ def command(arguments: list[str]) -> None:
         _log(analysis, stores[0].absolute(), tracker)
 
 
-def _warn_of_gaps(frame: Any) -> None:
+def warn_of_gaps(frame: Any) -> None:
     """Warn about records that are left out or averaged."""
     from mmbench.statistics.configurations import mixed
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import mmbench
 from mmbench.paths import COMPONENT_GROUPS, GROUP_NAMES, choices
 
-ORDER = ("run", "plan", "list", "status", "show", "retry", "clean", "verify", "analyze")
+ORDER = ("run", "plan", "list", "status", "show", "retry", "clean", "verify", "analyze", "compare")
 """Commands in the order in which they are used; the others follow by name."""
 USAGE = """\
 usage: mmbench COMMAND [OVERRIDES]

@@ -15,8 +15,8 @@ from mmbench.text import DASH, MINUS
 COLUMNS: tuple[Column, ...] = (
     SIGN,
     ("$n$", lambda row: str(row["n_configurations"])),
-    (r"$\rho$", column("spearman")),
-    (r"95\,\% interval", interval_of("ci_low", "ci_high")),
+    (r"$\rho$", column("within_base_spearman")),
+    (r"95\,\% interval", interval_of("within_base_low", "within_base_high")),
     EQUAL,
     (r"95\,\% interval", interval_of("equal_budget_low", "equal_budget_high")),
     PARTIAL,

@@ -14,7 +14,7 @@ from mmbench.report.figures.style import Drawing
 from mmbench.report.latex import write_latex
 from mmbench.report.sections.base import Results, all_sections
 from mmbench.report.template import ENVIRONMENT, asset, render
-from mmbench.report.verdict import extent, verdict
+from mmbench.report.verdict import best_strategy, extent, verdict
 from mmbench.statistics.judge import Judgement
 from mmbench.store.files import replacing
 
@@ -58,6 +58,7 @@ def write_report(
         style=asset("report.css"),
         policy=" ".join(_hash(script) for script in scripts) or "'none'",
         extent=extent(frame, judgement),
+        strategy=best_strategy(judgement.strategies),
         verdict=verdict(frame, judgement),
         caveats=judgement.remarks,
         sections=shown,

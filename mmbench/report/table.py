@@ -73,7 +73,12 @@ def metrics_table(rows: pd.DataFrame, columns: Sequence[Column], caption: str) -
 
 
 def crossed_table(
-    corner: str, labels: Sequence[str], metrics: Sequence[str], cells: Mapping[tuple[str, str], str], caption: str
+    corner: str,
+    labels: Sequence[str],
+    metrics: Sequence[str],
+    cells: Mapping[tuple[str, str], str],
+    caption: str,
+    across: str = "metric",
 ) -> Table | None:
     """A table of metrics against groups. The longer list forms the rows, so that the table stays narrow.
 
@@ -83,6 +88,7 @@ def crossed_table(
         metrics: the metrics.
         cells: the text of each (label, metric); a missing one is a dash.
         caption: what the table shows.
+        across: what `metrics` are.
 
     Returns:
         The table; None without a label or without a metric.
@@ -92,7 +98,7 @@ def crossed_table(
     shown = labels[:MOST]
     if len(metrics) > len(shown):
         rows = [[metric, *(cells.get((label, metric), DASH) for label in shown)] for metric in metrics]
-        return Table(["metric", *shown], rows, caption)
+        return Table([across, *shown], rows, caption)
     rows = [[label, *(cells.get((label, metric), DASH) for metric in metrics)] for label in shown]
     return Table([corner, *metrics], rows, caption)
 
@@ -145,8 +151,9 @@ def cost(row: Row) -> str:
 
 
 SIGN: Column = ("sign", sign)
-RHO: Column = ("ρ", column("spearman"))
-INTERVAL: Column = ("95 % interval", interval_of("ci_low", "ci_high"))
+RHO: Column = ("ρ", column("within_base_spearman"))
+INTERVAL: Column = ("95 % interval", interval_of("within_base_low", "within_base_high"))
+OVERALL: Column = ("overall", column("spearman"))
 PARTIAL: Column = ("partial", column("partial_spearman"))
 EQUAL: Column = ("equal budget", column("equal_budget_spearman"))
 REGRET: Column = ("regret", column("regret_at_1", points))

@@ -1,4 +1,4 @@
-"""The table of correlations for the terminal."""
+"""Tables for the terminal: correlations, strategies, two stores."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from mmbench.report.table import COST, EQUAL, INTERVAL, PARTIAL, REGRET, RHO, SIGN, Column
+from mmbench.report.table import COST, EQUAL, INTERVAL, OVERALL, REGRET, RHO, SIGN, Column
 from mmbench.statistics.judge import ranked
+from mmbench.text import DASH, is_missing, number, percent, points, signed
 
 COLUMNS: tuple[Column, ...] = (
     SIGN,
@@ -18,7 +19,7 @@ COLUMNS: tuple[Column, ...] = (
     INTERVAL,
     ("n", lambda row: str(row["n_configurations"])),
     EQUAL,
-    PARTIAL,
+    OVERALL,
     REGRET,
     COST,
 )
@@ -28,19 +29,19 @@ SYMBOLS = {"baseline": " *", "lookup": " *", "negative control": " °", "positiv
 
 NAME = 24
 """Characters of a metric's name that stay in one line; a longer name may be folded."""
-FIRST_TO_GO = (COST, REGRET, PARTIAL, EQUAL, INTERVAL, COLUMNS[3], SIGN)
+FIRST_TO_GO = (COST, REGRET, OVERALL, EQUAL, INTERVAL, COLUMNS[3], SIGN)
 """Columns that a narrow terminal does without, in this order."""
 
 
 def correlation_table(
-    correlations: pd.DataFrame, target: str = "gain", group: str = "all", width: int | None = None
+    correlations: pd.DataFrame, target: str = "gain", group: str | None = None, width: int | None = None
 ) -> Table:
     """The correlations of one target and group for the terminal, best agreement with the expected sign first.
 
     Args:
         correlations: as of `correlate`.
         target: what is predicted.
-        group: which runs: `all`, or `key=value`.
+        group: which runs: `all`, or `key=value`; None: the expansions.
         width: of the terminal; columns are left out until the rest fits beside the metrics' names.
 
     Returns:
@@ -52,11 +53,15 @@ def correlation_table(
     columns = list(COLUMNS)
     while width is not None and len(columns) > 1 and _width(rows, columns, needed) > width:
         columns.remove(next(column for column in FIRST_TO_GO if column in columns))
-    runs = "all runs" if group == "all" else group
+    runs = "" if group is None else f", {group}"
     missing = [heading for heading, _ in COLUMNS if heading not in dict(columns)]
-    caption = "* baseline, ° control; n: configurations\nregret: accuracy points lost by its first choice"
+    caption = (
+        "* baseline, ° control; n: configurations; overall: base models mixed\n"
+        "regret: accuracy points lost by its first choice"
+    )
+    title = f"Spearman's rho of score and {target} among the expansions of a base model{runs}"
     table = Table(
-        title=Text(f"Spearman's rho of score and {target}, {runs}", style="table.title"),
+        title=Text(title, style="table.title"),
         caption=f"{caption}\nleft out for lack of width: {', '.join(missing)}" if missing else caption,
         box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
     )  # fmt: skip
@@ -65,6 +70,62 @@ def correlation_table(
         table.add_column(_broken(heading), justify="right", no_wrap=True, vertical="bottom")
     for row, name in zip(rows, names, strict=True):
         table.add_row(Text(name), *(Text(show(row)) for _, show in columns), style="dim" if row["role"] else None)
+    return table
+
+
+def strategy_table(rows: pd.DataFrame, target: str = "gain") -> Table:
+    """The strategies of one group for the terminal, the best first, controls below.
+
+    Args:
+        rows: as of `statistics.strategies.ranking`.
+        target: what was compared.
+
+    Returns:
+        A table for `rich`, 80 columns wide.
+    """
+    table = Table(
+        title=Text(f"{target.replace('_', ' ').capitalize()} of the expansion strategies, points", "table.title"),
+        caption="difference: from the mean of the expansions of the same base model and budget\n"
+        "° control, a line to beat; wins: against another strategy; P: of being the best",
+        box=SIMPLE_HEAD, padding=0, title_justify="left", caption_justify="left",
+    )  # fmt: skip
+    table.add_column("strategy", overflow="fold")
+    for heading in ("mean", "difference", "95 % interval", "rank", "wins", "P", "trainings"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        control = row["arm"] != "expansion"
+        ends = DASH if is_missing(row["ci_low"]) else f"[{points(row['ci_low'])}, {points(row['ci_high'])}]"
+        table.add_row(
+            Text(str(row["strategy"])).append(" °" if control else ""), points(row["mean"]), points(row["difference"]),
+            Text(ends), signed(row["mean_rank"]), percent(row["win_share"]), percent(row["best_probability"]),
+            str(row["n"]), style="dim" if control else None,
+        )  # fmt: skip
+    return table
+
+
+def store_table(rows: pd.DataFrame, first: str, second: str) -> Table:
+    """Two stores on the runs that they share.
+
+    Args:
+        rows: as of `compare_stores`.
+        first: the one store.
+        second: the other.
+
+    Returns:
+        A table for `rich`.
+    """
+    table = Table(
+        title=Text(f"{second} minus {first}, on the runs that both have", "table.title"),
+        box=SIMPLE_HEAD, padding=0, title_justify="left",
+    )  # fmt: skip
+    table.add_column("value", overflow="fold")
+    for heading in ("runs", "differ", "first", "second", "difference", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows.to_dict("records"):
+        name = str(row["column"]) if is_missing(row["metric"]) else f"score of {row['metric']}"
+        ends = DASH if is_missing(row["ci_low"]) else f"[{number(row['ci_low'])}, {number(row['ci_high'])}]"
+        values = (number(row[key]) for key in ("first", "second", "difference"))
+        table.add_row(Text(name), str(row["n"]), str(row["n_different"]), *values, Text(ends))
     return table
 
 

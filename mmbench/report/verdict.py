@@ -10,14 +10,19 @@ from mmbench.report.table import Row
 from mmbench.statistics.configurations import mixed
 from mmbench.statistics.controls import SIZE
 from mmbench.statistics.correlation import bonett_wright
-from mmbench.statistics.judge import Judgement, decided, ranked
+from mmbench.statistics.judge import EXPANSIONS, Judgement, decided, ranked
 from mmbench.statistics.remarks import ENOUGH
-from mmbench.text import count, interval, is_missing, listed, metric_name, signed
+from mmbench.statistics.strategies import ranking
+from mmbench.text import DASH, MINUS, count, interval, is_missing, listed, metric_name, percent, points, signed
 
 SUBJECT = "manifold"
 RIVALS = (SIZE, "loss_after_k_steps", "random")
 """What the manifold metric has to beat to be worth its cost."""
 NOTHING = "There are no results yet: no run has both a score and a gain."
+DIFFER = 0.5
+"""I² from which base models are said to differ."""
+CLEAR = 0.2
+"""A rho that is smaller is not said to contradict another."""
 NAMED = 6
 """Metrics that one sentence names."""
 
@@ -37,6 +42,53 @@ def verdict(frame: pd.DataFrame, judgement: Judgement) -> list[str]:
         sentences.append("The manifold metric has too few runs here, so nothing can be said about it.")
     sentences += _of_others(rows)
     return [*sentences, *_unfinished(frame), *_mixed(frame)]
+
+
+def best_strategy(strategies: pd.DataFrame) -> list[str]:
+    """Which expansion strategy gains most, and whether it beats the controls, in two sentences at most.
+
+    Args:
+        strategies: as of `compare`.
+
+    Returns:
+        The sentences; none without two strategies to compare.
+    """
+    rows = ranking(strategies)
+    tested, controls = rows[rows["arm"] == "expansion"], rows[rows["arm"] != "expansion"]
+    if len(tested) < 2:
+        return []
+    best: Row = tested.iloc[0].to_dict()
+    name, where = best["strategy"], count(int(best["n_base_models"]), "base model")
+    numbers = f"{_points(best)} points, {count(int(best['n_cells']), 'cell')} of {where}"
+    if not is_missing(best["ci_low"]) and best["ci_low"] > 0:
+        first = f"{name} gains more than the mean of the expansions of the same base model and budget ({numbers})"
+    else:
+        first = f"No expansion is shown to gain more than the others; {name} has the largest mean ({numbers})"
+    if not is_missing(best["best_probability"]):
+        first += f"; it is the best in {percent(best['best_probability'])} of draws of {best['unit']}"
+    return [f"{first}.", *_lines_to_beat(best, controls)]
+
+
+def _points(row: Row) -> str:
+    text = points(row["difference"])
+    plus = "" if text.startswith((MINUS, DASH)) else "+"
+    ends = "" if is_missing(row["ci_low"]) else f" [{points(row['ci_low'])}, {points(row['ci_high'])}]"
+    return f"{plus}{text}{ends}"
+
+
+def _lines_to_beat(best: Row, controls: pd.DataFrame) -> list[str]:
+    """The controls whose mean is above or below that of the best expansion."""
+    name = best["strategy"]
+    above = controls[controls["difference"] > best["difference"]]
+    below = controls[controls["difference"] <= best["difference"]]
+    sentences = []
+    if len(above):
+        names = [f"{row['strategy']} ({_points(row)})" for row in above.to_dict("records")]
+        sentences.append(f"Lines to beat: the mean of {listed(names)} is above that of every expansion.")
+    if len(below):
+        names = [f"{row['strategy']} ({_points(row)})" for row in below.to_dict("records")]
+        sentences.append(f"The mean of {name} is above that of the control{'s' * (len(names) > 1)} {listed(names)}.")
+    return sentences
 
 
 def extent(frame: pd.DataFrame, judgement: Judgement) -> str:
@@ -64,19 +116,59 @@ def _is_subject(metric: Any) -> bool:
 
 
 def _of_subject(row: Row, judgement: Judgement) -> list[str]:
-    metric = str(row["metric"])
-    rho = f"ρ = {signed(row['spearman'])}"
-    known = "no interval is defined" if is_missing(row["ci_low"]) else f"95 % interval {_interval(row)}"
-    numbers = f"{rho}, {known}, {count(int(row['n_configurations']), 'configuration')}"
-    if is_missing(row["spearman"]):
-        headline = f"The rank correlation of {metric} with the gain is undefined: one of the two does not vary."
+    metric, rho = str(row["metric"]), row["within_base_spearman"]
+    known = "no interval is defined" if is_missing(row["within_base_low"]) else f"95 % interval {_interval(row)}"
+    bases = count(int(row["within_base_cells"]), "base model")
+    numbers = f"ρ = {signed(rho)}, {known}, {count(int(row['within_base_n']), 'configuration')} of {bases}"
+    start = "Among the expansions of a base model,"
+    if is_missing(rho):
+        headline = (
+            f"The rank correlation of {metric} with the gain is undefined: no base model has three expansions that "
+            "differ in both."
+        )
     elif not decided(row):
-        headline = f"These runs show neither that {metric} predicts the gain nor that it does not ({numbers})."
-    elif not is_missing(row["sign_agrees"]) and row["sign_agrees"]:
-        headline = f"A larger {metric} score goes with a larger gain ({numbers})."
+        headline = f"{start} these runs show neither that {metric} predicts the gain nor that it does not ({numbers})."
     else:
-        headline = f"A larger {metric} score goes with a smaller gain, contrary to the claim ({numbers})."
-    return [headline, _at_equal_budget(row), *_against_rivals(metric, judgement)]
+        size = "larger" if rho > 0 else "smaller"
+        claim = "" if agrees(row) else ", contrary to theory" if row["expected_sign"] in (-1, 1) else ""
+        headline = f"{start} a larger {metric} score goes with a {size} gain{claim} ({numbers})."
+    return [
+        headline,
+        *_differ(row, judgement),
+        *_mixing(row),
+        _at_equal_budget(row),
+        *_against_rivals(metric, judgement),
+    ]
+
+
+def agrees(row: Row) -> bool:
+    """Whether the correlation within base models has the sign that theory expects."""
+    return not is_missing(row["expected_sign"]) and bool(row["within_base_spearman"] * row["expected_sign"] > 0)
+
+
+def _differ(row: Row, judgement: Judgement) -> list[str]:
+    """That base models differ by more than chance: then their mean says little about any one of them."""
+    if is_missing(row["within_base_i2"]) or row["within_base_i2"] < DIFFER:
+        return []
+    cells = judgement.cells
+    cells = cells[(cells["metric"] == row["metric"]) & (cells["target"] == "gain") & (cells["kind"] == "within_base")]
+    if cells["spearman"].min() >= 0 or cells["spearman"].max() <= 0:
+        return []
+    each = [f"{signed(cell.spearman)} on {cell.label}" for cell in cells.sort_values("spearman").itertuples()]
+    return [
+        f"The base models contradict each other (I² = {percent(row['within_base_i2'])}): ρ is {listed(each, NAMED)}."
+    ]
+
+
+def _mixing(row: Row) -> list[str]:
+    """That the correlation over all configurations at once has the other sign."""
+    within, overall = row["within_base_spearman"], row["spearman"]
+    if is_missing(within) or is_missing(overall) or within * overall >= 0 or min(abs(within), abs(overall)) < CLEAR:
+        return []
+    return [
+        f"Over all base models at once ρ = {signed(overall)}, of the opposite sign: it compares base models, not "
+        "expansions that one can choose between."
+    ]
 
 
 def _at_equal_budget(row: Row) -> str:
@@ -98,15 +190,15 @@ def _at_equal_budget(row: Row) -> str:
         return f"{start} no interval is defined, so no correlation is shown ({numbers})."
     if low <= 0 <= high:
         return f"{start} no correlation is shown ({numbers})."
-    agrees = value * (1 if is_missing(row["expected_sign"]) else row["expected_sign"]) > 0
-    return f"{start} ρ {'has the sign that theory expects' if agrees else 'has the opposite sign'} ({numbers})."
+    expected = value * (1 if is_missing(row["expected_sign"]) else row["expected_sign"]) > 0
+    return f"{start} ρ {'has the sign that theory expects' if expected else 'has the opposite sign'} ({numbers})."
 
 
 def _against_rivals(metric: str, judgement: Judgement) -> list[str]:
     """Whether it beats the trivial metrics, by the paired difference on the same configurations."""
     table = judgement.differences
-    table = table[(table["metric"] == metric) & (table["target"] == "gain") & (table["group"] == "all")]
-    table = table[(table["statistic"] == "spearman") & table["rival"].isin(RIVALS)]
+    table = table[(table["metric"] == metric) & (table["target"] == "gain") & (table["group"] == EXPANSIONS)]
+    table = table[(table["statistic"] == "within_base_spearman") & table["rival"].isin(RIVALS)]
     by_rival = {row["rival"]: row for row in table.to_dict("records")}
     rivals: dict[str, list[str]] = {}
     for rival in RIVALS:
@@ -144,7 +236,9 @@ def _of_others(rows: pd.DataFrame) -> list[str]:
     enough = rows[rows["n_configurations"] >= ENOUGH]
     sentences = [*_with_direction(enough), *_discoveries(enough)]
     records = enough.to_dict("records")
-    repeats = [row for row in records if row["role"] == "positive control" and not is_missing(row["spearman"])]
+    repeats = [
+        row for row in records if row["role"] == "positive control" and not is_missing(row["within_base_spearman"])
+    ]
     lucky = [row for row in records if row["metric"] == "random" and decided(row)]
     sentences += [_second_training(row) for row in repeats]
     sentences += [
@@ -161,16 +255,16 @@ def _with_direction(rows: pd.DataFrame) -> list[str]:
     """The other metrics whose interval excludes 0; `rows` is not empty."""
     rivals = ~rows["metric"].map(_is_subject).astype(bool) & rows["role"].isin(["", "baseline", "lookup"])
     clear = rows[rivals & rows.apply(decided, axis=1).astype(bool)]
-    agrees = clear["sign_agrees"].astype("boolean")
+    expected = (clear["within_base_spearman"] * clear["expected_sign"].astype(float)).to_numpy(float)
     return [
-        *_named("As theory expects", clear[agrees.fillna(False).to_numpy(bool)]),
-        *_named("Contrary to theory", clear[(~agrees).fillna(False).to_numpy(bool)]),
+        *_named("As theory expects", clear[expected > 0]),
+        *_named("Contrary to theory", clear[expected < 0]),
     ] or ["No other metric has an interval that excludes 0."]
 
 
 def _discoveries(rows: pd.DataFrame) -> list[str]:
     """How many metrics under test remain at a false discovery rate of 5 %."""
-    q_values = rows.loc[rows["role"] == "", "q_value"].astype(float)
+    q_values = rows.loc[rows["role"] == "", "within_base_q"].astype(float)
     if len(q_values) < 2 or q_values.isna().all():
         return []
     kept = int((q_values < 0.05).sum())
@@ -182,7 +276,7 @@ def _discoveries(rows: pd.DataFrame) -> list[str]:
 
 def _second_training(row: Row) -> str:
     """How much of the gain can be predicted at all, by the gain of another training."""
-    if decided(row) and row["spearman"] > 0:
+    if decided(row) and row["within_base_spearman"] > 0:
         return (
             f"A second, independent training ranks the gains at {_value(row)}: about what a perfect predictor reaches."
         )
@@ -201,11 +295,11 @@ def _named(how: str, rows: pd.DataFrame) -> list[str]:
 
 
 def _interval(row: Row) -> str:
-    return interval(row["ci_low"], row["ci_high"])
+    return interval(row["within_base_low"], row["within_base_high"])
 
 
 def _value(row: Row) -> str:
-    return f"{signed(row['spearman'])}{', a perfect order' if is_missing(row['ci_low']) else f' {_interval(row)}'}"
+    return f"{signed(row['within_base_spearman'])} {_interval(row)}"
 
 
 def _too_few(n: int) -> str:

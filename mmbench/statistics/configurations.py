@@ -18,6 +18,7 @@ import pandas as pd
 
 from mmbench.arguments import shown
 from mmbench.errors import ConfigError
+from mmbench.statistics.seed_luck import without_seed_luck
 from mmbench.statistics.target import MATCHED, with_targets
 
 KEYS = ("dataset", "model", "axis", "budget", "training")
@@ -34,6 +35,9 @@ _NUMBERS = [
     *("best_validation_gain", "after", "after_epochs", "after_seconds"),
 ]
 _CONFIGURATION = ("dataset", "model", "expansion", "axis", "factor", "budget", "training", "parameters")
+_VALUES = ("score", "gain", "final_accuracy")
+_ELSEWHERE = 1_000_000
+"""Added to the seed of a run that another store has with other values."""
 _IDENTITY = ("configuration", "base", *KEYS, "expansion", "arm")
 
 
@@ -43,7 +47,8 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     Missing values of `arm`, `base` and `configuration` are derived from other columns. A metric with several sets of
     options (metric_id) becomes several metrics, named `metric@` and the start of the id: they are different scores. So
     is a metric at a later moment, named `metric after 5 epochs` or `metric after 100 steps`; its seconds include the
-    training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible.
+    training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible; if
+    its values differ (another processor), all count, as further seeds.
 
     Returns:
         One row per run. `number` is that of its configuration; `measured` is the metric without its moment, and
@@ -80,8 +85,12 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     # Sums of floats depend on their order: sorting makes the means independent of the order of the records.
     order = ["metric", "configuration", "seed", "run_id"]
     table = table.sort_values([*order, "done", "store"], ascending=[*[True] * 4, False, True], kind="stable")
-    repeated = table["run_id"].notna() & table.duplicated(["run_id"])
+    repeated = table["run_id"].notna() & table.duplicated(["run_id", "done", *_VALUES])
+    repeated |= table["run_id"].notna() & ~table["done"] & table.duplicated(["run_id"])
     table = table[~repeated].reset_index(drop=True)
+    # The same run with other values (another processor) is one more training of its configuration, as another seed is.
+    again = table.groupby(["run_id"]).cumcount().where(table["run_id"].notna(), 0)
+    table["seed"] += _ELSEWHERE * again
     table["number"] = table.groupby(list(_IDENTITY), dropna=False).ngroup()
     return with_targets(table)
 
@@ -146,13 +155,15 @@ def number_cells(table: pd.DataFrame) -> pd.DataFrame:
     """Round away floating-point noise, and number the base models and the cells of configurations.
 
     Returns:
-        The table with base_number, budget_cell and architecture_cell; -1 is no cell.
+        The table with base_number, base_cell (its expansions), budget_cell and architecture_cell; -1 is no cell.
     """
     # Values that differ only by floating-point rounding are ties: 0.9 - 0.8 and 0.8 - 0.7 are the same gain.
     for column in ("target", "base_accuracy"):
         table[column] = table[column].round(12)
     table["score"] = [float(f"{score:.12g}") for score in table["score"]]
     table["base_number"] = table.groupby(["dataset", "base"], dropna=False).ngroup()
+    # What is chosen is an expansion of a base model; controls are what it is compared with.
+    table["base_cell"] = table["base_number"].where(table["arm"] == "expansion", -1).astype(int)
     table["budget_cell"] = _numbered(table, ["dataset", "base", "budget"])
     sizes = table[["depth", "flops"]].fillna(-1)  # records without them are compared by parameters alone
     table["architecture_cell"] = _numbered(table.assign(**sizes), ["dataset", "base", "parameters", "depth", "flops"])
@@ -166,7 +177,7 @@ def runs(frame: pd.DataFrame, target: str) -> pd.DataFrame:
 
 def configurations(frame: pd.DataFrame, target: str) -> pd.DataFrame:
     """One row per metric and configuration of a frame, averaged over seeds; the target as `target`."""
-    return average_seeds(runs(frame, target), target)
+    return average_seeds(without_seed_luck(runs(frame, target), target), target)
 
 
 def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:

@@ -2,49 +2,24 @@
 
 Everything here takes arrays of finite numbers, one value per configuration.
 
-Intervals are of the linearised statistic: each configuration's influence on rho is known in closed form, the sum of
-their squares gives the variance, and the interval is tanh(atanh rho +- t s / (1 - rho^2)). Configurations of one base
-model are not independent (they share its weights, its data and its luck). With `MIN_BASES` base models or more, the
-influences are therefore summed inside each base model before they are squared, with Student's t of (base models - 1);
-the wider of the two intervals is reported. With fewer base models the interval treats configurations as independent,
-and holds for other expansions of these base models only. Bonett and Wright's formula (2000), which treats
-configurations as independent and normal, covers the truth in 95 % of samples where they are, in 91 to 94 % for heavy
-tails (ours 94 to 95 %), and in 68 to 77 % where half of the variance is the base model's (ours 94 to 97 %):
-benchmarks/coverage.py.
+Spearman's rho and partial rho have the interval and p-value of inference.py. A configuration's influence on them is
+known in closed form; the influences are summed inside each base model, so that base models are the unit.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
+
+from mmbench.statistics.inference import Correlation, Null, infer, listable, null_of
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
-
-LEVEL = 0.95
-"""The confidence level of all intervals."""
-MIN_BASES = 3
-"""With at least this many base models, an interval treats base models as independent; else configurations."""
-
-
-@dataclass(frozen=True)
-class Correlation:
-    """A correlation with its interval; NaN where undefined."""
-
-    rho: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    p_value: float = math.nan
-    unit: str = ""
-    """What the interval takes as independent: `configurations`, `base models`, or `` if there is none."""
-    widening: float = 1.0
-    """Half-width on the atanh scale, relative to that for independent configurations."""
 
 
 def ranks(values: Array) -> Array:
@@ -84,16 +59,6 @@ def ranks_within(group: Codes, values: Array) -> Array:
     return result
 
 
-def t_quantile(freedom: int) -> float:
-    """The half-width of an interval in standard errors, by Student's t."""
-    return float(special.stdtrit(freedom, (1 + LEVEL) / 2))
-
-
-def t_sided(t: float, freedom: int) -> float:
-    """The two-sided p-value of Student's t."""
-    return float(2 * special.stdtr(freedom, -abs(t)))
-
-
 def spearman(score: Array, target: Array) -> float:
     """Spearman's rho, ties by average rank; NaN for fewer than 3 values or a constant side."""
     if len(score) < 3 or np.ptp(score) == 0 or np.ptp(target) == 0:
@@ -102,11 +67,7 @@ def spearman(score: Array, target: Array) -> float:
 
 
 def spearman_interval(score: Array, target: Array, base: Codes) -> Correlation:
-    """Spearman's rho with its 95 % interval and p-value; base models count as clusters (see the head of this file).
-
-    p_value is Student's t for rho, an approximation for independent configurations; with `MIN_BASES` base models or
-    more, the larger of that and of the clustered one. Both are NaN for fewer than 4 configurations; the interval also
-    for |rho| = 1, where the linearised variance says nothing.
+    """Spearman's rho over all configurations, with its interval and p-value; see inference.py.
 
     Args:
         score: of each configuration, shape (n,).
@@ -114,15 +75,14 @@ def spearman_interval(score: Array, target: Array, base: Codes) -> Correlation:
         base: the number of each configuration's base model, shape (n,).
 
     Returns:
-        rho, interval and p-value.
+        rho, interval and p-value; rho alone for fewer than 4 configurations.
     """
-    rho, n = spearman(score, target), len(score)
-    if math.isnan(rho) or n < 4:
-        return Correlation(rho)
-    p_value = t_test(rho, n - 2)
-    if abs(rho) == 1:
-        return Correlation(rho, p_value=p_value)
-    return interval_of(rho, influence(score, target), base, n - 2, p_value)
+    rho = spearman(score, target)
+    if math.isnan(rho):
+        return Correlation()
+    sizes = np.array([len(score)])
+    null = null_of(sizes, [(ranks(score), ranks(target))] if listable(sizes) else ())
+    return infer(rho, null, *units(influence(score, target), base, alone=null.values is None))
 
 
 def influence(score: Array, target: Array) -> Array:
@@ -145,38 +105,22 @@ def influence(score: Array, target: Array) -> Array:
     return (of_xy - xy / 2 * (of_xx / xx + of_yy / yy)) / math.sqrt(xx * yy)
 
 
-def interval_of(rho: float, effects: Array, base: Codes, freedom: int, p_value: float) -> Correlation:
-    """The interval of a correlation whose influences are known; see the head of this file.
+def units(effects: Array, base: Codes, alone: bool) -> tuple[Array, Array, str]:
+    """What each independent unit contributes to a correlation, given the influences of its configurations.
 
     Args:
-        rho: the correlation, inside (-1, 1).
-        effects: the influence of each configuration on it, shape (n,).
+        effects: the influence of each configuration, shape (n,).
         base: the number of each configuration's base model, shape (n,).
-        freedom: degrees of freedom where configurations are independent.
-        p_value: of the test that treats configurations as independent; the larger p-value is returned.
+        alone: whether configurations are units where there is one base model.
 
     Returns:
-        rho, interval and p-value.
+        Contributions, weights (both of shape (units,)) and the unit, as `infer` takes them.
     """
-    z, slope = math.atanh(rho), 1 - rho**2
-    half = t_quantile(freedom) * standard_error(effects, None) / slope
-    unit, widening = "configurations", 1.0
-    bases = len(np.unique(base))
-    if bases >= MIN_BASES:
-        clustered = standard_error(effects, base) / slope
-        wider = t_quantile(bases - 1) * clustered
-        if clustered > 0:
-            p_value = max(p_value, t_sided(z / clustered, bases - 1))
-        if wider > half > 0:
-            half, widening = wider, wider / half
-        unit = "base models"
-    return Correlation(rho, math.tanh(z - half), math.tanh(z + half), p_value, unit, widening)
-
-
-def standard_error(effects: Array, base: Codes | None) -> float:
-    """sqrt(m / (m - 1) sum(s^2)) / n over m independent sums s of influences: of configurations, or of base models."""
-    sums = effects if base is None else np.bincount(np.unique(base, return_inverse=True)[1], effects)
-    return math.sqrt(sums @ sums * len(sums) / max(len(sums) - 1, 1)) / len(effects)
+    n = len(effects)
+    bases, place, counts = np.unique(base, return_inverse=True, return_counts=True)
+    if len(bases) == 1 and alone:
+        return effects / n, np.full(n, 1 / n), "configurations"
+    return np.bincount(place, effects) / n, counts / n, "base models"
 
 
 def kendall_interval(score: Array, target: Array, like: Correlation) -> Correlation:
@@ -259,14 +203,7 @@ def partial_interval(score: Array, target: Array, controls: Sequence[Array], bas
     if abs(rho) > 1 - 1e-12 or freedom < 2:
         return Correlation(rho)
     effects = n * (e * f - rho / 2 * (e * e + f * f))
-    return interval_of(rho, effects, base[known], freedom, t_test(rho, freedom))
-
-
-def t_test(rho: float, freedom: int) -> float:
-    """Two-sided p-value of a correlation from Student's t: rho sqrt(freedom / (1 - rho^2)). Source: Fisher (1915)."""
-    if abs(rho) == 1:
-        return 0.0
-    return t_sided(rho * math.sqrt(freedom / (1 - rho**2)), freedom)
+    return infer(rho, Null(1 / (freedom + 1)), *units(effects, base[known], alone=True))
 
 
 def false_discovery_rate(p_values: pd.Series) -> pd.Series:

@@ -3,11 +3,13 @@
 Both correlations are multiplied by their expected signs, so that a positive one agrees with theory. Their difference is
 paired: the configurations and targets are the same, so most of the noise cancels.
 
-* spearman: the influence of a configuration on rho_1 - rho_2 is the difference of its influences; interval and p-value
-  as in correlation.py, without atanh (a difference is not bounded where its parts are).
-* equal_budget_spearman: inside a cell, if the target is unrelated to both scores, rho_1 - rho_2 has exactly the
-  variance 2 (1 - r) / (n - 1) under permutation, r being the correlation of the two scores. The differences are
-  averaged with weights n; with three base models or more, their spread over base models counts if it is wider.
+* spearman: the influence of a configuration on rho_1 - rho_2 is the difference of its influences.
+* within_base_spearman, equal_budget_spearman: inside a cell, if the target is unrelated to both scores, rho_1 - rho_2
+  has exactly the variance 2 (1 - r) / (n - 1) under permutation, r being the correlation of the two scores. The
+  differences are averaged with weights n.
+
+Interval and p-value are Student's t, without atanh (a difference is not bounded where its parts are). With two base
+models or more, their spread counts as in inference.py if it gives the wider interval.
 """
 
 from __future__ import annotations
@@ -21,16 +23,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mmbench.statistics.controls import SECOND
-from mmbench.statistics.correlation import (
-    MIN_BASES,
-    false_discovery_rate,
-    influence,
-    spearman,
-    standard_error,
-    t_quantile,
-    t_sided,
-)
+from mmbench.statistics.correlation import false_discovery_rate, influence, spearman, units
 from mmbench.statistics.equal_size import correlate_cells
+from mmbench.statistics.inference import t_quantile, t_sided
 from mmbench.statistics.remarks import too_few
 from mmbench.statistics.sample import Sample, Samples
 from mmbench.text import count, metric_name
@@ -92,19 +87,23 @@ def difference_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
 
 
 def differences(sample: Sample, rival: Sample) -> dict[str, Difference]:
-    """Both differences of two metrics of one group, on the configurations that both have.
+    """The differences of two metrics of one group, on the configurations that both have.
 
     The target is that of the first; the two differ only where one metric lacks a seed that the other has.
 
     Returns:
-        `spearman` and `equal_budget_spearman`.
+        `spearman`, `within_base_spearman` (over expansions) and `equal_budget_spearman`.
     """
     _, left, right = np.intersect1d(sample.number, rival.number, assume_unique=True, return_indices=True)
     score, rival_score = sample.sign * sample.score[left], rival.sign * rival.score[right]
-    target, base, cell = sample.target[left], sample.base_number[left], sample.budget_cell[left]
+    target, base = sample.target[left], sample.base_number[left]
+    cells = {"within_base": sample.base_cell[left], "equal_budget": sample.budget_cell[left]}
     return {
         "spearman": spearman_difference(score, rival_score, target, base),
-        "equal_budget_spearman": equal_budget_difference(score, rival_score, target, base, cell),
+        **{
+            f"{kind}_spearman": difference_in_cells(score, rival_score, target, base, cell)
+            for kind, cell in cells.items()
+        },
     }
 
 
@@ -126,13 +125,11 @@ def spearman_difference(score: Array, rival: Array, target: Array, base: Codes) 
     if n < 4 or math.isnan(gap):
         return Difference(n, rho, rival_rho, gap)
     effects = influence(score, target) - influence(rival, target)
-    errors = [(standard_error(effects, None), n - 2)]
-    if (bases := len(np.unique(base))) >= MIN_BASES:
-        errors.append((standard_error(effects, base), bases - 1))
-    return Difference(n, rho, rival_rho, gap, *_interval(gap, errors))
+    alone: tuple[float, float] = (math.sqrt(effects @ effects / (n * (n - 1))), n - 2)
+    return Difference(n, rho, rival_rho, gap, *_interval(gap, alone, *units(effects, base, alone=False)[:2]))
 
 
-def equal_budget_difference(score: Array, rival: Array, target: Array, base: Codes, cell: Codes) -> Difference:
+def difference_in_cells(score: Array, rival: Array, target: Array, base: Codes, cell: Codes) -> Difference:
     """The difference of the two correlations inside cells, averaged over the cells where both are defined.
 
     Args:
@@ -158,16 +155,29 @@ def equal_budget_difference(score: Array, rival: Array, target: Array, base: Cod
     freedom = int(n.sum()) - len(both) - 1
     if freedom < 1:
         return Difference(int(n.sum()), rho, rival_rho, gap)
-    errors: list[tuple[float, int]] = [(math.sqrt(float((weight**2 * 2 * (1 - shared) / (n - 1)).sum())), freedom)]
-    bases, place = np.unique(a.base[left], return_inverse=True)
-    if len(bases) >= MIN_BASES:
-        sums = np.bincount(place, weight * (a.rho[left] - b.rho[right] - gap))
-        errors.append((math.sqrt(sums @ sums * len(bases) / (len(bases) - 1)), len(bases) - 1))
-    return Difference(int(n.sum()), rho, rival_rho, gap, *_interval(gap, errors))
+    alone = math.sqrt(float((weight**2 * 2 * (1 - shared) / (n - 1)).sum())), freedom
+    _, place = np.unique(a.base[left], return_inverse=True)
+    each = weight * (a.rho[left] - b.rho[right] - gap)
+    contributions, weights = (np.bincount(place, values).astype(float) for values in (each, weight))
+    return Difference(int(n.sum()), rho, rival_rho, gap, *_interval(gap, alone, contributions, weights))
 
 
-def _interval(gap: float, errors: list[tuple[float, int]]) -> tuple[float, float, float]:
-    """Low and high by the error with the widest interval, and the largest p-value; NaN where nothing varies."""
+def _interval(gap: float, alone: tuple[float, float], contributions: Array, weights: Array) -> tuple[float, ...]:
+    """Low and high by the error with the wider interval, and the larger p-value; NaN where nothing varies.
+
+    Args:
+        gap: the difference.
+        alone: the error of independent configurations, and its degrees of freedom.
+        contributions: of each base model to the difference, shape (bases,).
+        weights: of each base model, shape (bases,).
+
+    Returns:
+        Low, high and p-value.
+    """
+    errors = [alone]
+    if len(weights) > 1:
+        error = math.sqrt(float(((contributions / (1 - weights)) ** 2).sum()))
+        errors.append((error, 1 / float(weights @ weights) - 1))
     if not any(error > 1e-12 for error, _ in errors):
         return (math.nan,) * 3
     half = max(t_quantile(freedom) * error for error, freedom in errors)

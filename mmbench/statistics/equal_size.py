@@ -2,11 +2,7 @@
 
 rho_k is Spearman's rho inside cell k of n_k configurations; their mean is rho = sum(n_k rho_k) / N, N = sum(n_k).
 
-* p_value: if score and target are unrelated inside cells, rho_k has exactly the variance 1 / (n_k - 1) under
-  permutation, ties or not, so rho / sqrt(sum(n_k^2 / (n_k - 1)) / N^2) is about standard normal.
-* interval: tanh(atanh rho +- t sqrt((1 + rho^2 / 2) sum(n_k^2 / (n_k - 1)) / N^2)) with N - K - 1 degrees of freedom
-  for K cells. With three base models or more, also the interval from the spread of the base models' own means, which
-  includes all differences between them; the wider interval and the larger p-value count.
+* interval and p-value: of inference.py, with the cells of one base model added up.
 * heterogeneity: I^2 = max(0, 1 - (K - 1) / Q), Q = sum((rho_k - mean)^2 / v_k), v_k = (1 - rho^2)^2
   (1 + rho^2 / 2) / (n_k - 1), mean with weights 1 / v_k. Sources: Cochran (1954), Higgins and Thompson (2002); the
   variance is Bonett and Wright's (2000) with the permutation's n - 1.
@@ -15,13 +11,13 @@ rho_k is Spearman's rho inside cell k of n_k configurations; their mean is rho =
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from mmbench.statistics.correlation import MIN_BASES, ranks_within, t_quantile, t_sided
+from mmbench.statistics.correlation import ranks_within
+from mmbench.statistics.inference import Correlation, infer, listable, null_of
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -38,19 +34,19 @@ class CellCorrelations:
     base: Codes
     n: Codes
     rho: Array
+    ranks: list[tuple[Array, Array]] = field(default_factory=list)
+    """Of score and target in each cell, less their mean; none where there are too many permutations to list."""
 
 
 @dataclass(frozen=True)
 class MeanCorrelation:
-    """The mean of the cells' correlations; NaN where undefined."""
+    """The mean of the cells' correlations, with its heterogeneity; NaN where undefined."""
 
-    rho: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    p_value: float = math.nan
+    mean: Correlation = field(default_factory=Correlation)
     i2: float = math.nan
     cells: int = 0
     n: int = 0
+    bases: int = 0
 
 
 def correlate_cells(cell: Codes, base: Codes, score: Array, target: Array) -> CellCorrelations:
@@ -74,7 +70,10 @@ def correlate_cells(cell: Codes, base: Codes, score: Array, target: Array) -> Ce
     kept = (n >= MIN_CONFIGURATIONS) & (xx > 0) & (yy > 0)
     rho = np.clip(xy[kept] / np.sqrt(xx[kept] * yy[kept]), -1, 1)
     rho = np.where(np.abs(rho) > 1 - 1e-12, np.sign(rho), rho)
-    return CellCorrelations(codes[kept], base[first[kept]], n[kept], rho)
+    pairs = []
+    if listable(n[kept]):
+        pairs = [(a[place == one], b[place == one]) for one in np.flatnonzero(kept)]
+    return CellCorrelations(codes[kept], base[first[kept]], n[kept], rho, pairs)
 
 
 def mean_over_cells(cells: CellCorrelations) -> MeanCorrelation:
@@ -83,21 +82,14 @@ def mean_over_cells(cells: CellCorrelations) -> MeanCorrelation:
     if k == 0:
         return MeanCorrelation()
     weight = cells.n / n
-    rho = float(weight @ cells.rho)
-    null = math.sqrt(float((weight**2 / (cells.n - 1)).sum()))
-    p_value = float(2 * special.ndtr(-abs(rho) / null))
-    if not abs(rho) < 1 - 1e-12 or n - k - 1 < 1:
-        return MeanCorrelation(rho, p_value=p_value, cells=k, n=n)
-    half = t_quantile(n - k - 1) * math.sqrt(1 + rho**2 / 2) * null
-    bases, place = np.unique(cells.base, return_inverse=True)
-    if len(bases) >= MIN_BASES:
-        sums = np.bincount(place, weight * (cells.rho - rho))
-        error = math.sqrt(sums @ sums * len(bases) / (len(bases) - 1)) / (1 - rho**2)
-        half = max(half, t_quantile(len(bases) - 1) * error)
-        if error > 0:
-            p_value = max(p_value, t_sided(math.atanh(rho) / error, len(bases) - 1))
-    z = math.atanh(rho)
-    return MeanCorrelation(rho, math.tanh(z - half), math.tanh(z + half), p_value, _heterogeneity(cells, rho), k, n)
+    rho = float(np.clip(weight @ cells.rho, -1, 1))
+    rho = math.copysign(1.0, rho) if abs(rho) > 1 - 1e-12 else rho
+    _, place = np.unique(cells.base, return_inverse=True)
+    each = weight * (cells.rho - rho)
+    contributions, weights = (np.bincount(place, values).astype(float) for values in (each, weight))
+    mean = infer(rho, null_of(cells.n, cells.ranks), contributions, weights)
+    i2 = _heterogeneity(cells, rho) if abs(rho) < 1 else math.nan
+    return MeanCorrelation(mean, i2, k, n, len(weights))
 
 
 def _heterogeneity(cells: CellCorrelations, rho: float) -> float:

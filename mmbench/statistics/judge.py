@@ -25,14 +25,19 @@ from mmbench.statistics.moments import moments_table
 from mmbench.statistics.one_choice import FIXED
 from mmbench.statistics.regret import regret_at, split
 from mmbench.statistics.reliability import ceiling
-from mmbench.statistics.remarks import ENOUGH, on_row, on_sweep
-from mmbench.statistics.sample import EQUAL_SIZE, Samples
+from mmbench.statistics.remarks import on_row, on_sweep
+from mmbench.statistics.sample import CELLS as KINDS
+from mmbench.statistics.sample import WITHIN_BASE, Samples
+from mmbench.statistics.strategies import compare
 from mmbench.statistics.summary import COLUMNS, Summaries
 from mmbench.statistics.target import TARGETS
 from mmbench.statistics.transfer import transfer_table
 from mmbench.statistics.validation import validation_table
 
 Flags = NDArray[np.bool_]
+
+EXPANSIONS = "arm=expansion"
+"""The group of all expansions, without the controls: what can be chosen."""
 
 CELLS = {
     **dict.fromkeys(("metric", "target", "kind", "dataset", "model", "training", "base"), "string"),
@@ -62,8 +67,10 @@ class Judgement:
 
     correlations: pd.DataFrame
     """One row per metric, target and group, as of `correlate`."""
+    strategies: pd.DataFrame
+    """The expansion strategies ranked by gain, as of `compare`."""
     cells: pd.DataFrame
-    """The correlation inside each cell of equal size, by `kind`: equal_budget or equal_architecture."""
+    """The correlation inside each cell, by `kind`: within_base, equal_budget or equal_architecture."""
     granulated: pd.DataFrame
     """Granulated Kendall by choice (`axis`); see one_choice.py."""
     sign_errors: pd.DataFrame
@@ -109,6 +116,7 @@ def judge(frame: pd.DataFrame) -> Judgement:
     reliabilities = _reliability_table(samples)
     return Judgement(
         correlations=_correlation_table(runs, samples),
+        strategies=compare(frame),
         cells=_cell_table(samples),
         granulated=granulated,
         sign_errors=sign_errors,
@@ -139,6 +147,8 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
       (1995) over the metrics of one target and group, controls left out.
     * kendall: tau-b, see correlation.py; granulated_kendall, sign_error_*: see one_choice.py.
     * partial_spearman: given log parameters and base accuracy, see correlation.py.
+    * within_base_*: among the expansions of one base model (controls left out), the mean over base models; see
+      equal_size.py. This is what someone who has a base model can use.
     * equal_budget_*, equal_architecture_*: see equal_size.py; inside equal data set, base model and budget, or data
       set, base model, parameters, depth and operations. Networks of one budget still differ by rounding, within the
       expansion's `tolerance` (1 % unless set). Ranks of these differences would be noise, so the metric `parameters`
@@ -163,30 +173,31 @@ def correlate(frame: pd.DataFrame) -> pd.DataFrame:
     return _correlation_table(runs, [Samples(runs, target) for target in TARGETS])
 
 
-def ranked(correlations: pd.DataFrame, target: str = "gain", group: str = "all") -> pd.DataFrame:
-    """The rows of one target and group, best agreement (expected sign * spearman) first.
+def ranked(correlations: pd.DataFrame, target: str = "gain", group: str | None = None) -> pd.DataFrame:
+    """The rows of one target and group, best agreement (expected sign * within_base_spearman) first.
 
     A metric for which theory expects no sign (0 or null) is placed as if its agreement were 0.
 
     Args:
         correlations: as of `correlate`.
         target: one of `TARGETS`.
-        group: `all` or `key=value`.
+        group: `all` or `key=value`; None: the expansions, without the controls, or all if there are no expansions.
 
     Returns:
         The rows; undefined correlations are last.
     """
-    rows = correlations[(correlations["target"] == target) & (correlations["group"] == group)]
-    agreement = rows["expected_sign"].fillna(0).astype(float) * rows["spearman"]
+    rows = correlations[correlations["target"] == target]
+    if group is None:
+        group = EXPANSIONS if (rows.loc[rows["group"] == EXPANSIONS, "n_configurations"] > 0).any() else "all"
+    rows = rows[rows["group"] == group]
+    agreement = rows["expected_sign"].fillna(0).astype(float) * rows["within_base_spearman"]
     order = pd.DataFrame({"agreement": -agreement, "metric": rows["metric"]}).sort_values(["agreement", "metric"])
     return rows.loc[order.index].reset_index(drop=True)
 
 
 def decided(row: Any) -> bool:
-    """Whether a row of `correlate` has a direction: its interval excludes 0, or `ENOUGH` are in perfect order."""
-    if pd.isna(row["ci_low"]):
-        return bool(abs(row["spearman"]) == 1 and row["n_configurations"] >= ENOUGH)
-    return bool(row["ci_low"] > 0 or row["ci_high"] < 0)
+    """Whether a row of `correlate` has a direction inside base models: the interval excludes 0 (and p < 0.05)."""
+    return bool(row["within_base_low"] > 0 or row["within_base_high"] < 0)
 
 
 def _correlation_table(runs: pd.DataFrame, all_samples: Sequence[Samples]) -> pd.DataFrame:
@@ -199,7 +210,8 @@ def _correlation_table(runs: pd.DataFrame, all_samples: Sequence[Samples]) -> pd
                 rows.append({**row, "remark": on_row(row), "place": place})
     everything = pd.DataFrame(rows, columns=[*COLUMNS, "place"])
     table = everything[list(COLUMNS)].astype(COLUMNS)
-    for p_value, q_value in (("p_value", "q_value"), ("equal_budget_p", "equal_budget_q")):
+    tests = (("p_value", "q_value"), *((f"{kind}_p", f"{kind}_q") for kind in (WITHIN_BASE, "equal_budget")))
+    for p_value, q_value in tests:
         tested = table[p_value].where(table["role"].isin(["", "baseline"]))
         if len(table):
             table[q_value] = tested.groupby([table["target"], table["group"]]).transform(false_discovery_rate)
@@ -230,7 +242,7 @@ def _cell_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
     """The correlation inside each cell of equal size, which shows whether the sign holds from cell to cell."""
     parts = []
     for samples in all_samples:
-        for kind, column in EQUAL_SIZE.items():
+        for kind, column in KINDS.items():
             known = samples.configurations[["dataset", "model", "training", "base", "budget"]]
             known = known.assign(cell=samples.configurations[column])
             known["parameters"] = samples.configurations.groupby(column)["parameters"].transform("mean")
@@ -251,7 +263,8 @@ def _cell_table(all_samples: Sequence[Samples]) -> pd.DataFrame:
     size = table["budget"].map(lambda budget: f"{budget:g}x").astype("string")
     parameters = table["parameters"].map(lambda n: f"{n:,.0f} parameters").astype("string")
     size = size.where(table["kind"] == "equal_budget", parameters)
-    table["label"] = table["dataset"].astype("string") + ", " + table["model"].astype("string") + ", " + size
+    size = (", " + size).where(table["kind"] != WITHIN_BASE, "")
+    table["label"] = table["dataset"].astype("string") + ", " + table["model"].astype("string") + size
     return table[list(CELLS)].astype(CELLS)
 
 

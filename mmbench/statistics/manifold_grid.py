@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from mmbench.statistics.barriers import first_nodes, metric_from_barriers, threshold
 from mmbench.statistics.configurations import scored
 from mmbench.statistics.correlation import kendall, spearman
-from mmbench.statistics.moments import ALONG, TRAINED_BASE, within_bases
+from mmbench.statistics.moments import ALONG, within_bases
+from mmbench.statistics.seed_luck import TRAINED_BASE
 
 Array = NDArray[np.float64]
 

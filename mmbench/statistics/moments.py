@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from mmbench.statistics.configurations import scored
 from mmbench.statistics.controls import DERIVED
-from mmbench.statistics.correlation import MIN_BASES, kendall, kendall_interval, spearman_interval, t_quantile
+from mmbench.statistics.correlation import kendall, kendall_interval, spearman_interval
+from mmbench.statistics.inference import t_quantile
 from mmbench.statistics.sample import Samples
+from mmbench.statistics.seed_luck import TRAINED_BASE
 
-TRAINED_BASE = ["dataset", "base", "seed"]
-"""The columns of prepared runs that tell one trained base model from another."""
 ALONG = ("best_validation_gain", "gain")
 """The targets that are correlated along the training."""
 COLUMNS = {
@@ -56,7 +56,7 @@ def within_bases(runs: pd.DataFrame, target: str) -> Within:
         target: a column.
 
     Returns:
-        The mean, its 95 % interval over base models (from `MIN_BASES` of them on), and their number.
+        The mean, its 95 % interval over base models (from two of them on), and their number.
     """
     means = runs.groupby([*TRAINED_BASE, "number"], dropna=False)[["score", target]].mean()
     taus = [
@@ -81,7 +81,7 @@ def averaged(taus: NDArray[np.float64]) -> Within:
     if not n:
         return Within()
     mean = float(taus.mean())
-    if n < MIN_BASES or np.ptp(taus) == 0:
+    if n < 2 or np.ptp(taus) == 0:
         return Within(mean, bases=n)
     half = t_quantile(n - 1) * float(taus.std(ddof=1)) / math.sqrt(n)
     return Within(mean, max(-1.0, mean - half), min(1.0, mean + half), n)
@@ -142,5 +142,5 @@ def _row(samples: Samples, metric: str, runs: pd.DataFrame) -> dict[str, object]
 
 def shown_tau(table: pd.DataFrame) -> tuple[str, str, str]:
     """The columns of tau and of its interval that figures and tables show: within base models if there are several."""
-    several = bool((table["n_base_models"] >= MIN_BASES).any())
+    several = bool((table["n_base_models"] > 1).any())
     return ("kendall_within", "within_low", "within_high") if several else ("kendall", "kendall_low", "kendall_high")

@@ -1,9 +1,12 @@
 """How well a value repeats when only the seed changes, and the ceiling that this sets on any correlation.
 
-One-way intraclass correlation of ranks over all runs: with B and W the mean squares between and inside configurations,
-single = (B - W) / (B + (k - 1) W) is the reliability of one run and mean = (B - W) / B that of a mean over the k seeds,
-k the mean number of seeds (n0 of unbalanced designs). Ranks, because scores span decades and the statistics here are
-of ranks. Negative estimates are 0. Source: Shrout and Fleiss, ICC(1,1) and ICC(1,k) (1979).
+What can be chosen is an expansion of a given base model. So the reliability is that of the order of expansions inside a
+base model; a seed that shifts all of them alike does not disturb it. It is the intraclass correlation ICC(C,1) of the
+two-way table configuration x seed of each base model: with R the mean square between configurations (the seeds' effects
+taken out) and E that of the residuals, (R - E) / (R + (k - 1) E), k seeds. Its mean over base models, weighted by their
+configurations, is `single`; `mean` = k single / (1 + (k - 1) single) is that of a mean over k seeds, ICC(C,k). Negative
+estimates are 0. Missing seeds are allowed: the table is then fitted by least squares. Sources: McGraw and Wong (1996);
+Spearman (1910); Brown (1910).
 
 Two noisy columns correlate by at most sqrt(r_score r_target), even if they measure the same thing. Source: Spearman
 (1904).
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.statistics.correlation import ranks as ranks_of
+from mmbench.statistics.seed_luck import additive
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -33,11 +36,13 @@ class Reliability:
     configurations: int = 0
 
 
-def reliability(number: Codes, values: Array) -> Reliability:
-    """How well the values of runs repeat from seed to seed; configurations with one run count as well.
+def reliability(number: Codes, seed: Codes, base: Codes, values: Array) -> Reliability:
+    """How well the order of configurations inside base models repeats from seed to seed.
 
     Args:
         number: the configuration of each run, shape (runs,).
+        seed: of each run, shape (runs,).
+        base: the base model (not the trained one) of each run, shape (runs,).
         values: of each run, shape (runs,).
 
     Returns:
@@ -45,20 +50,45 @@ def reliability(number: Codes, values: Array) -> Reliability:
     """
     if not len(values):
         return Reliability()
-    _, place, n = np.unique(number, return_inverse=True, return_counts=True)
-    groups, runs = len(n), len(values)
-    seeds = runs / groups
-    if groups < 2 or runs == groups or np.ptp(values) == 0:
-        return Reliability(seeds=seeds, configurations=groups)
-    ranks = ranks_of(values)
-    means = np.bincount(place, ranks) / n
-    between = float(n @ (means - ranks.mean()) ** 2) / (groups - 1)
-    inside = float(((ranks - means[place]) ** 2).sum()) / (runs - groups)
-    k = (runs - float(n @ n) / runs) / (groups - 1)
-    if between <= 0:
-        return Reliability(0.0, 0.0, seeds, groups)
-    single = (between - inside) / (between + (k - 1) * inside)
-    return Reliability(max(0.0, single), max(0.0, (between - inside) / between), seeds, groups)
+    configurations = len(np.unique(number))
+    seeds = len(values) / configurations
+    found = []
+    for one in np.unique(base):
+        inside = base == one
+        rows, place = np.unique(number[inside], return_inverse=True)
+        single = consistency(place, np.unique(seed[inside], return_inverse=True)[1], values[inside])
+        if not math.isnan(single):
+            found.append((len(rows), single))
+    if not found:
+        return Reliability(seeds=seeds, configurations=configurations)
+    weights, singles = np.array(found).T
+    single = max(0.0, float(weights @ singles / weights.sum()))
+    return Reliability(single, seeds * single / (1 + (seeds - 1) * single), seeds, configurations)
+
+
+def consistency(row: Codes, column: Codes, values: Array) -> float:
+    """ICC(C,1) of one table, complete or not; NaN where it has no residuals or does not vary.
+
+    Args:
+        row: the configuration of each value from 0, shape (n,).
+        column: the seed of each value from 0, shape (n,).
+        values: shape (n,).
+
+    Returns:
+        The intraclass correlation, at most 1; -1 / (k - 1) or above for a complete table of k seeds.
+    """
+    n, rows, columns = len(values), int(row.max()) + 1, int(column.max()) + 1
+    freedom = n - rows - columns + 1
+    if rows < 2 or freedom < 1 or np.ptp(values) <= 1e-12 * np.abs(values).max():
+        return math.nan
+    shifted = values - additive(row, column, values)[column]
+    counts = np.bincount(row)
+    residual = float(((shifted - (np.bincount(row, shifted) / counts)[row]) ** 2).sum())
+    by_column = values - (np.bincount(column, values) / np.bincount(column))[column]
+    between = (float(by_column @ by_column) - residual) / (rows - 1)
+    inside, k = residual / freedom, (n - float(counts @ counts) / n) / (rows - 1)
+    total = between + (k - 1) * inside
+    return (between - inside) / total if total > 0 else math.nan
 
 
 def ceiling(*reliabilities: float) -> float:

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from mmbench.statistics.controls import LOOKUP, SECOND, SIZE
-from mmbench.statistics.correlation import MIN_BASES
 from mmbench.text import count, metric_name
 
 ENOUGH = 10
@@ -35,8 +34,8 @@ def on_row(row: dict[str, Any]) -> str:
     if math.isnan(row["spearman"]):
         return "No correlation: the score or the target is the same everywhere."
     remarks = [few] if few else []
-    if not few and row["n_base_models"] < MIN_BASES:
-        remarks.append(f"Holds for {count(row['n_base_models'], 'base model')} only; nothing is known about others.")
+    if not few and row["n_base_models"] < 2:
+        remarks.append("Holds for this base model only; nothing is known about others.")
     if not row["equal_budget_cells"] and metric_name(metric) != SIZE:
         remarks.append("No group of equal budget has three configurations that differ.")
     elif 0 < row["equal_budget_n"] < ENOUGH:
@@ -70,12 +69,8 @@ def on_sweep(runs: pd.DataFrame, reliabilities: pd.DataFrame, unfinished: dict[s
     configurations, bases = done["number"].nunique(), done.groupby(["dataset", "base"], dropna=False).ngroups
     if configurations < ENOUGH:
         remarks.append(f"Only {count(configurations, 'configuration')}: too few for any conclusion.")
-    if bases < MIN_BASES:
-        these = "this base model" if bases == 1 else "these base models"
-        remarks.append(
-            f"Only {count(bases, 'base model')}: intervals treat configurations as independent; they hold for other "
-            f"expansions of {these}, not for other base models."
-        )
+    if bases == 1:
+        remarks.append("Only 1 base model: intervals hold for its other expansions, not for other base models.")
     if done["dataset"].nunique() < 2:
         remarks.append("One data set: transfer is unknown, and there is no lookup table.")
     if not (reliabilities["seeds"] > 1).any():

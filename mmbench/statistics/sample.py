@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from mmbench.statistics.configurations import average_seeds, scored
 from mmbench.statistics.controls import DERIVED, SIZE, with_controls
+from mmbench.statistics.correlation import ranks_within
 from mmbench.statistics.equal_size import CellCorrelations, correlate_cells
 from mmbench.statistics.one_choice import PairStatistics, compare_pairs, pairs_of
 from mmbench.statistics.reliability import Reliability, reliability
+from mmbench.statistics.seed_luck import without_seed_luck
 from mmbench.statistics.target import DIRECTIONS
 from mmbench.text import metric_name
 
@@ -22,8 +24,9 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-EQUAL_SIZE = {"equal_budget": "budget_cell", "equal_architecture": "architecture_cell"}
-"""The ways of comparing at equal size, and the column that numbers their cells."""
+WITHIN_BASE = "within_base"
+CELLS = {WITHIN_BASE: "base_cell", "equal_budget": "budget_cell", "equal_architecture": "architecture_cell"}
+"""The ways of comparing like with like, and the column that numbers their cells."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Sample:
     """-1 if a larger target is worse, else 1."""
     number: Codes
     base_number: Codes
+    base_cell: Codes
     budget_cell: Codes
     architecture_cell: Codes
     n: Codes
@@ -75,8 +79,9 @@ class Sample:
         return self.direction * self.target
 
     def cells(self, kind: str) -> CellCorrelations:
-        """Spearman's rho inside each cell; none for the size itself, which inside a cell differs only by rounding."""
-        cell = np.full(len(self), -1) if metric_name(self.metric) == SIZE else getattr(self, EQUAL_SIZE[kind])
+        """Spearman's rho inside each cell; none for size at equal size, where it differs only by rounding."""
+        own = metric_name(self.metric) == SIZE and kind != WITHIN_BASE
+        cell = np.full(len(self), -1) if own else getattr(self, CELLS[kind])
         return correlate_cells(cell, self.base_number, self.score, self.target)
 
     def seed_variance(self) -> Array:
@@ -97,22 +102,24 @@ class Samples:
     def __init__(self, runs: pd.DataFrame, target: str) -> None:
         """Take prepared runs (see `configurations.prepare`)."""
         self.target, self.direction = target, DIRECTIONS[target]
-        with_score = scored(runs, target)
-        with_target = runs[runs["done"] & np.isfinite(runs[target])]
+        with_target = without_seed_luck(runs[runs["done"] & np.isfinite(runs[target])], target)
+        with_score = scored(with_target, target)
         self.expected_signs = {metric: _one_sign(rows) for metric, rows in runs.groupby("metric")["expected_sign"]}
         self.configurations = with_controls(average_seeds(with_score, target), with_target, target)
         """One row per metric and configuration, as of `average_seeds`."""
         self.trainings = with_target.groupby(["number", "seed"], dropna=False)[target].mean().reset_index()
         """One row per configuration and seed, whatever was measured on it."""
+        known = self.configurations.drop_duplicates("number").set_index("number")
+        self._base_cell = np.full(int(runs["number"].max()) + 1 if len(runs) else 0, -1)
+        self._base_cell[known.index.to_numpy(dtype=int)] = known["base_cell"].to_numpy()
         self._rows = {
             str(name): np.asarray(rows) for name, rows in self.configurations.groupby("metric").indices.items()
         }
         self._pairs = pairs_of(self.configurations.drop_duplicates("number"))
         self._scores = {
-            str(name): (rows["number"].to_numpy(), rows["score"].to_numpy(dtype=float))
+            str(name): tuple(rows[column].to_numpy(dtype=float) for column in ("number", "seed", "score"))
             for name, rows in with_score.groupby("metric")
         }
-        self._none_selected = np.zeros(int(runs["number"].max()) + 1 if len(runs) else 0, dtype=bool)
         self._reliabilities: dict[bytes, Reliability] = {}
         with np.errstate(divide="ignore", invalid="ignore"):
             size = np.log(self.configurations["parameters"].to_numpy(dtype=float))
@@ -146,24 +153,28 @@ class Samples:
         )
 
     def target_reliability(self, numbers: Codes) -> Reliability:
-        """How well the target of these configurations repeats from seed to seed."""
+        """How well the target orders the expansions among these configurations from seed to seed."""
         key = numbers.tobytes()
         if key not in self._reliabilities:
-            trained = self.trainings["number"].to_numpy(), self.trainings[self.target].to_numpy(dtype=float)
-            self._reliabilities[key] = self._reliability(*trained, numbers)
+            number, seed, values = (self.trainings[name].to_numpy(float) for name in ("number", "seed", self.target))
+            self._reliabilities[key] = self._reliability(number, seed, values, numbers)
         return self._reliabilities[key]
 
     def score_reliability(self, sample: Sample) -> Reliability:
-        """How well the score repeats from seed to seed; unknown for the derived controls, which are not measured."""
+        """How well the ranks of the score inside base models repeat; unknown for the controls that are not measured."""
         if sample.metric not in self._scores:
             return Reliability()
-        return self._reliability(*self._scores[sample.metric], sample.number)
+        number, seed, values = self._scores[sample.metric]
+        return self._reliability(number, seed, values, sample.number, ranked=True)
 
-    def _reliability(self, number: Codes, values: Array, numbers: Codes) -> Reliability:
-        selected = self._none_selected.copy()
-        selected[numbers] = True
-        inside = selected[number]
-        return reliability(number[inside], values[inside])
+    def _reliability(
+        self, number: Array, seed: Array, values: Array, numbers: Codes, ranked: bool = False
+    ) -> Reliability:
+        place = number.astype(np.int64)
+        inside = np.isin(place, numbers) & (self._base_cell[place] >= 0)
+        place, values = place[inside], values[inside]
+        seeds, base = np.nan_to_num(seed[inside], nan=-1).astype(np.int64), self._base_cell[place]
+        return reliability(place, seeds, base, ranks_within(base, values) if ranked else values)
 
 
 def _one_sign(signs: pd.Series) -> float:

@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmbench.statistics.controls import role
-from mmbench.statistics.correlation import Correlation, kendall_interval, partial_interval, spearman_interval
+from mmbench.statistics.correlation import kendall_interval, partial_interval, spearman_interval
 from mmbench.statistics.equal_size import CellCorrelations, MeanCorrelation, mean_over_cells
+from mmbench.statistics.inference import Correlation
 from mmbench.statistics.regret import precision_at, random_regret, regret_at_1
 from mmbench.statistics.reliability import ceiling
-from mmbench.statistics.sample import EQUAL_SIZE, Sample, Samples
+from mmbench.statistics.sample import CELLS, WITHIN_BASE, Sample, Samples
 
 _INTERVAL = ("spearman", "ci_low", "ci_high", "p_value", "kendall", "partial_spearman", "equal_budget_spearman")
 _CELLS = {
-    **dict.fromkeys(("low", "high", "p"), "float64"),
+    **dict.fromkeys(("low", "high", "p", "q"), "float64"),
     **{"cells": "int64", "n": "int64", "i2": "float64", "signs": "string"},
 }
 COLUMNS = {
@@ -28,11 +29,10 @@ COLUMNS = {
     **{"role": "string", "remark": "string", "n_base_models": "int64", "interval": "string"},
     **dict.fromkeys(("q_value", "kendall_low", "kendall_high", "partial_low", "partial_high", "partial_p"), "float64"),
     "granulated_kendall": "float64",
-    **{f"equal_budget_{name}": _CELLS[name] for name in ("low", "high", "p")},
-    "equal_budget_q": "float64",
-    **{f"equal_budget_{name}": _CELLS[name] for name in ("cells", "n", "i2", "signs")},
+    **{f"{WITHIN_BASE}_{name}": _CELLS.get(name, "float64") for name in ("spearman", *_CELLS)},
+    **{f"equal_budget_{name}": kind for name, kind in _CELLS.items()},
     "equal_architecture_spearman": "float64",
-    **{f"equal_architecture_{name}": _CELLS[name] for name in ("low", "high", "p", "cells", "n", "i2", "signs")},
+    **{f"equal_architecture_{name}": _CELLS[name] for name in _CELLS if name != "q"},
     **dict.fromkeys(("sign_error_mean", "sign_error_p90", "sign_error_max"), "float64"),
     "sign_error_environments": "int64",
     **dict.fromkeys(("equal_budget_regret_at_1", "random_regret_at_1", "precision_at_3"), "float64"),
@@ -93,20 +93,21 @@ def summarise(samples: Samples, sample: Sample) -> dict[str, Any]:
         "granulated_kendall": pairs.granulated,
         **dict(zip(("sign_error_mean", "sign_error_p90", "sign_error_max"), pairs.errors, strict=True)),
         "sign_error_environments": len(pairs.environments),
-        **_at_equal_size(sample),
+        **_inside(sample),
         **_choice(sample),
         **_noise(samples, sample),
     }
 
 
-def _at_equal_size(sample: Sample) -> dict[str, Any]:
+def _inside(sample: Sample) -> dict[str, Any]:
     columns: dict[str, Any] = {}
-    for kind in EQUAL_SIZE:
+    for kind in CELLS:
         cells = sample.cells(kind)
-        mean = mean_over_cells(cells)
+        found = mean_over_cells(cells)
+        mean = found.mean
         values = {
-            **{"spearman": mean.rho, "low": mean.low, "high": mean.high, "p": mean.p_value, "cells": mean.cells},
-            **{"n": mean.n, "i2": mean.i2, "signs": _signs(cells, mean, sample.expected_sign)},
+            **{"spearman": mean.rho, "low": mean.low, "high": mean.high, "p": mean.p_value, "cells": found.cells},
+            **{"n": found.n, "i2": found.i2, "signs": _signs(cells, found, sample.expected_sign)},
         }
         columns |= {f"{kind}_{name}": value for name, value in values.items()}
     return columns

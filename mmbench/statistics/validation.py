@@ -12,8 +12,9 @@ import math
 import numpy as np
 import pandas as pd
 
-from mmbench.statistics.correlation import MIN_BASES, kendall, spearman, t_quantile
-from mmbench.statistics.moments import TRAINED_BASE
+from mmbench.statistics.correlation import kendall, spearman
+from mmbench.statistics.inference import t_quantile
+from mmbench.statistics.seed_luck import TRAINED_BASE
 
 COLUMNS = {
     **dict.fromkeys(("dataset", "model", "training"), "string"),
@@ -28,7 +29,7 @@ def validation_table(runs: pd.DataFrame) -> pd.DataFrame:
 
     * n, n_base_models: trainings of expanded models that have both, and the trained base models under them.
     * best_validation_gain, gain: their means; flattery: the mean difference, with Student's t interval over the means
-      of the trained base models, whose errors all their expansions share (from three base models on).
+      of the trained base models, whose errors all their expansions share (from two base models on).
     * spearman, kendall: between both, over configurations averaged over seeds.
 
     Args:
@@ -49,7 +50,7 @@ def validation_table(runs: pd.DataFrame) -> pd.DataFrame:
         )
         by_base, means = difference.mean(), members.groupby("number")[both].mean().round(12)
         half = math.nan
-        if len(by_base) >= MIN_BASES:
+        if len(by_base) > 1:
             half = t_quantile(len(by_base) - 1) * by_base.std() / math.sqrt(len(by_base))
         validation, test = (means[name].to_numpy(dtype=float) for name in both)
         rows.append(

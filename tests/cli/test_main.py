@@ -35,10 +35,10 @@ def test_help_of_run_lists_every_choice(mmbench_here):
 def test_every_command_is_listed_with_what_it_does(capsys):
     command_line.main(["--help"])
     shown = capsys.readouterr().out
-    names = ["run", "plan", "list", "status", "show", "retry", "clean", "verify", "analyze"]
+    names = ["run", "plan", "list", "status", "show", "retry", "clean", "verify", "analyze", "compare"]
     names += ["advise", "dashboard", "plane", "track"]
     assert list(command_line.commands()) == names
-    assert [line.split()[0] for line in shown.splitlines()[2:15]] == names
+    assert [line.split()[0] for line in shown.splitlines()[2:16]] == names
     assert "  plan      what a sweep would do: jobs, what is stored" in shown
 
 
@@ -72,7 +72,7 @@ def test_public_names_are_those_of_the_stub():
     """Type checkers read the stub, Python reads the names out of it."""
     stub = ast.parse(Path(package.__file__).with_suffix(".pyi").read_text())
     names = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert names == set(package.__all__) and len(names) == 13
+    assert names == set(package.__all__) and len(names) == 14
     assert all(callable(getattr(package, name)) for name in names)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = package.nothing

@@ -28,7 +28,7 @@ def test_a_part_of_a_sweep_becomes_tables_figures_and_a_report(stored, sweep, ca
     assert analysis.folder == results / "analysis"
     assert analysis.report == results / "analysis/report.html"
     files = {str(path.relative_to(analysis.folder)) for path in analysis.folder.rglob("*") if path.is_file()}
-    figures = ("overview", "equal_budget", "regret", "scatter_manifold", "scatter_random")
+    figures = ("strategies", "overview", "equal_budget", "regret", "scatter_manifold", "scatter_random")
     tables = {"records.parquet", "records.csv", "correlations.tex", "report.html"}
     tables |= {f"{name}.csv" for name in (*analysis.judgement.tables, "manifold_grid", "manifold_grid_choices")}
     assert files == tables | {f"figures/{stem}.{kind}" for stem in figures for kind in ("png", "svg")}
@@ -53,7 +53,7 @@ def test_any_store_can_be_analyzed(analysed, kind, runs):
     text = analysis.report.read_text()
     assert ("Too few to say: only 1 configuration" if kind == "one" else "There are no results yet") in text
     assert ("out of luck" in text) == (kind == "failures")
-    assert ("one point per configuration: ρ undefined" in text) == (kind == "one")
+    assert ("one point per configuration: ρ within base models undefined" in text) == (kind == "one")
     files = {path: path.read_bytes() for path in analysis.folder.rglob("*") if path.is_file()}
     analyze(analysis.folder.parent)
     assert files == {path: path.read_bytes() for path in analysis.folder.rglob("*") if path.is_file()}

@@ -37,7 +37,7 @@ def test_the_page_needs_nothing_else_and_runs_no_script_but_its_own(written, pag
 
 def test_every_figure_has_words_and_every_table_a_caption_and_scopes(page, sweep_frame):
     drawings = [svg for svg in page.all("svg") if svg.get("role") == "img"]
-    assert len(drawings) == 4  # overview, equal budget, regret, training
+    assert len(drawings) == 5  # strategies, overview, equal budget, regret, training
     assert all(len(svg["aria-label"]) > 60 for svg in drawings)
     others = [svg for svg in page.all("svg") if svg.get("role") != "img"]
     assert all(svg.get("aria-hidden") == "true" or svg.get("aria-label") for svg in others)

@@ -102,7 +102,7 @@ def test_arrow_keys_walk_through_the_points_in_the_order_of_scores(chromium, wri
 def test_without_scripts_the_figures_are_all_there(chromium, written):
     chromium.open(written, scripts=False)
     shown = """[...document.querySelectorAll('figure')].filter(f => f.getBoundingClientRect().height > 80).length"""
-    assert chromium.run(shown) == 4 + 5  # overview, equal budget, regret, training; one scatter per metric
+    assert chromium.run(shown) == 5 + 5  # strategies, overview, equal budget, regret, training; one scatter per metric
     assert chromium.run("[...document.images].every(image => image.complete && image.naturalWidth > 600)")
     assert chromium.run("document.getElementById('viewer').getBoundingClientRect().height") == 0
 

@@ -66,13 +66,11 @@ def four_claims(points):
 
 
 def test_what_is_shown_of_the_manifold_metric_comes_first(points, four_claims):
-    assert "A larger manifold@good score goes with a larger gain (ρ = 0.98, " in four_claims
-    assert (
-        "A larger manifold@opposite score goes with a smaller gain, contrary to the claim (ρ = −0.98, " in four_claims
-    )
-    assert "These runs show neither that manifold@useless predicts the gain nor that it does not" in four_claims
+    assert "a larger manifold@good score goes with a larger gain (ρ = 0.98, " in four_claims
+    assert "a larger manifold@opposite score goes with a smaller gain, contrary to theory (ρ = −0.98, " in four_claims
+    assert "these runs show neither that manifold@useless predicts the gain nor that it does not" in four_claims
     assert "of manifold@constant with the gain is undefined" in four_claims
-    assert four_claims.startswith("A larger manifold@good score")
+    assert four_claims.startswith("Among the expansions of a base model, a larger manifold@good score")
 
 
 def test_the_equal_budget_value_is_given_or_said_to_be_missing(points, four_claims):

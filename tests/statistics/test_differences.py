@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from mmbench.statistics.configurations import prepare
-from mmbench.statistics.differences import difference_table, differences, equal_budget_difference, spearman_difference
+from mmbench.statistics.differences import difference_in_cells, difference_table, differences, spearman_difference
 from mmbench.statistics.sample import Samples
 from tests.statistics.planted import TRUE, planted
 
@@ -35,7 +35,7 @@ def test_equal_metrics_differ_by_chance_no_more_often_than_said():
     p_values = [spearman_difference(*triple(draw, 30, 0.5, 0.5), ONE[:30]).p_value for _ in range(500)]
     assert (np.array(p_values) < 0.05).mean() < 0.08
     cell = np.repeat(np.arange(5), 6)
-    inside = [equal_budget_difference(*triple(draw, 30, 0, 0), ONE[:30], cell).p_value for _ in range(500)]
+    inside = [difference_in_cells(*triple(draw, 30, 0, 0), ONE[:30], cell).p_value for _ in range(500)]
     assert (np.array(inside) < 0.05).mean() < 0.08
 
 
@@ -64,14 +64,14 @@ def test_at_equal_budget_only_cells_count_that_both_have():
     cell = np.repeat([0, 1, -1], 4)
     score, target = np.tile([1.0, 2, 3, 4], 3), np.tile([1.0, 2, 4, 3], 3)
     rival = np.r_[4.0, 3, 2, 1, 7, 7, 7, 7, 1, 2, 3, 4]  # constant in the second cell
-    found = equal_budget_difference(score, rival, target, ONE[:12], cell)
+    found = difference_in_cells(score, rival, target, ONE[:12], cell)
     assert (found.n_configurations, found.rho, found.rival_rho) == (4, pytest.approx(0.8), pytest.approx(-0.8))
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3])
 def test_too_little_has_no_interval(n):
     x = np.arange(n) + 0.0
-    for found in (spearman_difference(x, -x, x, ONE[:n]), equal_budget_difference(x, -x, x, ONE[:n], ONE[:n])):
+    for found in (spearman_difference(x, -x, x, ONE[:n]), difference_in_cells(x, -x, x, ONE[:n], ONE[:n])):
         assert math.isnan(found.p_value) or n == 3
         assert found.n_configurations in (0, n)
 

@@ -38,7 +38,7 @@ def test_a_true_predictor_is_not_taken_for_a_confounder(true):
     found = row(judgement)
     assert found["spearman"] < 0.5  # size hides it
     assert found["equal_budget_low"] > 0.7
-    assert found["equal_budget_p"] < 1e-3
+    assert found["equal_budget_p"] < 0.005  # four base models are the unit: Student's t with three degrees of freedom
     assert found["partial_low"] > 0.6
     assert found["equal_budget_signs"] == "32 of 32"
     cells = judgement.cells[(judgement.cells["metric"] == "manifold") & (judgement.cells["target"] == "gain")]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mmbench.report.figures.candidates import candidates, columns, largest_cell
 from mmbench.report.figures.style import INK, RULE, WIDTH
 from mmbench.statistics.manifold_grid import CHOICE, Barriers
-from mmbench.statistics.moments import TRAINED_BASE
+from mmbench.statistics.seed_luck import TRAINED_BASE
 from mmbench.text import power
 
 BINS = 36

@@ -17,12 +17,24 @@ from mmbench.report.figures.manifold_grid import heat_map, heat_map_alt
 from mmbench.report.figures.moments import scores_and_gains, tau_along, tau_along_alt
 from mmbench.report.figures.regret import regret, regret_alt
 from mmbench.report.figures.scatter import scatter, summary
+from mmbench.report.figures.strategies import strategies, strategies_alt
 from mmbench.report.figures.style import STYLE, Drawing, Looks, saved
 from mmbench.statistics.configurations import at_start, configurations, prepare, runs
 from mmbench.statistics.judge import Judgement, ranked
+from mmbench.statistics.strategies import ranking
 from mmbench.text import file_stem
 
-NAMES = ("overview", "equal_budget", "regret", "training", "barriers", "manifold_grid", "tau_along", "gains")
+NAMES = (
+    "strategies",
+    "overview",
+    "equal_budget",
+    "regret",
+    "training",
+    "barriers",
+    "manifold_grid",
+    "tau_along",
+    "gains",
+)
 """Stems of the figures that are not scatters."""
 
 
@@ -72,6 +84,7 @@ def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: 
     curve = curve[(curve["target"] == "gain") & curve["regret"].notna() & curve["cost"].notna()]
     if len(curve):
         yield saved(regret(rows, curve), folder, "regret", "Regret against cost", regret_alt(rows, curve))
+    yield from _of_strategies(judgement.strategies, folder)
     points = runs(frame, "gain")
     for row in rows.to_dict("records"):
         metric = str(row["metric"])
@@ -80,6 +93,31 @@ def _of_metrics(frame: pd.DataFrame, judgement: Judgement, folder: Path, looks: 
             figure = scatter(chosen, points[points["metric"] == metric], row, looks)
             alt = f"Score against gain for {metric}, one point per configuration: {summary(row)}."
             yield saved(figure, folder, f"scatter_{file_stem(metric)}", metric, alt)
+
+
+def draw_strategies(table: pd.DataFrame, folder: Path, target: str) -> list[Drawing]:
+    """Draw the strategies alone, as of `compare`.
+
+    Args:
+        table: the strategies.
+        folder: where the figure goes; it is made if it does not exist.
+        target: what was compared.
+
+    Returns:
+        The figure; none of fewer than two strategies.
+
+    Raises:
+        OSError: The folder cannot be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with rc_context(STYLE):
+        return list(_of_strategies(table, folder, target))
+
+
+def _of_strategies(table: pd.DataFrame, folder: Path, target: str = "gain") -> Iterator[Drawing]:
+    rows = ranking(table)
+    if len(rows) > 1:
+        yield saved(strategies(rows, target), folder, "strategies", "Expansion strategies", strategies_alt(rows))
 
 
 def _of_barriers(frame: pd.DataFrame, traces: Traces, folder: Path) -> Iterator[Drawing]:

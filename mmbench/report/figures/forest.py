@@ -1,4 +1,4 @@
-"""The overview: the rank correlation of each metric with the gain, over all runs and at equal budget."""
+"""The overview: the rank correlation of each metric with the gain within base models, and at equal budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmbench.text import expected, interval, shortened, signed
 
 
 def forest(rows: pd.DataFrame) -> Figure:
-    """A row per metric: Spearman's rho with its interval, and below it, thinner, the value at equal budget.
+    """A row per metric: rho within base models with its interval, and below it, thinner, the value at equal budget.
 
     Args:
         rows: as of `ranked`.
@@ -33,7 +33,7 @@ def forest(rows: pd.DataFrame) -> Figure:
     labels = [f"{shortened(row.metric)} ({expected(row.expected_sign)})" for row in rows.itertuples()]
     axes.set_yticks(np.arange(len(rows)), labels)
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel("Spearman's ρ with the gain")
+    axes.set_xlabel("ρ with the gain, among the expansions\nof a base model")
     figure.legend(handles=_legend(), loc="outside lower center", ncols=2, columnspacing=1.2, handletextpad=0.5)
     return figure
 
@@ -41,34 +41,40 @@ def forest(rows: pd.DataFrame) -> Figure:
 def forest_alt(rows: pd.DataFrame) -> str:
     """The figure in words."""
     values = "; ".join(
-        f"{row['metric']} {signed(row['spearman'])} {interval(row['ci_low'], row['ci_high'])}, "
+        f"{row['metric']} {signed(row['within_base_spearman'])} "
+        f"{interval(row['within_base_low'], row['within_base_high'])}, "
         f"equal budget {signed(row['equal_budget_spearman'])}"
         for row in rows.to_dict("records")
     )
-    return f"Spearman correlation of each metric with the gain, best agreement with theory first: {values}."
+    return (
+        "Spearman correlation of each metric with the gain among the expansions of a base model, best agreement with "
+        f"theory first: {values}."
+    )
 
 
 def colour(row: Mapping[Any, Any]) -> str:
     """Blue for a correlation that is decided and as expected, orange against expectation, grey for all others."""
-    if not decided(row) or pd.isna(row["sign_agrees"]):
+    if not decided(row) or pd.isna(row["expected_sign"]) or row["expected_sign"] == 0:
         return OPEN
-    return AGREES if row["sign_agrees"] else CONTRADICTS
+    return AGREES if row["within_base_spearman"] * row["expected_sign"] > 0 else CONTRADICTS
 
 
 def _draw_row(axes: Axes, place: int, row: Mapping[Any, Any]) -> None:
     tested = not row["role"]
     if not tested:
         axes.axhspan(place - 0.5, place + 0.5, color=SHADE, linewidth=0, zorder=0)
-    if pd.isna(row["spearman"]):
+    if pd.isna(row["within_base_spearman"]):
         axes.text(0, place, "not defined", ha="center", va="center", fontsize=8, color=OPEN,
                   bbox={"facecolor": "white" if tested else SHADE, "linewidth": 0, "pad": 1})  # fmt: skip
         return
     ink = colour(row)
     above, below = place - 0.13, place + 0.22
-    axes.plot([row["ci_low"], row["ci_high"]], [above, above], color=ink, linewidth=2, zorder=2)
+    ends = [row["within_base_low"], row["within_base_high"]]
+    axes.plot(ends, [above, above], color=ink, linewidth=2, zorder=2)
     face = ink if tested else "white"
     look: dict[str, Any] = {"marker": "o" if tested else "D", "markersize": 6.5 if tested else 5.5, "linestyle": "none"}
-    axes.plot(row["spearman"], above, **look, zorder=3, markerfacecolor=face, markeredgecolor=ink, markeredgewidth=1.4)
+    look |= {"markerfacecolor": face, "markeredgecolor": ink, "markeredgewidth": 1.4}
+    axes.plot(row["within_base_spearman"], above, **look, zorder=3)
     low, high = row.get("equal_budget_low", np.nan), row.get("equal_budget_high", np.nan)
     axes.plot([low, high], [below, below], color=INK, linewidth=0.8, zorder=2)
     axes.plot(row["equal_budget_spearman"], below, marker="|", markersize=7, markeredgewidth=1.8, color=INK, zorder=3)

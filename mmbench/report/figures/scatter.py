@@ -52,14 +52,13 @@ def scatter(averages: pd.DataFrame, points: pd.DataFrame, row: Mapping[Any, Any]
 
 
 def summary(row: Mapping[Any, Any]) -> str:
-    """A summary of a row of `correlate`: rho, its interval, and the numbers of configurations and runs."""
-    if pd.isna(row["spearman"]):
-        rho = "ρ undefined"
-    elif pd.isna(row["ci_low"]):
-        rho = f"ρ = {signed(row['spearman'])}"
+    """A summary of a row of `correlate`: rho, its interval, and the numbers of expansions and runs."""
+    if pd.isna(row["within_base_spearman"]):
+        rho = "ρ within base models undefined"
     else:
-        rho = f"ρ = {signed(row['spearman'])} {interval(row['ci_low'], row['ci_high'])}"
-    return f"{rho}, n = {row['n_configurations']} configurations ({row['n']} runs)"
+        ends = interval(row["within_base_low"], row["within_base_high"])
+        rho = f"ρ within base models = {signed(row['within_base_spearman'])} {ends}".removesuffix(" –")
+    return f"{rho}, n = {row['n_configurations']} ({row['n']} runs)"
 
 
 def theory(sign: Any) -> str:

@@ -46,7 +46,7 @@ class Results:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """The correlation of each metric with the gain over all runs, best agreement with the expected sign first."""
+        """The correlation of each metric with the gain over the expansions, best agreement with theory first."""
         return ranked(self.judgement.correlations)
 
 

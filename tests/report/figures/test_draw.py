@@ -15,13 +15,13 @@ METRICS = ["hessian_trace", "loss_after_k_steps", "manifold", "parameters", "ran
 
 def test_every_figure_is_there_as_png_and_svg(drawings):
     stems = [drawing.svg.stem for drawing in drawings]
-    assert [*stems[:3], stems[-1]] == ["overview", "equal_budget", "regret", "training"]
-    assert sorted(stems[3:-1]) == [f"scatter_{metric}" for metric in METRICS]
+    assert [*stems[:4], stems[-1]] == ["overview", "equal_budget", "regret", "strategies", "training"]
+    assert sorted(stems[4:-1]) == [f"scatter_{metric}" for metric in METRICS]
     names = {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert {path.name for path in drawings[0].svg.parent.iterdir()} == names
     assert all(drawing.png.read_bytes()[:4] == b"\x89PNG" for drawing in drawings)
     assert all("</svg>" in drawing.svg.read_text() for drawing in drawings)
-    assert "n = 11 configurations (22 runs)" in drawings[stems.index("scatter_manifold")].alt
+    assert "n = 11 (22 runs)" in drawings[stems.index("scatter_manifold")].alt
     assert all(len(drawing.alt) > 60 for drawing in drawings)
 
 

@@ -11,7 +11,8 @@ CASES = {
     "expected": (range(10), 1, AGREES),
     "opposite": (range(10), -1, CONTRADICTS),
     "no sign": (range(10), 0, OPEN),
-    "perfect but too few": (range(9), 1, OPEN),
+    "perfect": (range(5), 1, AGREES),
+    "perfect but too few": (range(4), 1, OPEN),
     "interval without 0": ([2, 1, 4, 3, 6, 5, 8, 7, 10, 9], 1, AGREES),
     "interval with 0": ([1, 9, 2, 8, 3, 7, 4, 6, 5, 5], 1, OPEN),
 }

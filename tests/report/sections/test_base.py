@@ -36,7 +36,7 @@ def test_a_new_section_is_one_file(sweep_frame, judged, tmp_path, monkeypatch):
     text = write_report(sweep_frame, judged, tmp_path).read_text()
     page = Page(text)
     names = [name for name in page.ids if f"{name}-h" in page.ids]
-    assert names[:3] == ["correlations", "extra", "equal_budget"]
+    assert names[:4] == ["strategies", "correlations", "extra", "equal_budget"]
     assert f"{len(sweep_frame)} runs of <all>" in page.text
     assert 'href="#extra">How many runs &lt;each&gt;</a>' in text
     section = text.split('<section id="extra"')[1].split("</section>")[0]
