@@ -55,6 +55,8 @@ COLUMNS = {
 }
 DRAWS = 2000
 """Draws of the bootstrap."""
+FEW = 3
+"""With fewer base models (or seeds) than this, drawing them again says nothing."""
 
 
 def compare(frame: pd.DataFrame, by: str = "expansion", target: str = "gain") -> pd.DataFrame:
@@ -217,7 +219,7 @@ def _blocks(means: pd.DataFrame) -> pd.DataFrame:
 def _best_probabilities(means: pd.DataFrame, direction: int) -> dict[str, float]:
     """How often each strategy is the best when blocks are drawn with replacement; one that a block lacks is skipped."""
     blocks = _blocks(means)
-    if len(blocks) < 2:
+    if len(blocks) < FEW:
         return {}
     values = direction * blocks.to_numpy(dtype=float)
     drawn = np.random.default_rng(0).integers(len(values), size=(DRAWS, len(values)))
