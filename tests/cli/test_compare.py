@@ -1,5 +1,7 @@
 """`mmbench compare` on stores without training."""
 
+import json
+
 import pandas as pd
 import pytest
 
@@ -63,3 +65,12 @@ def test_a_store_without_a_gain_has_nothing_to_compare(tmp_path, capsys):
     (tmp_path / "records").mkdir()
     code, out, _ = run(capsys, f"results={tmp_path}")
     assert (code, out.strip()) == (0, "No run has a gain yet: there is nothing to compare.")
+
+
+def test_the_tables_can_be_had_as_json(stores, capsys):
+    code, out, _ = run(capsys, f"results=[{stores[0]},{stores[1]}]", "format=json")
+    tables = json.loads(out)
+    assert code == 0
+    assert [row["strategy"] for row in tables["strategies"] if row["group"] == "all"] == ["x", "y", "z", "scratch"]
+    assert tables["stores"][0]["column"] == "gain"
+    assert run(capsys, f"results={stores[0]}", "format=xml")[0] == 2

@@ -34,7 +34,7 @@ Below, mean ranks: expansions under one bar cannot be told apart (Friedman and N
         caption = (
             "Expansion strategies by gain. Difference: accuracy points above the mean of the expansions of the same "
             "trained base model and budget. Wins: share of cells in which it is better than another, mean over others. "
-            "P(best): how often it is the best when base models are drawn again. Points / s: gain per second of training. "
+            "P(best): how often it is the best when base models are drawn again. Points / s: per training second. "
             "n: trainings"
         )
         records = rows.to_dict("records")
