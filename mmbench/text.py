@@ -89,8 +89,8 @@ def shortened(name: Any, length: int = 30) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """A metric's registered name, without the `@ID` of its set of options and without its moment (`after 5 epochs`)."""
-    return re.split("@| after ", metric, maxsplit=1)[0]
+    """A metric's registered name, without its options (`rho=0.1` or `@ID`) and its moment (`after 5 epochs`)."""
+    return re.split("[@ ]", metric, maxsplit=1)[0]
 
 
 def file_stem(name: str) -> str:

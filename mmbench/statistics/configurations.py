@@ -45,7 +45,8 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     """The runs with the columns that statistics read, one dtype each, and the targets; missing columns are null.
 
     Missing values of `arm`, `base` and `configuration` are derived from other columns. A metric with several sets of
-    options (metric_id) becomes several metrics, named `metric@` and the start of the id: they are different scores. So
+    options (metric_id) becomes several metrics, since they are different scores: each is named by the options in which
+    they differ, such as `sharpness rho=0.1`; or, if its definition is unknown, by `@` and the start of the id. So
     is a metric at a later moment, named `metric after 5 epochs` or `metric after 100 steps`; its seconds include the
     training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible; if
     its values differ (another processor), all count, as further seeds.
@@ -213,7 +214,34 @@ def _metric_with_options(table: pd.DataFrame) -> pd.Series:
     several = at_once.groupby([table["metric"], table["options"], table["some_training"]]).transform("max") > 1
     ids = table["metric_id"].where(several.fillna(True), groups["metric_id"].transform("first"))
     counts = ids.groupby(table["metric"]).transform("nunique")
-    return table["metric"].mask((counts > 1).fillna(False) & ids.notna(), table["metric"] + "@" + ids.str[:6])
+    several = (counts > 1).fillna(False) & ids.notna()
+    if not several.any():
+        return table["metric"]
+    distinct = table.assign(ids=ids)[several].drop_duplicates(["metric", "ids"])
+    names: dict[tuple[str, str], str] = {}
+    for metric, rows in distinct.groupby("metric"):
+        names |= {(str(metric), key): name for key, name in _told_apart(str(metric), rows).items()}
+    told = [names.get(pair) for pair in zip(table["metric"], ids, strict=True)]
+    return table["metric"].mask(several, pd.array(told, dtype="string"))
+
+
+def _told_apart(metric: str, rows: pd.DataFrame) -> dict[str, str]:
+    """A name for each set of options, by its id: the options in which they differ, else the start of the id."""
+    options = {
+        str(row.ids): dict(_OPTION.findall(re.sub(r"^\w*\(|\)$", "", str(row.options)))) for row in rows.itertuples()
+    }
+    keys = list(dict.fromkeys(key for chosen in options.values() for key in chosen))
+    differ = [key for key in keys if len({chosen.get(key) for chosen in options.values()}) > 1]
+    names = {
+        one: " ".join([metric, *(f"{key}={chosen[key]}" for key in differ if key in chosen)])
+        for one, chosen in options.items()
+    }
+    shared = [name for name in names.values() if list(names.values()).count(name) > 1]
+    return {one: f"{metric}@{one[:6]}" if name in shared else name for one, name in names.items()}
+
+
+_OPTION = re.compile(r"(\w+)=((?:\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[^,])*)")
+"""An option of a definition and its value, which may be a list."""
 
 
 _MOMENT = re.compile(r", after=[^,)]*|\bafter=[^,)]*(?:, )?")

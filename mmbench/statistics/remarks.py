@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from mmbench.statistics.controls import LOOKUP, SECOND, SIZE
-from mmbench.text import count, metric_name
+from mmbench.text import count, listed, metric_name
 
 ENOUGH = 10
 """Configurations below which no conclusion is drawn."""
@@ -60,6 +60,11 @@ def on_sweep(runs: pd.DataFrame, reliabilities: pd.DataFrame, unfinished: dict[s
     if done.empty:
         return ["No run is done: there is nothing to judge."]
     remarks = []
+    signs = runs.groupby("metric")["expected_sign"].nunique()
+    if contradicting := sorted(map(str, signs.index[signs > 1])):
+        remarks.append(
+            f"The records of {listed(contradicting)} contradict each other on the expected sign: none is assumed."
+        )
     missing = unfinished.get("missing", 0)
     if missing:
         remarks.append(
@@ -78,7 +83,7 @@ def on_sweep(runs: pd.DataFrame, reliabilities: pd.DataFrame, unfinished: dict[s
     for _, row in reliabilities[reliabilities["mean"] < 0.5].iterrows():
         remarks.append(
             f"The {row['target'].replace('_', ' ')} hardly repeats from seed to seed (reliability {row['mean']:.2f}, "
-            f"estimated from {row['seeds']:g} seeds): a correlation far above {row['ceiling']:.2f} is more likely luck "
-            "than a real prediction."
+            f"estimated from {row['seeds']:.3g} seeds): a correlation far above {row['ceiling']:.2f} is more "
+            "likely luck than a real prediction."
         )
     return remarks

@@ -5,8 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from mmbench.statistics.configurations import configurations, mixed
-from mmbench.statistics.judge import correlate
+from mmbench.statistics.configurations import configurations, mixed, prepare
+from mmbench.statistics.judge import correlate, judge
+from tests.records.synthetic import make_record
 from tests.statistics.planted import summary_of
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -61,3 +62,27 @@ def test_several_scores_for_one_configuration_and_seed_are_noticed(points):
     twice = points([5, 6, 7], [0.1, 0.2, 0.3])
     assert mixed(pd.DataFrame(once)) == []
     assert mixed(pd.DataFrame(once + twice)) == ["manifold"]
+
+
+def test_sets_of_options_are_named_by_what_differs():
+    def named(*definitions):
+        rows = [
+            make_record(metric="sharpness", metric_id=f"{place}bcdefgh", definition=text, run_id=f"r{place}")
+            for place, text in enumerate(definitions)
+        ]
+        return sorted(prepare(pd.DataFrame(rows))["metric"])
+
+    assert named("sharpness(rho=0.1, images=9)", "sharpness(images=9)") == ["sharpness", "sharpness rho=0.1"]
+    assert named("sharpness(rho=0.1)", "sharpness(rho=0.2, images=9)") == [
+        "sharpness rho=0.1",
+        "sharpness rho=0.2 images=9",
+    ]
+    assert named("sharpness(a=[1, 2])", "sharpness(a=[1, 3])") == ["sharpness a=[1, 2]", "sharpness a=[1, 3]"]
+    assert named("sharpness()", "sharpness()") == ["sharpness@0bcdef", "sharpness@1bcdef"]
+    assert named(None, None) == ["sharpness@0bcdef", "sharpness@1bcdef"]
+
+
+def test_conflicting_signs_are_told():
+    rows = [make_record(metric="m", expected_sign=sign, run_id=str(sign)) for sign in (1, -1)]
+    remarks = judge(pd.DataFrame(rows)).remarks
+    assert "The records of m contradict each other on the expected sign: none is assumed." in remarks

@@ -68,7 +68,7 @@ def test_sets_of_options_keep_their_name_along_the_training(points):
                 [1, 2, 3], [0.1, 0.2, 0.3], after=79 * epoch, after_epochs=float(epoch),
                 metric_id=f"{nodes}-{epoch}-rest", definition=f"manifold(nodes={nodes}{moment})",
             )  # fmt: skip
-    names = {"manifold@50-0-r", "manifold@250-0-"}
+    names = {"manifold nodes=50", "manifold nodes=250"}
     assert set(prepare(pd.DataFrame(rows))["metric"]) == names | {f"{name} after 1 epoch" for name in names}
 
 
