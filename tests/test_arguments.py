@@ -95,6 +95,9 @@ def test_what_is_clearly_meant_is_taken(case: str) -> None:
 
 OPTIMIZER = torch.optim.SGD(MODEL.parameters(), lr=0.1)
 WRONG: dict[str, tuple[Call, tuple[str, ...]]] = {
+    "compare: frame": (lambda: mmbench.compare(3), ("frame = 3 is not allowed",)),
+    "compare: by": (lambda: mmbench.compare(pd.DataFrame(), by="axes"), ("by = 'axes' is unknown", "axis")),
+    "compare: target": (lambda: mmbench.compare(pd.DataFrame(), target=3), ("target = 3 is unknown", "gain")),
     "advise: data": (lambda: advise(None), ("data must be (images, labels)", "not NoneType")),
     "advise: no labels": (lambda: advise(IMAGES), ("data must be (images, labels)", "no labels")),
     "advise: fewer labels": (lambda: advise((IMAGES, LABELS[:5])), ("as many labels as images", "5 labels")),

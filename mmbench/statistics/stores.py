@@ -46,7 +46,16 @@ def compare_stores(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame
 
 
 def shared(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
-    """One row per shared run that is done in both stores: its identity, and every column twice, `_1` and `_2`."""
+    """The runs that are done in both stores.
+
+    Args:
+        frame: as of `load_records` of both.
+        first: the one store.
+        second: the other.
+
+    Returns:
+        One row per run: its identity, and every column twice, `_1` and `_2`.
+    """
     if "store" not in frame:
         frame = frame.assign(store=None)
     sides = []
@@ -63,7 +72,16 @@ def shared(frame: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
 
 
 def different_values(frame: pd.DataFrame, first: str, second: str) -> list[str]:
-    """Which runs of one id have different values in both stores, in a sentence; nothing if none has."""
+    """Which runs of one id have different values in both stores.
+
+    Args:
+        frame: as of `load_records` of both.
+        first: the one store.
+        second: the other.
+
+    Returns:
+        A sentence; none if no run has.
+    """
     runs = shared(frame, first, second)
     same_id = (runs["run_id_1"] == runs["run_id_2"]).fillna(False).astype(bool)
     runs = runs[same_id]

@@ -86,6 +86,11 @@ def compare(frame: pd.DataFrame, by: str = "expansion", target: str = "gain") ->
 def cells_of(frame: pd.DataFrame, by: str, target: str) -> pd.DataFrame:
     """The mean target of each strategy in each cell.
 
+    Args:
+        frame: as of `load_records`.
+        by: what is a strategy.
+        target: one of `TARGETS`.
+
     Returns:
         One row per cell (dataset, base, seed, budget) and strategy, with arm, n (trainings), value, and what it cost.
     """

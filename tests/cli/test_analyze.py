@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from mmbench import console
-from mmbench.cli.analyze import _warn_of_gaps
+from mmbench.cli.analyze import warn_of_gaps
 from mmbench.cli.status import census
 from mmbench.records.frame import load_records
 from mmbench.report.terminal import correlation_table
@@ -56,11 +56,11 @@ def test_in_an_ascii_terminal_of_60_columns_it_writes_elsewhere_than_to_the_stor
 def test_what_is_pooled_is_told(stored, capsys):
     rows = [make_record(seed=i, torch_version="2.5", mmbench_version="1.0" if i < 2 else "2.0") for i in range(5)]
     root = stored(rows)
-    _warn_of_gaps(load_records(root))
+    warn_of_gaps(load_records(root))
     told = " ".join(capsys.readouterr().err.split())
     assert "runs of several versions of mmbench are pooled: 1.0 (2 runs) and 2.0 (3 runs)" in told
     assert "versions of torch" not in told
-    _warn_of_gaps(load_records(root, "mmbench_version == '1.0'"))
+    warn_of_gaps(load_records(root, "mmbench_version == '1.0'"))
     assert "are pooled" not in capsys.readouterr().err
 
 
@@ -69,7 +69,7 @@ def test_records_of_a_newer_mmbench_are_told_apart(stored, monkeypatch, capsys):
     monkeypatch.setattr("mmbench.store.store.VERSION", 99)
     Store(root).write_record({**make_record(seed=1), "run_id": "new"})
     monkeypatch.undo()
-    _warn_of_gaps(load_records(root))
+    warn_of_gaps(load_records(root))
     assert "update mmbench to read them" in " ".join(capsys.readouterr().err.split())
     told = []
     census(Store(root, told.append))

@@ -172,11 +172,11 @@ def commands():
 
 SHOWN = sorted(set(commands()))
 OWN = {
-    *("where", "all", "forget", "yes"),
+    *("where", "all", "forget", "yes", "by", "target", "format"),
     *("model.checkpoint", "budget", "metrics", "expansions", "seconds", "save", "evidence"),
 }
 """Keys of single commands, which are no part of a run's config."""
-ELSEWHERE = re.compile(r"hydra|slurm|ray|glob|gradient_norm|--help|[A-Z]{4}")
+ELSEWHERE = re.compile(r"hydra|slurm|ray|glob|gradient_norm|--help|[A-Z]{4}|RUN")
 """Extras that may be missing, sweeps over values, the example's metric, and placeholders: not composed here."""
 
 

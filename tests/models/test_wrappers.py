@@ -62,7 +62,7 @@ INSIDE: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Lightning(vit(act_layer=nn.ReLU)),
         "its module 'net', which looks like one, is none: this VisionTransformer is not",
     ),
-    "no network at all": (lambda: "vit", "a network is a torch.nn.Module, not str"),
+    "no network at all": (lambda: "vit", "model must be a network (nn.Module): got str"),
 }
 
 

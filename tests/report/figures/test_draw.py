@@ -21,7 +21,7 @@ def test_every_figure_is_there_as_png_and_svg(drawings):
     assert {path.name for path in drawings[0].svg.parent.iterdir()} == names
     assert all(drawing.png.read_bytes()[:4] == b"\x89PNG" for drawing in drawings)
     assert all("</svg>" in drawing.svg.read_text() for drawing in drawings)
-    assert "n = 11 (22 runs)" in drawings[stems.index("scatter_manifold")].alt
+    assert "n = 7 (14 runs)" in drawings[stems.index("scatter_manifold")].alt
     assert all(len(drawing.alt) > 60 for drawing in drawings)
 
 
