@@ -21,6 +21,8 @@ RIVALS = (SIZE, "loss_after_k_steps", "random")
 NOTHING = "There are no results yet: no run has both a score and a gain."
 DIFFER = 0.5
 """I² from which base models are said to differ."""
+RELIABLE = 0.5
+"""Reliability of the gain from which it is not called noise."""
 CLEAR = 0.2
 """A rho that is smaller is not said to contradict another."""
 NAMED = 6
@@ -280,10 +282,10 @@ def _second_training(row: Row) -> str:
         return (
             f"A second, independent training ranks the gains at {_value(row)}: about what a perfect predictor reaches."
         )
-    return (
-        f"Not even a second, independent training is shown to rank the gains ({_value(row)}): with so few seeds they "
-        "are mostly noise, and no metric can be tested well against them."
-    )
+    start = f"Not even a second, independent training is shown to rank the gains ({_value(row)})"
+    if not is_missing(row["target_reliability"]) and row["target_reliability"] >= RELIABLE:
+        return f"{start}: they repeat from seed to seed, but there are too few base models to show it."
+    return f"{start}: with so few seeds they are mostly noise, and no metric can be tested well against them."
 
 
 def _named(how: str, rows: pd.DataFrame) -> list[str]:

@@ -26,5 +26,5 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "312 runs" in done.stdout, done.stdout + done.stderr
+    assert "1092 runs" in done.stdout, done.stdout + done.stderr
     assert str(tmp_path / "site") in done.stdout, "the checkout was not used"
