@@ -20,7 +20,7 @@ from mmbench.data.base import Stamp, content_hash, digests
 from mmbench.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-LITTER = {"thumbs.db", "desktop.ini", "icon\r"}
+LITTER = {"thumbs.db", "desktop.ini", "icon\r", "@eadir", "__macosx"}
 MANY = 20
 COPIES = 0.5
 """The largest share of test images that may be copies of training images: some data sets hold a few by accident."""
@@ -39,7 +39,7 @@ class Listing(NamedTuple):
 
 
 def listing(folder: Path) -> Listing:
-    """The images of a folder; cached while the folder's tree has the same times.
+    """The images of a folder; cached while its files have the same names, sizes and times.
 
     Args:
         folder: holds one sub-folder per class.
@@ -50,7 +50,7 @@ def listing(folder: Path) -> Listing:
     Raises:
         DataError: a class has no image, or a file is not an image that can be read.
     """
-    return _listing(folder, tuple(_times(folder)))
+    return _listing(folder, tuple(map(Stamp.of, _walk(folder))), tuple(sorted(_folders(folder))))
 
 
 def require_unlike(train: Listing, test: Listing, names: tuple[str, str]) -> None:
@@ -86,11 +86,9 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in FORMATS)
 
 
-def _times(folder: Path) -> Iterator[int]:
-    """Modification times of a folder and of all folders and files below it."""
-    yield Stamp.of(folder).mtime_ns
-    for path in _walk(folder):
-        yield Stamp.of(path).mtime_ns
+def files_below(folder: Path) -> list[Path]:
+    """The visible files below a folder, links followed, in natural order; `DataError` for a link to a folder above."""
+    return list(_walk(folder))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
@@ -105,7 +103,7 @@ def _below(folder: Path, above: set[str]) -> Iterator[Path]:
     except OSError as error:
         raise DataError(f"{shown(folder)} cannot be read: {error.strerror}") from error
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower() in LITTER:
+        if _is_litter(entry.name):
             continue
         if not entry.is_dir():
             yield Path(entry.path)
@@ -116,19 +114,25 @@ def _below(folder: Path, above: set[str]) -> Iterator[Path]:
         yield from _below(Path(entry.path), above | {real})
 
 
+def _is_litter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LITTER
+
+
 def natural(name: str) -> list[tuple[int, int, str]]:
     """A key that sorts numbers inside names by their value."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]
+    parts = [(0, int(part), "") if part.isdecimal() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]
+    return [*parts, (2, 0, name)]  # 01 and 1, Cat and cat have one order, too
 
 
 @functools.lru_cache(maxsize=64)
-def _listing(folder: Path, times: tuple[int, ...]) -> Listing:
-    files = list(_walk(folder))
+def _listing(folder: Path, stamps: tuple[Stamp, ...], folders: tuple[str, ...]) -> Listing:
+    files = [stamp.path for stamp in stamps]
     homes = [file.relative_to(folder).parts for file in files]
-    classes = sorted({parts[0] for parts in homes if len(parts) > 1} | set(_folders(folder)), key=natural)
+    classes = sorted({parts[0] for parts in homes if len(parts) > 1} | set(folders), key=natural)
     places = {name: place for place, name in enumerate(classes)}
     found = []
-    for file, parts in zip(files, homes, strict=True):
+    for stamp, parts in zip(stamps, homes, strict=True):
+        file = stamp.path
         is_image = file.suffix.lower() in suffixes()
         if len(parts) == 1:
             if is_image:
@@ -139,13 +143,13 @@ def _listing(folder: Path, times: tuple[int, ...]) -> Listing:
             raise DataError(
                 f"{shown(file)} is not an image that is read (suffixes {known}); convert it, or move it elsewhere"
             )
-        found.append((os.fsdecode(file.relative_to(folder)), places[parts[0]], Stamp.of(file)))
+        found.append((os.fsdecode(file.relative_to(folder)), places[parts[0]], stamp))
     _require_classes(folder, classes, {place for _, place, _ in found})
     return Listing(tuple(map(shown, classes)), tuple(found))
 
 
 def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
+    return [entry.name for entry in os.scandir(folder) if entry.is_dir() and not _is_litter(entry.name)]
 
 
 def _require_classes(folder: Path, classes: list[str], filled: set[int]) -> None:

@@ -22,7 +22,7 @@ from mmbench.errors import ConfigError, DataError
 LABEL_NAMES = ("label", "labels", "fine_label", "target", "targets", "class", "class_label")
 WORDS = {"train": ("train", "training"), "test": ("test", "testing"), "val": ("val", "valid", "validation", "dev")}
 """The words in the names of files and folders that tell the splits apart."""
-LAYOUTS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")  # path/train-0, path/data/train-0, path/config/train/0
+LAYOUTS = ("*", "*/*", "*/*/*")  # path/train-0, path/data/train-0, path/config/train/0
 BATCH = 1024  # rows decoded from a row group at a time
 
 
@@ -75,7 +75,8 @@ def find_files(
         **{key: (word,) for key, word in (("train", train), ("held", validation), ("test", test)) if word},
     }
     sets: dict[Path, dict[str, list[Path]]] = {}
-    for file in sorted(file for layout in LAYOUTS for file in root.glob(layout)):
+    found = (file for layout in LAYOUTS for file in root.glob(layout))
+    for file in sorted(file for file in found if not _is_hidden(file.relative_to(root)) and _is_parquet(file)):
         for home, name in ((file.parent, file.name), (file.parent.parent, file.parent.name)):
             splits = [split for split, names in words.items() if any(_has_word(name, word) for word in names)]
             if splits and home.is_relative_to(root):
@@ -84,6 +85,14 @@ def find_files(
                 break
     whole = {home: splits for home, splits in sets.items() if "train" in splits}
     return _complete(root, whole, "held" if validation else None, named_test=test is not None, words=words)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _is_parquet(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet"
 
 
 def _has_word(name: str, word: str) -> bool:
@@ -182,6 +191,13 @@ def find_columns(files: Sequence[Stamp], image: str | None, label: str | None) -
                     f"{file.path} has no column {name!r} as {files[0].path.name} has it: {_listed(schema_of(file))}"
                 )
     names = features.get(label, {}).get("names")
+    for file in files[1:]:
+        theirs = _features(schema_of(file)).get(label, {}).get("names")
+        if theirs is not None and names is not None and theirs != names:
+            raise DataError(
+                f"{file.path} names the classes of column {label!r} otherwise than {files[0].path.name} does "
+                f"({theirs[:5]}, not {names[:5]}), so their labels would not agree"
+            )
     return Columns(image, label, len(names) if names else None)
 
 
@@ -239,6 +255,7 @@ def labels_of(file: Stamp, column: str) -> np.ndarray:
         if not (types.is_string(kind) or types.is_large_string(kind)):
             if types.is_floating(kind):
                 _require_whole(file, column, labels)
+                labels = labels.cast("float64")
             labels = labels.cast("int64")
     if labels.null_count:
         row = pc.index(pc.is_null(labels), True).as_py()
@@ -253,8 +270,8 @@ def labels_of(file: Stamp, column: str) -> np.ndarray:
 
 
 def _require_whole(file: Stamp, column: str, labels: pa.ChunkedArray) -> None:
-    known = pc.drop_null(labels)
-    broken = pc.not_equal(known, pc.round(known))
+    known = pc.drop_null(labels.cast("float64"))
+    broken = pc.invert(pc.and_(pc.is_finite(known), pc.equal(known, pc.round(known))))
     if pc.any(broken).as_py():
         value = known.filter(broken)[0].as_py()
         raise DataError(f"{file.path}: the label {value} (column {column!r}) is not a whole number")

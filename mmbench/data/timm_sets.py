@@ -22,7 +22,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from mmbench.data.base import DATASETS, InputShape, Stamp, content_hash
-from mmbench.data.folders import Listing, listing, require_unlike, shown
+from mmbench.data.folders import Listing, files_below, listing, require_unlike, shown
 from mmbench.data.images import Encoded, ImageDataset, Pool, Sample
 from mmbench.errors import ConfigError, DataError
 
@@ -317,9 +317,8 @@ def _class_numbers(dataset: Any) -> dict[str, int]:
 
 
 def _dates(place: Path) -> tuple[int, ...]:
-    """Modification times of a folder and its class folders, which change when images come or go, or of a file."""
-    folders = [place, *sorted(path for path in place.iterdir() if path.is_dir())] if place.is_dir() else [place]
-    return tuple(Stamp.of(folder).mtime_ns for folder in folders)
+    """Modification times of all files, links followed."""
+    return tuple(Stamp.of(file).mtime_ns for file in (files_below(place) if place.is_dir() else [place]))
 
 
 @functools.lru_cache(maxsize=64)
@@ -331,5 +330,5 @@ def _hash_of(place: Path, dates: tuple[int, ...]) -> str:
     Returns:
         32 hexadecimal digits.
     """
-    files = sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place]
+    files = files_below(place) if place.is_dir() else [place]
     return content_hash((file.relative_to(place).as_posix(), Stamp.of(file)) for file in files)

@@ -68,7 +68,10 @@ def best_strategy(strategies: pd.DataFrame) -> list[str]:
         first = f"No expansion is shown to gain more than the others; {name} has the largest mean ({numbers})"
     if not is_missing(best["best_probability"]):
         first += f"; it is the best in {percent(best['best_probability'])} of draws of {best['unit']}"
-    return [f"{first}.", *_lines_to_beat(best, controls)]
+    apart = []
+    if best["parts"] > 1:
+        apart = ["Some expansions share no base model and budget: each is compared only with those that it met."]
+    return [f"{first}.", *apart, *_lines_to_beat(best, controls)]
 
 
 def _points(row: Row) -> str:

@@ -36,8 +36,6 @@ _NUMBERS = [
 ]
 _CONFIGURATION = ("dataset", "model", "expansion", "axis", "factor", "budget", "training", "parameters")
 _VALUES = ("score", "gain", "final_accuracy")
-_ELSEWHERE = 1_000_000
-"""Added to the seed of a run that another store has with other values."""
 _IDENTITY = ("configuration", "base", *KEYS, "expansion", "arm")
 
 
@@ -49,7 +47,7 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     they differ, such as `sharpness rho=0.1`; or, if its definition is unknown, by `@` and the start of the id. So
     is a metric at a later moment, named `metric after 5 epochs` or `metric after 100 steps`; its seconds include the
     training up to there. If a run id occurs several times (in two stores), one run counts, a done one if possible; if
-    its values differ (another processor), all count, as further seeds.
+    its values differ by more than rounding (another processor), their mean counts: they share the seed.
 
     Returns:
         One row per run. `number` is that of its configuration; `measured` is the metric without its moment, and
@@ -86,12 +84,12 @@ def prepare(frame: pd.DataFrame) -> pd.DataFrame:
     # Sums of floats depend on their order: sorting makes the means independent of the order of the records.
     order = ["metric", "configuration", "seed", "run_id"]
     table = table.sort_values([*order, "done", "store"], ascending=[*[True] * 4, False, True], kind="stable")
-    repeated = table["run_id"].notna() & table.duplicated(["run_id", "done", *_VALUES])
+    key = table[["run_id", "done"]].copy()
+    for name in _VALUES:
+        key[name] = [f"{value:.9g}" for value in table[name]]
+    repeated = table["run_id"].notna() & key.duplicated()
     repeated |= table["run_id"].notna() & ~table["done"] & table.duplicated(["run_id"])
     table = table[~repeated].reset_index(drop=True)
-    # The same run with other values (another processor) is one more training of its configuration, as another seed is.
-    again = table.groupby(["run_id"]).cumcount().where(table["run_id"].notna(), 0)
-    table["seed"] += _ELSEWHERE * again
     table["number"] = table.groupby(list(_IDENTITY), dropna=False).ngroup()
     return with_targets(table)
 
@@ -190,6 +188,7 @@ def mixed(frame: pd.DataFrame, target: str = "gain") -> list[str]:
         Their names, sorted.
     """
     table = runs(frame, target)
+    table = table[~(table["run_id"].notna() & table.duplicated(["run_id"]))]  # of another store
     repeated = table["seed"].notna() & table.duplicated(["metric", "number", "seed"])
     return sorted(table.loc[repeated, "metric"].unique())
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from mmbench.statistics.inference import Correlation, Null, infer, listable, null_of
 
@@ -81,8 +81,14 @@ def spearman_interval(score: Array, target: Array, base: Codes) -> Correlation:
     if math.isnan(rho):
         return Correlation()
     sizes = np.array([len(score)])
-    null = null_of(sizes, [(ranks(score), ranks(target))] if listable(sizes) else ())
+    null = null_of(sizes, [(ranks(score), ranks(target))] if listable(sizes) else (), log_ties(target))
     return infer(rho, null, *units(influence(score, target), base, alone=null.values is None))
+
+
+def log_ties(*columns: Array) -> float:
+    """The sum over all groups of t equal values of log t!, over all columns."""
+    counts = np.concatenate([np.unique(values, return_counts=True)[1] for values in columns])
+    return float(special.gammaln(counts + 1).sum())
 
 
 def influence(score: Array, target: Array) -> Array:

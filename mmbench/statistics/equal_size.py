@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mmbench.statistics.correlation import ranks_within
+from mmbench.statistics.correlation import log_ties, ranks_within
 from mmbench.statistics.inference import Correlation, infer, listable, null_of
 
 Array = NDArray[np.float64]
@@ -36,6 +36,8 @@ class CellCorrelations:
     rho: Array
     ranks: list[tuple[Array, Array]] = field(default_factory=list)
     """Of score and target in each cell, less their mean; none where there are too many permutations to list."""
+    log_ties: float = 0.0
+    """See `null_of`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,9 @@ def correlate_cells(cell: Codes, base: Codes, score: Array, target: Array) -> Ce
     pairs = []
     if listable(n[kept]):
         pairs = [(a[place == one], b[place == one]) for one in np.flatnonzero(kept)]
-    return CellCorrelations(codes[kept], base[first[kept]], n[kept], rho, pairs)
+    # Inside a cell, ranks differ from cell to cell by less than n: a shift by 2 n keeps the cells' values apart.
+    ties = log_ties((b + 2 * len(cell) * place)[kept[place]]) if kept.any() else 0.0
+    return CellCorrelations(codes[kept], base[first[kept]], n[kept], rho, pairs, ties)
 
 
 def mean_over_cells(cells: CellCorrelations) -> MeanCorrelation:
@@ -87,7 +91,7 @@ def mean_over_cells(cells: CellCorrelations) -> MeanCorrelation:
     _, place = np.unique(cells.base, return_inverse=True)
     each = weight * (cells.rho - rho)
     contributions, weights = (np.bincount(place, values).astype(float) for values in (each, weight))
-    mean = infer(rho, null_of(cells.n, cells.ranks), contributions, weights)
+    mean = infer(rho, null_of(cells.n, cells.ranks, cells.log_ties), contributions, weights)
     i2 = _heterogeneity(cells, rho) if abs(rho) < 1 else math.nan
     return MeanCorrelation(mean, i2, k, n, len(weights))
 

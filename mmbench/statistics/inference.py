@@ -62,12 +62,16 @@ class Null:
     variance: float
     values: Array | None = None
     """|rho| of every permutation, sorted."""
+    perfect: float = 0.0
+    """The p-value of |rho| = 1; ties allow more permutations to reach it."""
 
     def p_value(self, rho: float) -> float:
         """The share of permutations with at least this |rho|."""
         if self.values is not None:
             reached = np.searchsorted(self.values, abs(rho) - _TIE)
             return 1 - float(reached) / len(self.values)
+        if abs(rho) == 1:
+            return self.perfect
         freedom = 1 / self.variance - 1
         return t_sided(rho * math.sqrt(freedom / (1 - rho**2)), freedom)
 
@@ -90,21 +94,23 @@ def listable(sizes: Codes) -> bool:
     return sum(math.lgamma(n + 1) for n in sizes) <= math.log(EXACT)
 
 
-def null_of(sizes: Codes, samples: Sequence[tuple[Array, Array]] = ()) -> Null:
+def null_of(sizes: Codes, samples: Sequence[tuple[Array, Array]] = (), log_ties: float = 0.0) -> Null:
     """The null distribution of the mean correlation of cells, weighted by their numbers of configurations.
 
     Args:
         sizes: configurations of each cell, shape (cells,).
         samples: ranks of score and target in each cell, both of shape (n_k,) and neither constant; needed only where
             `listable`.
+        log_ties: sum over all groups of t tied targets of log t!.
 
     Returns:
         The variance, and all values of |rho| if samples are given.
     """
     weights = sizes / sizes.sum()
     variance = float((weights**2 / (sizes - 1)).sum())
+    perfect = min(1.0, 2 * math.exp(log_ties - sum(math.lgamma(n + 1) for n in sizes)))
     if not samples:
-        return Null(variance)
+        return Null(variance, perfect=perfect)
     total = np.zeros(1)
     for weight, (score, target) in zip(weights, samples, strict=True):
         total = (total[:, None] + weight * _all_correlations(score.tobytes(), target.tobytes())).ravel()
@@ -160,14 +166,26 @@ def _perfect(rho: float, null: Null) -> Correlation:
     """The same for |rho| = 1, which has no finite atanh: the interval of a rho half a step of the ranks below, up to 1.
 
     Returns:
-        As `infer`. The next possible rho of n values is 1 - 12 / (n^3 - n).
+        As `infer`. The next possible rho of n values without ties is 1 - 12 / (n^3 - n); ties make n smaller.
     """
-    n = 1 / null.variance + 1
+    p_value = null.p_value(rho)
+    n = _untied(p_value)
+    if n < 4:
+        return Correlation(rho, -1.0, 1.0, p_value, "configurations")
     below = 1 - 6 / (n**3 - n)
-    p_value = null.p_value(rho) if null.values is not None else 2 * math.exp(-math.lgamma(n + 1))
-    end = math.tanh(math.atanh(below) - null.half_width(below))
-    low, high = sorted((rho * (max(end, _TIE) if p_value < 1 - LEVEL else end), rho))
+    end = math.tanh(math.atanh(below) - Null(1 / (n - 1)).half_width(below))
+    end = max(end, _TIE) if p_value < 1 - LEVEL else min(end, 0.0)
+    low, high = sorted((rho * end, rho))
     return Correlation(rho, low, high, p_value, "configurations")
+
+
+def _untied(p_value: float) -> float:
+    """How many values without ties have this p-value at |rho| = 1: n! = 2 / p."""
+    low, high = 1.0, 200.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if math.lgamma(middle + 1) < math.log(2 / p_value) else (low, middle)
+    return round(high, 6)
 
 
 def t_quantile(freedom: float) -> float:

@@ -5,8 +5,8 @@ base model; a seed that shifts all of them alike does not disturb it. It is the 
 two-way table configuration x seed of each base model: with R the mean square between configurations (the seeds' effects
 taken out) and E that of the residuals, (R - E) / (R + (k - 1) E), k seeds. Its mean over base models, weighted by their
 configurations, is `single`; `mean` = k single / (1 + (k - 1) single) is that of a mean over k seeds, ICC(C,k). Negative
-estimates are 0. Missing seeds are allowed: the table is then fitted by least squares. Sources: McGraw and Wong (1996);
-Spearman (1910); Brown (1910).
+estimates are 0. Seeds that no configuration connects make tables of their own. Missing seeds are allowed: the table is
+then fitted by least squares. Sources: McGraw and Wong (1996); Spearman (1910); Brown (1910).
 
 Two noisy columns correlate by at most sqrt(r_score r_target), even if they measure the same thing. Source: Spearman
 (1904).
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mmbench.statistics.seed_luck import additive
 
@@ -53,8 +55,8 @@ def reliability(number: Codes, seed: Codes, base: Codes, values: Array) -> Relia
     configurations = len(np.unique(number))
     seeds = len(values) / configurations
     found = []
-    for one in np.unique(base):
-        inside = base == one
+    for one in np.unique(connected := _connected(number, seed, base)):
+        inside = connected == one
         rows, place = np.unique(number[inside], return_inverse=True)
         single = consistency(place, np.unique(seed[inside], return_inverse=True)[1], values[inside])
         if not math.isnan(single):
@@ -64,6 +66,17 @@ def reliability(number: Codes, seed: Codes, base: Codes, values: Array) -> Relia
     weights, singles = np.array(found).T
     single = max(0.0, float(weights @ singles / weights.sum()))
     return Reliability(single, seeds * single / (1 + (seeds - 1) * single), seeds, configurations)
+
+
+def _connected(number: Codes, seed: Codes, base: Codes) -> Codes:
+    """The part of each run, a number: runs that a chain of shared configurations and seeds connects are in one part."""
+    # Nothing tells the luck of seeds apart that no configuration shares with others, so each part is a table.
+    rows = np.unique(number, return_inverse=True)[1]
+    columns = np.unique(np.stack([base, seed]), axis=1, return_inverse=True)[1].ravel()
+    nodes = int(rows.max()) + int(columns.max()) + 2
+    links = coo_array((np.ones(len(rows)), (rows, rows.max() + 1 + columns)), shape=(nodes, nodes))
+    parts: Codes = connected_components(links, directed=False)[1][rows].astype(np.int64)
+    return parts
 
 
 def consistency(row: Codes, column: Codes, values: Array) -> float:

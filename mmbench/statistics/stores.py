@@ -1,8 +1,8 @@
 """Two stores (sweeps, machines, versions of mmbench) on the runs that they share.
 
 A shared run has the same configuration, seed and metric in both. One training has a record for each metric but counts
-once for the columns of a training (gain, accuracies, seconds). Differences are second minus first, with Student's t
-interval over base models, or over trained base models (seeds) where there is one base model.
+once for the columns of a training (gain, accuracies, seconds). Means and differences (second minus first) are
+over base models, with Student's t interval, or over trained base models (seeds) where there is one base model.
 """
 
 from __future__ import annotations
@@ -101,19 +101,21 @@ def different_values(frame: pd.DataFrame, first: str, second: str) -> list[str]:
 
 def _differ(runs: pd.DataFrame, column: str) -> NDArray[np.bool_]:
     one, two = (runs[f"{column}_{side}"].to_numpy(dtype=float) for side in (1, 2))
-    return ~np.isclose(one, two, rtol=1e-9, atol=1e-12, equal_nan=True)
+    return np.isfinite(one) & np.isfinite(two) & ~np.isclose(one, two, rtol=1e-9, atol=1e-12)
 
 
 def _row(runs: pd.DataFrame, column: str, metric: str | None) -> dict[str, object]:
     known = runs[np.isfinite(runs[f"{column}_1"]) & np.isfinite(runs[f"{column}_2"])]
-    gaps = known[f"{column}_2"] - known[f"{column}_1"]
-    by_base = gaps.groupby([known["dataset"].fillna(""), known["base"].fillna("")]).mean()
-    units = by_base if len(by_base) > 1 else gaps.groupby(known["seed"].fillna(-1)).mean()
+    known = known.assign(gap=known[f"{column}_2"] - known[f"{column}_1"])
+    values = ["gap", f"{column}_1", f"{column}_2"]
+    by_base = known.groupby([known["dataset"].fillna(""), known["base"].fillna("")])[values].mean()
+    means = by_base if len(by_base) > 1 else known.groupby(known["seed"].fillna(-1))[values].mean()
+    units = means["gap"]
     error = float(units.std(ddof=1)) / math.sqrt(len(units)) if len(units) > 1 else math.nan
     half = t_quantile(len(units) - 1) * error if error > 0 else math.nan
     mean = float(units.mean()) if len(units) else math.nan
     return {
         **{"column": column, "metric": metric, "n": len(known), "n_different": int(_differ(known, column).sum())},
-        **{"n_base_models": len(by_base), "first": known[f"{column}_1"].mean(), "second": known[f"{column}_2"].mean()},
+        **{"n_base_models": len(by_base), "first": means[values[1]].mean(), "second": means[values[2]].mean()},
         **{"difference": mean, "ci_low": mean - half, "ci_high": mean + half},
     }

@@ -3,8 +3,9 @@
 A strategy is an expansion operator (or an axis, a training recipe, ...). Strategies are compared inside cells: the same
 trained base model (data set, base model, seed) and the same budget. A strategy's value in a cell is the mean target of
 its configurations there; its difference is that value minus the mean of the cell's expansions (controls left out, each
-strategy counted once). Differences are averaged inside each base model first (over its seeds and budgets), then over
-base models: the base model is the unit.
+strategy counted once; cells of a single expansion are left out; with fewer than two expansions, all are compared).
+Differences are averaged inside each base model first (over its seeds and budgets), then over base models: the base
+model is the unit.
 
 * difference, ci_low, ci_high, p_value: the mean over base models with Student's t interval and test; with one base
   model, over its trained base models (seeds), and `unit` says so: it then holds for this base model only.
@@ -12,6 +13,8 @@ base models: the base model is the unit.
 * block_rank: mean rank of the mean differences over base models (or seeds, with one base model), among the strategies
   that all of them have; critical_difference: how far two block ranks must be apart to differ at 5 %, after Friedman's
   test (Nemenyi 1963; Demsar 2006).
+* parts: groups of strategies that share no cell, directly or through others. Between them nothing is known: differences
+  are then from the mean of the strategies that each met.
 * win_share: share of the shared cells in which it is better than another strategy, averaged over the others.
 * best_share: share of the cells in which it is the best of the expansions. best_probability: how often it has the
   largest mean difference when base models are drawn with replacement (bootstrap, fixed generator).
@@ -31,6 +34,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from mmbench.errors import ConfigError
 from mmbench.statistics.configurations import prepare
@@ -46,7 +51,7 @@ GROUPS = ("dataset", "model", "axis", "budget")
 """The groups for which strategies are ranked apart."""
 COLUMNS = {
     **dict.fromkeys(("strategy", "by", "target", "group", "arm"), "string"),
-    **dict.fromkeys(("n", "n_cells", "n_base_models"), "int64"),
+    **dict.fromkeys(("n", "n_cells", "n_base_models", "parts"), "int64"),
     **dict.fromkeys(("mean", "difference", "ci_low", "ci_high", "p_value"), "float64"),
     "unit": "string",
     **dict.fromkeys(("mean_rank", "block_rank", "critical_difference"), "float64"),
@@ -108,6 +113,7 @@ def cells_of(frame: pd.DataFrame, by: str, target: str) -> pd.DataFrame:
     grouped = runs.groupby(list(dict.fromkeys([*keys, by])), dropna=False)
     trainings = grouped.agg(**columns).reset_index()
     trainings["strategy"] = trainings[by].astype("string")
+    trainings["training"] = range(len(trainings))
     trainings["unit"] = trainings.groupby(["dataset", "base"], dropna=False).ngroup()
     return _everywhere(trainings)
 
@@ -136,14 +142,17 @@ def _ranked(trainings: pd.DataFrame, group: str, direction: int) -> pd.DataFrame
     keys = ["unit", *TRAINED_BASE, "budget"]
     named = [*keys, "strategy"]
     means = trainings.groupby(named, dropna=False).agg(
-        value=("value", "mean"), n=("value", "size"), seconds=("seconds", "mean"), extra=("extra", "mean"),
+        value=("value", "mean"), seconds=("seconds", "mean"), extra=("extra", "mean"),
         arm=("arm", "first"),
     ).reset_index()  # fmt: skip
     means["cell"] = means.groupby(keys, dropna=False).ngroup()
     tested = (means["arm"] == "expansion").fillna(False).to_numpy(dtype=bool)
-    if not tested.any():
+    if means.loc[tested, "strategy"].nunique() < 2:
         tested = np.ones(len(means), dtype=bool)
-    reference = means[tested].groupby("cell")["value"].mean()
+    references = means[tested].groupby("cell")["value"].agg(["mean", "size"])
+    reference = references.loc[
+        references["size"] > 1, "mean"
+    ]  # a strategy that is alone has nothing to be compared with
     means["difference"] = means["value"] - means["cell"].map(reference)
     means = means[means["difference"].notna()]
     tested = tested[means.index]
@@ -152,7 +161,12 @@ def _ranked(trainings: pd.DataFrame, group: str, direction: int) -> pd.DataFrame
     largest = goal[tested].groupby(means["cell"]).transform("max")
     means["best"] = (goal[tested] == largest).astype(float)
     means["best"] /= means.groupby("cell")["best"].transform("sum")
-    wins, chances = win_matrix(means, direction), _best_probabilities(means[tested], direction)
+    if means.empty:
+        return pd.DataFrame(columns=[*COLUMNS])
+    wins = win_matrix(means, direction)
+    parts = _parts(means[tested])
+    chances = _best_probabilities(means[tested], direction) if parts == 1 else {}
+    trained = trainings.groupby("strategy")["training"].nunique()
     block_ranks, distance = _block_ranks(means[tested], direction)
     rows = []
     for strategy, members in means.groupby("strategy"):
@@ -160,7 +174,8 @@ def _ranked(trainings: pd.DataFrame, group: str, direction: int) -> pd.DataFrame
         extra, seconds = members["extra"].mean(), members["seconds"].mean()
         rows.append(
             {
-                **{"strategy": strategy, "group": group, "arm": members["arm"].iloc[0], "n": int(members["n"].sum())},
+                **{"strategy": strategy, "group": group, "arm": members["arm"].iloc[0], "n": int(trained[strategy])},
+                "parts": parts,
                 **{"n_cells": len(members), "n_base_models": members["unit"].nunique()},
                 "mean": members["value"].mean(),
                 **difference_of(members),
@@ -213,6 +228,14 @@ def win_matrix(means: pd.DataFrame, direction: int) -> pd.DataFrame:
         shares[one] = np.where(both > 0, won / np.maximum(both, 1), np.nan)
     np.fill_diagonal(shares, np.nan)
     return pd.DataFrame(shares, table.columns, table.columns)
+
+
+def _parts(means: pd.DataFrame) -> int:
+    """How many groups of strategies there are that no chain of shared cells connects."""
+    strategies, cells = (pd.factorize(means[column])[0] for column in ("strategy", "cell"))
+    nodes = int(strategies.max()) + 1 + int(cells.max()) + 1
+    links = coo_array((np.ones(len(means)), (strategies, strategies.max() + 1 + cells)), shape=(nodes, nodes))
+    return int(connected_components(links, directed=False)[0])
 
 
 def _blocks(means: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -500,4 +501,30 @@ def test_width_and_height_are_those_of_the_upright_image(tmp_path: Path) -> None
     write(tmp_path / "train.parquet", [0, 1], images=[stored.getvalue()] * 2)
     write(tmp_path / "test.parquet", [0, 1], seed=1)
     with pytest.raises(DataError, match="the image has 4x8 pixels"):
+        make(tmp_path).shape()
+
+
+def test_classes_named_otherwise_in_another_file_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", [0, 1] * 10, names=2)
+    table = pq.read_table(write(tmp_path / "test.parquet", [0, 1], names=2, seed=1))
+    swapped = {b"huggingface": table.schema.metadata[b"huggingface"].replace(b"class 0", b"class 9")}
+    pq.write_table(table.replace_schema_metadata(swapped), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match="names the classes of column 'label' otherwise"):
+        make(tmp_path).shape()
+
+
+def test_hidden_files_do_not_count_and_suffixes_may_be_capitals(tmp_path: Path) -> None:
+    write(tmp_path / "TRAIN.PARQUET", [0, 1] * 10)
+    write(tmp_path / "test.parquet", [0, 1], seed=1)
+    (tmp_path / "._train.parquet").write_bytes(b"fork")
+    write(tmp_path / ".ipynb_checkpoints" / "train-checkpoint.parquet", [0, 1])
+    assert make(tmp_path).shape().classes == 2
+
+
+def test_half_floats_are_labels_and_infinity_is_none(tmp_path: Path) -> None:
+    for seed, split in enumerate(("train", "test")):
+        with_labels(tmp_path / f"{split}.parquet", pa.array(np.array([1, 0] * 10, np.float16)), seed)
+    assert make(tmp_path).shape().classes == 2
+    with_labels(tmp_path / "train.parquet", pa.array([1.0, math.inf] * 10), 0)
+    with pytest.raises(DataError, match=r"the label inf \(column 'Label'\) is not a whole number"):
         make(tmp_path).shape()

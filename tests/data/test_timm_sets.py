@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from mmbench.data.base import DATASETS, InputShape
+from mmbench.data.folders import listing
 from mmbench.data.timm_sets import TimmImages
 from mmbench.errors import ConfigError, DataError
 from mmbench.testing.datasets import assert_disjoint_and_normalised
@@ -339,3 +340,44 @@ def test_a_file_name_need_not_be_utf_8(image_folder: Path) -> None:
     with pytest.raises(DataError) as error:
         dataset.load()
     assert "\\xff\\xfe.png" in str(error.value).encode().decode()
+
+
+def test_the_order_of_classes_does_not_depend_on_chance(tmp_path: Path) -> None:
+    names = ["1", "01", "Cat", "cat", "\N{SUPERSCRIPT TWO}"]
+    for seed, split in enumerate(("train", "test")):
+        for place, name in enumerate(names):
+            (tmp_path / split / name).mkdir(parents=True)
+            noise(1, seed=10 * seed + place)[0].save(tmp_path / split / name / "x.png")
+    assert listing(tmp_path / "train").classes == ("01", "1", "Cat", "cat", "\N{SUPERSCRIPT TWO}")
+
+
+@pytest.mark.parametrize("litter", ["@eaDir", "__MACOSX"])
+def test_folders_that_other_machines_leave_behind_do_not_count(image_folder: Path, litter: str) -> None:
+    before = fingerprint(image_folder)
+    for home in (image_folder / "train", image_folder / "train" / "cat"):
+        (home / litter).mkdir()
+        noise(1, seed=9)[0].save(home / litter / "thumb.png")
+    assert fingerprint(image_folder) == before
+
+
+def test_an_image_that_moves_to_another_class_is_seen(image_folder: Path) -> None:
+    make(image_folder, classes=None).load()
+    moved = sorted((image_folder / "train" / "cat").iterdir())[0]
+    moved.rename(image_folder / "train" / "dog" / "moved.png")
+    train, _ = make(image_folder, classes=None).pools()
+    assert [sample.label for sample in train.samples(range(20))] == [0] * 9 + [1] * 11
+
+
+def test_links_are_hashed_beside_a_tar_file_too(image_folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    with tarfile.open(own / "test.tar", "w") as tar:
+        tar.add(image_folder / "test", arcname=".")
+    seen = []
+    for order in (("cat", "dog"), ("dog", "cat")):
+        shutil.rmtree(own / "train", ignore_errors=True)
+        (own / "train").mkdir()
+        for name, source in zip("ab", order, strict=True):
+            (own / "train" / name).symlink_to(image_folder / "train" / source)
+        seen.append(make(own, test_split="test.tar").fingerprint()["root"]["train"])
+    assert seen[0] != seen[1]

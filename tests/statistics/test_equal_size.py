@@ -148,3 +148,15 @@ def test_null_scores_are_found_by_chance_no_more_often_than_said():
         mean_over_cells(correlate_cells(cell, base, *draw.normal(size=(2, 30)))).mean.p_value for _ in range(600)
     ]
     assert (np.array(p_values) < 0.05).mean() < 0.075
+
+
+@pytest.mark.parametrize(("n", "p_value"), [(9, 2 / 9), (12, 2 / 12), (60, 2 / 60)])
+def test_a_perfect_order_of_ties_is_no_proof(n, p_value):
+    """One outlier among equal values: a permutation meets it once in n; both directions are counted."""
+    x = np.zeros(n)
+    x[0] = 1
+    one = np.zeros(n, dtype=int)
+    for found in (mean_over_cells(correlate_cells(one, one, x, x)).mean, spearman_interval(x, 3 * x, one)):
+        assert found.rho == 1
+        assert found.p_value == pytest.approx(p_value)
+        assert (found.low > 0) == (p_value < 0.05)

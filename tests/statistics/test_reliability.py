@@ -104,3 +104,13 @@ def test_nothing_is_known_of_noise(number, values):
 
 def test_more_noise_than_signal_is_no_reliability():
     assert of([0, 0, 1, 1], [1.0, 4, 2, 3]).mean == 0
+
+
+def test_seeds_that_no_configuration_connects_do_not_lower_it():
+    """Two sweeps of other expansions with other seeds: each is a table of its own."""
+    draw = np.random.default_rng(0)
+    number, found = np.repeat(np.arange(8), 2), []
+    for seed in (np.tile([0, 1], 8), np.r_[np.tile([0, 1], 4), np.tile([2, 3], 4)]):
+        singles = [of(number, draw.normal(size=8)[number] + draw.normal(size=16), seed=seed).single for _ in range(400)]
+        found.append(np.mean(singles))
+    assert found[1] == pytest.approx(found[0], abs=0.06)

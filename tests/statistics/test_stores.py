@@ -5,6 +5,7 @@ import pytest
 
 from mmbench.statistics.configurations import prepare
 from mmbench.statistics.stores import compare_stores, different_values
+from mmbench.statistics.strategies import compare
 from tests.records.synthetic import make_record
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -45,11 +46,17 @@ def test_differences_are_over_base_models_and_equal_ids_with_other_values_are_to
     assert sentence.startswith("24 runs of equal id differ in gain and score between one and two, such as ")
 
 
-def test_both_count_in_the_statistics_as_further_seeds():
+def test_copies_of_one_run_are_averaged_and_are_no_further_seeds():
     runs = prepare(pd.DataFrame(store("one") + store("two", shift=0.01)))
     assert len(runs) == 48
-    assert runs.groupby("configuration")["seed"].nunique().tolist() == [4] * 6
+    assert runs.groupby("configuration")["seed"].nunique().tolist() == [2] * 6
     assert runs["number"].nunique() == 6
+    rounded = prepare(pd.DataFrame(store("one") + store("two", shift=1e-13)))
+    assert len(rounded) == 24
+    alone, both = (
+        compare(frame) for frame in (pd.DataFrame(store("one")), pd.DataFrame(store("one") + store("two", 0.01)))
+    )
+    assert both["n"].tolist() == alone["n"].tolist()
 
 
 def test_only_shared_runs_count():

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from mmbench.errors import ConfigError
+from mmbench.report.verdict import best_strategy
 from mmbench.statistics.strategies import compare, ranking, together
 from tests.records.synthetic import make_record
 
@@ -54,7 +55,7 @@ def test_differences_ranks_and_wins_by_hand():
     assert rows["win_share"].tolist() == [1, 0.5, 0, 1, 0]
     assert rows["best_share"].tolist()[:3] == [1, 0, 0]
     assert rows["best_probability"].tolist()[:3] == [1, 0, 0]
-    assert rows["n"].tolist() == [12, 12, 12, 12, 12]
+    assert rows["n"].tolist() == [12, 12, 12, 12, 6]  # none has no budget: one training stands in both cells
     assert rows["n_cells"].tolist() == [12] * 5
     assert rows["gain_per_second"].tolist()[0] == pytest.approx(0.13 / 2)
 
@@ -120,8 +121,10 @@ def test_strategies_that_do_not_differ_are_not_told_apart():
 
 
 def test_by_axis_target_and_mistakes():
-    frame = runs({"x": 0.02, "none": 0.0})
-    assert ranking(compare(frame, by="axis"))["strategy"].tolist() == ["width", "none"]
+    frame = runs({"x": 0.02, "y": 0.01, "none": 0.0})
+    deep = frame["expansion"] == "y"
+    frame.loc[deep, "axis"] = "depth"
+    assert ranking(compare(frame, by="axis"))["strategy"].tolist() == ["width", "depth", "none"]
     assert ranking(compare(frame, by="arm"))["strategy"].tolist() == ["expansion", "control"]
     with pytest.raises(ConfigError, match="by = 'colour' is unknown"):
         compare(frame, by="colour")
@@ -137,3 +140,23 @@ def test_nothing_gives_an_empty_table(frame):
 def test_controls_alone_are_compared_among_themselves():
     rows = ranking(compare(runs({"scratch": 0.01, "scratch_matched": 0.03})))
     assert rows["difference"].tolist() == pytest.approx([0.01, -0.01])
+
+
+def test_strategies_that_never_met_are_not_ordered():
+    where = {"good": ("ab", 0.30), "great": ("ab", 0.31), "bad": ("cd", 0.0), "awful": ("cd", -0.3)}
+    effects = {
+        name: lambda base, budget, bases=bases, gain=gain: gain if base in bases else None
+        for name, (bases, gain) in where.items()
+    }
+    table = compare(runs(effects, bases="abcd", noise=0.001))
+    rows = ranking(table)
+    assert set(rows["parts"]) == {2}
+    assert rows["best_probability"].isna().all()
+    assert any("each is compared only with those that it met" in sentence for sentence in best_strategy(table))
+
+
+def test_a_cell_with_one_expansion_says_nothing():
+    frame = runs({"a": 0.2, "b": 0.1}, bases="abcdef", seeds=range(4), budgets=(2.0,), noise=0.001)
+    rows = ranking(compare(frame[(frame["expansion"] == "a") | (frame["seed"] == 0)]))
+    assert rows["difference"].tolist() == pytest.approx([0.05, -0.05], abs=0.002)
+    assert rows["n_cells"].tolist() == [6, 6]
